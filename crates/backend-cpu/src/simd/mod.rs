@@ -1,0 +1,263 @@
+//! Vector registers behind one trait, so that a kernel is written once.
+//!
+//! A kernel is a generic function over [`Simd`], marked `#[inline(always)]`.
+//! [`by_level!`] wraps it once per instruction set in a function that enables
+//! the instructions, and returns the wrapper for a [`Level`](crate::Level); a
+//! kernel picks its wrapper when it is prepared, never when it is launched.
+//!
+//! Making a register out of nothing ([`Vector::splat`], [`Vector::load`]) is
+//! unsafe: the instructions must exist. A register that exists is the proof of
+//! that, so everything that starts from one is safe, [`Vector::like`] (a
+//! constant) among it. Hence the transcendental functions need no `unsafe`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use scalar::Scalar;
+
+/// One instruction set.
+pub(crate) trait Simd: Copy + 'static {
+    /// Its register of f32.
+    type F32: Float32;
+    /// Its register of f64.
+    type F64: Vector<Element = f64>;
+}
+
+/// An element that fills registers: f32 or f64.
+pub(crate) trait Real: Copy + PartialOrd + 'static {
+    /// The register of this element at an instruction set.
+    type In<S: Simd>: Vector<Element = Self>;
+}
+
+impl Real for f32 {
+    type In<S: Simd> = S::F32;
+}
+
+impl Real for f64 {
+    type In<S: Simd> = S::F64;
+}
+
+/// The outcome of a comparison, one truth value per lane.
+pub(crate) trait Mask: Copy {
+    /// Lanes true in both.
+    fn and(self, other: Self) -> Self;
+    /// Lanes true in either.
+    fn or(self, other: Self) -> Self;
+    /// Lanes true in exactly one.
+    fn xor(self, other: Self) -> Self;
+    /// Lanes that were false.
+    fn not(self) -> Self;
+    /// Whether any lane is true.
+    fn any(self) -> bool;
+}
+
+/// A register of `LANES` elements.
+///
+/// Every method is exactly rounded where IEEE 754 defines the operation, and
+/// means the same at every level, NaN included.
+pub(crate) trait Vector: Copy {
+    /// What a lane holds.
+    type Element: Copy;
+    /// What a comparison gives.
+    type Mask: Mask;
+    /// Lanes in a register, a power of two.
+    const LANES: usize;
+
+    /// All lanes `x`.
+    ///
+    /// # Safety
+    /// The instructions of the level must be available.
+    unsafe fn splat(x: Self::Element) -> Self;
+
+    /// `LANES` elements from `from`, which needs no alignment.
+    ///
+    /// # Safety
+    /// The instructions must be available, and the elements readable.
+    unsafe fn load(from: *const Self::Element) -> Self;
+
+    /// The first `n < LANES` elements from `from`; the other lanes are zero.
+    ///
+    /// # Safety
+    /// The instructions must be available, and `n` elements readable.
+    unsafe fn load_first(from: *const Self::Element, n: usize) -> Self;
+
+    /// Lanes true where the byte is not zero.
+    ///
+    /// # Safety
+    /// The instructions must be available, and `LANES` bytes readable.
+    unsafe fn load_mask(from: *const u8) -> Self::Mask;
+
+    /// Writes all lanes to `to`, which needs no alignment.
+    ///
+    /// # Safety
+    /// `LANES` elements must be writable.
+    unsafe fn store(self, to: *mut Self::Element);
+
+    /// Writes the first `n < LANES` lanes to `to`.
+    ///
+    /// # Safety
+    /// `n` elements must be writable.
+    unsafe fn store_first(self, to: *mut Self::Element, n: usize);
+
+    /// Writes one byte per lane, 1 where true and 0 where false.
+    ///
+    /// # Safety
+    /// `mask` must come from this level, and `LANES` bytes must be writable.
+    unsafe fn store_mask(mask: Self::Mask, to: *mut u8);
+
+    /// All lanes `x`, vouched for by a register that exists.
+    #[inline(always)]
+    fn like(self, x: Self::Element) -> Self {
+        // SAFETY: `self` exists, so its instructions do.
+        unsafe { Self::splat(x) }
+    }
+
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    fn sqrt(self) -> Self;
+    /// `self * factor + addend`, rounded once.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+    fn neg(self) -> Self;
+    fn abs(self) -> Self;
+    /// The magnitude of `self` with the sign of `sign`.
+    fn copysign(self, sign: Self) -> Self;
+    fn floor(self) -> Self;
+    fn ceil(self) -> Self;
+    /// To the nearest integer, ties to even.
+    fn round(self) -> Self;
+    fn trunc(self) -> Self;
+
+    /// The larger lane; NaN if either is NaN.
+    fn max(self, other: Self) -> Self;
+    /// The smaller lane; NaN if either is NaN.
+    fn min(self, other: Self) -> Self;
+    /// `self`, or `limit` where that is larger. `limit` is not NaN; a NaN of
+    /// `self` stays.
+    fn at_least(self, limit: Self) -> Self;
+    /// `self`, or `limit` where that is smaller. `limit` is not NaN; a NaN of
+    /// `self` stays.
+    fn at_most(self, limit: Self) -> Self;
+
+    /// False where either is NaN, like all comparisons but [`ne`](Self::ne).
+    fn lt(self, other: Self) -> Self::Mask;
+    fn le(self, other: Self) -> Self::Mask;
+    fn equal(self, other: Self) -> Self::Mask;
+    /// True where either is NaN.
+    fn ne(self, other: Self) -> Self::Mask;
+    /// `yes` where `mask` is true, else `no`.
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
+
+    /// Lane `i` of the result is lane `i ^ distance`; `distance` is a power of
+    /// two below `LANES`, known when the kernel is compiled.
+    fn swap(self, distance: usize) -> Self;
+
+    /// The element in lane 0.
+    fn first(self) -> Self::Element;
+
+    /// The sum of all lanes: halves are added on to each other until one lane
+    /// is left, so lane `i` meets lane `i + LANES/2` first.
+    #[inline(always)]
+    fn sum(self) -> Self::Element {
+        let (mut total, mut distance) = (self, Self::LANES / 2);
+        while distance > 0 {
+            total = total.add(total.swap(distance));
+            distance /= 2;
+        }
+        total.first()
+    }
+
+    /// The largest lane, in the order of [`sum`](Self::sum); NaN if any is.
+    #[inline(always)]
+    fn largest(self) -> Self::Element {
+        let (mut top, mut distance) = (self, Self::LANES / 2);
+        while distance > 0 {
+            top = top.max(top.swap(distance));
+            distance /= 2;
+        }
+        top.first()
+    }
+
+    /// The smallest lane, in the order of [`sum`](Self::sum); NaN if any is.
+    #[inline(always)]
+    fn smallest(self) -> Self::Element {
+        let (mut low, mut distance) = (self, Self::LANES / 2);
+        while distance > 0 {
+            low = low.min(low.swap(distance));
+            distance /= 2;
+        }
+        low.first()
+    }
+}
+
+/// What exp and log need besides: powers of two in f32.
+pub(crate) trait Float32: Vector<Element = f32> {
+    /// `self * 2^n`, rounded once, for |self| in [0.5, 2] and integral `n`.
+    fn scale(self, n: Self) -> Self;
+    /// `(m, e)` with `self = m * 2^e` and `m` in [1, 2), for a positive finite
+    /// `self`, subnormals included.
+    fn split(self) -> (Self, Self);
+}
+
+/// Instantiates a generic kernel once per instruction set.
+///
+/// `by_level! { pub(crate) fn axpy(n: usize, x: *const f32) = axpy_at; }` makes
+/// `axpy(level)`, which returns the instance of `axpy_at::<S>` for that level
+/// as an `unsafe fn(usize, *const f32)`. Generic parameters come in brackets,
+/// declared and then passed: `fn panel [const M: usize] [M] (..) = panel_at;`.
+/// The pointer may be called where the level is available.
+macro_rules! by_level {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $([$($declared:tt)*] [$($passed:tt)*])?
+        ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $kernel:ident;) => {
+        $(#[$meta])*
+        $vis fn $name $(<$($declared)*>)? (level: $crate::Level) -> unsafe fn($($ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,bmi1,bmi2,popcnt")]
+            unsafe fn avx512 $(<$($declared)*>)? ($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller vouches for the level and the arguments.
+                unsafe { $kernel::<$crate::simd::Avx512 $(, $($passed)*)?>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2 $(<$($declared)*>)? ($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller vouches for the level and the arguments.
+                unsafe { $kernel::<$crate::simd::Avx2 $(, $($passed)*)?>($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            unsafe fn neon $(<$($declared)*>)? ($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller vouches for the level and the arguments.
+                unsafe { $kernel::<$crate::simd::Neon $(, $($passed)*)?>($($arg),*) }
+            }
+            unsafe fn scalar $(<$($declared)*>)? ($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller vouches for the arguments.
+                unsafe { $kernel::<$crate::simd::Scalar $(, $($passed)*)?>($($arg),*) }
+            }
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                $crate::Level::Avx512 => avx512 $(::<$($passed)*>)?,
+                #[cfg(target_arch = "x86_64")]
+                $crate::Level::Avx2 => avx2 $(::<$($passed)*>)?,
+                #[cfg(target_arch = "aarch64")]
+                $crate::Level::Neon => neon $(::<$($passed)*>)?,
+                _ => scalar $(::<$($passed)*>)?,
+            }
+        }
+    };
+}
+pub(crate) use by_level;
+
+#[cfg(test)]
+mod tests;
