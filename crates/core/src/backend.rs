@@ -1,0 +1,275 @@
+//! The contract between the engine and whatever executes its primitives.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::plan::{Buffer, Command, Iteration, Step};
+use crate::{
+    Args, Error, ErrorKind, Indexing, Layout, MatMul, Plan, Primitive, Random, Relocate, Result,
+    Rows, Sweep,
+};
+
+/// The buffers of a session.
+#[derive(Debug, Default)]
+pub struct Memory<B> {
+    /// What lives within a step.
+    pub arena: B,
+    /// Parameters and optimizer state.
+    pub state: B,
+    /// Inputs, results and constants.
+    pub io: B,
+}
+
+impl<B> Memory<B> {
+    /// One of the buffers.
+    #[must_use]
+    pub fn buffer(&self, buffer: Buffer) -> &B {
+        match buffer {
+            Buffer::Arena => &self.arena,
+            Buffer::State => &self.state,
+            Buffer::Io => &self.io,
+        }
+    }
+
+    /// One of the buffers, to write to.
+    pub fn buffer_mut(&mut self, buffer: Buffer) -> &mut B {
+        match buffer {
+            Buffer::Arena => &mut self.arena,
+            Buffer::State => &mut self.state,
+            Buffer::Io => &mut self.io,
+        }
+    }
+}
+
+/// Executes primitives on one kind of device: a cheap handle, cloned freely.
+///
+/// One method a primitive, and a primitive's vjp beside it. Each method prepares a kernel once,
+/// when a plan is compiled: sizes, code path and split over threads are settled there. [`launch`]
+/// then only runs it.
+///
+/// # What a backend may rely on
+/// Every [`Args`] comes from a checked plan: operands have the sizes their spec gives, lie inside of
+/// their buffers at multiples of 64 bytes, have been written, and overlap only where
+/// [`Primitive::may_overwrite`] allows it (properties P1 to P6 of the plan checker). Spaces have at
+/// least one point.
+///
+/// # What a backend has to keep
+/// Results depend on the operands alone: the same bits on every launch, whatever the number of
+/// threads. A launch allocates nothing. Data never makes a kernel leave its memory (an index out of
+/// range counts as the nearest one inside).
+///
+/// # Which methods to write
+/// The required ones, in their plain forms ([`Primitive::is_plain`]). Fused forms and optional
+/// primitives are asked for through [`supports`] before they are ever prepared; whatever it declines
+/// is put together from plain pieces by the compiler. The conformance suite of `backprop-testkit`
+/// checks all of it against [`Reference`](crate::Reference).
+///
+/// [`launch`]: Backend::launch
+/// [`supports`]: Backend::supports
+pub trait Backend: Clone + Debug + Send + Sync + 'static {
+    /// Memory on the device, aligned to 64 bytes.
+    type Buffer: Send + Debug;
+    /// A primitive, prepared.
+    type Kernel: Send + Sync;
+
+    /// A name for printing: the device and what it runs with.
+    fn name(&self) -> String;
+
+    /// Allocates `bytes` bytes, zeroed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`].
+    fn alloc(&self, bytes: usize) -> Result<Self::Buffer>;
+
+    /// Copies host bytes into a buffer, from byte `at`.
+    ///
+    /// # Errors
+    /// If the range leaves the buffer, or the device fails.
+    fn upload(&self, to: &mut Self::Buffer, at: usize, bytes: &[u8]) -> Result<()>;
+
+    /// Copies bytes of a buffer, from byte `at`, to the host. Waits until launches are done.
+    ///
+    /// # Errors
+    /// If the range leaves the buffer, or the device fails.
+    fn download(&self, from: &Self::Buffer, at: usize, bytes: &mut [u8]) -> Result<()>;
+
+    /// Prepares an elementwise pass with its reductions.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn sweep(&self, spec: &Sweep) -> Result<Self::Kernel>;
+
+    /// Prepares a matrix product.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn matmul(&self, spec: &MatMul) -> Result<Self::Kernel>;
+
+    /// Prepares a strided copy.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn relocate(&self, spec: &Relocate) -> Result<Self::Kernel>;
+
+    /// Prepares the picking of rows: the vjp of [`scatter_add`](Backend::scatter_add).
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn gather(&self, spec: &Indexing) -> Result<Self::Kernel>;
+
+    /// Prepares the adding up of rows: the vjp of [`gather`](Backend::gather).
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn scatter_add(&self, spec: &Indexing) -> Result<Self::Kernel>;
+
+    /// Prepares counter-based random numbers.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn random(&self, spec: &Random) -> Result<Self::Kernel>;
+
+    /// Runs a kernel. May return before the work is done; `download` waits.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn launch(
+        &self,
+        kernel: &Self::Kernel,
+        memory: &mut Memory<Self::Buffer>,
+        args: &Args,
+        at: Iteration,
+    ) -> Result<()>;
+
+    /// Prepares a row program: softmax, norms, cross-entropy and their vjps. Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn rows(&self, spec: &Rows) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::Rows(spec.clone())))
+    }
+
+    /// Whether a fused form or an optional primitive can be prepared. Asked by the compiler before
+    /// anything is settled, so it should be quick.
+    fn supports(&self, candidate: &Primitive) -> bool {
+        candidate.is_plain()
+    }
+
+    /// The layout in which the backend would like to have an operand of a primitive (reads first,
+    /// then writes). A wish, not a demand.
+    fn layout(&self, primitive: &Primitive, operand: usize) -> Option<Layout> {
+        let _ = (primitive, operand);
+        None
+    }
+
+    /// The scratch memory a kernel needs during a launch, in bytes.
+    fn scratch(&self, kernel: &Self::Kernel) -> usize {
+        let _ = kernel;
+        0
+    }
+
+    /// Prepares whatever primitive.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn prepare(&self, primitive: &Primitive) -> Result<Self::Kernel> {
+        match primitive {
+            Primitive::Sweep(spec) => self.sweep(spec),
+            Primitive::Rows(spec) => self.rows(spec),
+            Primitive::MatMul(spec) => self.matmul(spec),
+            Primitive::Relocate(spec) => self.relocate(spec),
+            Primitive::Gather(spec) => self.gather(spec),
+            Primitive::ScatterAdd(spec) => self.scatter_add(spec),
+            Primitive::Random(spec) => self.random(spec),
+        }
+    }
+
+    /// Takes a whole plan with its kernels (one a primitive, in order). By default its launches run
+    /// one after the other; a backend may do better, as by replaying a captured graph.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn load(
+        &self,
+        plan: Arc<Plan>,
+        kernels: Vec<Self::Kernel>,
+    ) -> Result<Box<dyn Executable<Self>>> {
+        Ok(Box::new(OneByOne { plan, kernels }))
+    }
+
+    /// The error for a primitive that this backend does not execute.
+    fn declined(&self, primitive: &Primitive) -> Error {
+        Error::new(ErrorKind::Unsupported {
+            backend: self.name(),
+            primitive: primitive.to_string(),
+        })
+    }
+}
+
+/// A plan on a device, ready to run.
+pub trait Executable<B: Backend>: Send {
+    /// Runs the whole step once.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn step(&mut self, backend: &B, memory: &mut Memory<B::Buffer>) -> Result<()>;
+}
+
+struct OneByOne<B: Backend> {
+    plan: Arc<Plan>,
+    kernels: Vec<B::Kernel>,
+}
+
+impl<B: Backend> Executable<B> for OneByOne<B> {
+    fn step(&mut self, backend: &B, memory: &mut Memory<B::Buffer>) -> Result<()> {
+        self.run(
+            self.plan.steps(),
+            backend,
+            memory,
+            (Iteration::default(), 0),
+        )
+    }
+}
+
+impl<B: Backend> OneByOne<B> {
+    fn run(
+        &self,
+        steps: &[Step<Command>],
+        backend: &B,
+        memory: &mut Memory<B::Buffer>,
+        (at, depth): (Iteration, usize),
+    ) -> Result<()> {
+        for step in steps {
+            match step {
+                Step::Launch(command) => {
+                    let kernel = &self.kernels[command.kernel()];
+                    backend.launch(kernel, memory, command.args(), at)?;
+                }
+                Step::Loop {
+                    times,
+                    reverse,
+                    body,
+                    ..
+                } => {
+                    for round in 0..*times {
+                        let mut at = at;
+                        at.0[depth] = if *reverse { times - 1 - round } else { round };
+                        self.run(body, backend, memory, (at, depth + 1))?;
+                    }
+                }
+                Step::Branch {
+                    on,
+                    then,
+                    otherwise,
+                } => {
+                    let span = self.plan.values()[on.index()].span;
+                    let mut truth = [0];
+                    backend.download(memory.buffer(span.buffer), span.offset, &mut truth)?;
+                    let side = if truth[0] != 0 { then } else { otherwise };
+                    self.run(side, backend, memory, (at, depth))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! Errors: what went wrong, where in the user's code, between which operands, and a way out.
+
+use std::fmt;
+use std::panic::Location;
+
+/// A place in the user's source.
+pub type Place = &'static Location<'static>;
+
+/// The result of everything that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. `Display` gives one line without the place.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Shapes that an operation cannot take.
+    #[error("{operation}: {what}")]
+    Shape {
+        /// The operation.
+        operation: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// Element types that an operation cannot take.
+    #[error("{operation}: {what}")]
+    DType {
+        /// The operation.
+        operation: String,
+        /// What does not fit.
+        what: String,
+    },
+    /// An axis that the tensor does not have.
+    #[error("{operation}: axis {axis} is out of range for a tensor of {rank} axes")]
+    Axis {
+        /// The operation.
+        operation: String,
+        /// The axis asked for.
+        axis: isize,
+        /// How many there are.
+        rank: usize,
+    },
+    /// An attribute (a stride, a rate, an equation) that makes no sense.
+    #[error("{operation}: {what}")]
+    Attribute {
+        /// The operation.
+        operation: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Operands that belong to different graphs.
+    #[error("{operation}: the operands belong to two graphs")]
+    MixedGraphs {
+        /// The operation.
+        operation: String,
+    },
+    /// A gradient by something the loss does not depend on.
+    #[error("grad: the loss does not depend on `{name}`")]
+    Unreachable {
+        /// What the gradient was asked for.
+        name: String,
+    },
+    /// A gradient that could only come through an operation without a derivative.
+    #[error("grad: the loss depends on `{name}` only through {operation}, which has no derivative")]
+    NotDifferentiable {
+        /// What the gradient was asked for.
+        name: String,
+        /// The first such operation on the way back.
+        operation: String,
+    },
+    /// A name given twice.
+    #[error("the name `{name}` is taken")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// An input that the plan reads and nobody has fed.
+    #[error("input `{name}` has not been fed")]
+    NotFed {
+        /// The input.
+        name: String,
+    },
+    /// Host data or a file that does not match what it is for.
+    #[error("`{name}` is {expected}, not {found}")]
+    Mismatch {
+        /// What the data was for.
+        name: String,
+        /// Its type, shape or length.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// A value outside of the range that the graph relies on, as a label or an index.
+    #[error("`{name}`: element {position} is {value}, outside of {low}..{high}")]
+    OutOfRange {
+        /// The input.
+        name: String,
+        /// The position of the first such element.
+        position: usize,
+        /// Its value.
+        value: i64,
+        /// The lowest value allowed.
+        low: i64,
+        /// One above the highest value allowed.
+        high: i64,
+    },
+    /// Something asked for that is not there.
+    #[error("{what}")]
+    Unknown {
+        /// What was asked for.
+        what: String,
+    },
+    /// A primitive that the backend does not execute.
+    #[error("{backend} does not execute {primitive}")]
+    Unsupported {
+        /// The backend.
+        backend: String,
+        /// The primitive.
+        primitive: String,
+    },
+    /// Memory that could not be had.
+    #[error("out of memory: {bytes} bytes could not be allocated")]
+    OutOfMemory {
+        /// The bytes asked for.
+        bytes: usize,
+    },
+    /// A plan that the checker refuses: a bug in a compiler pass, never in the user's program.
+    #[error("invalid plan: {what}")]
+    Plan {
+        /// The property that does not hold.
+        what: String,
+    },
+    /// A file whose content is not what it should be.
+    #[error("{file}: {what}")]
+    Format {
+        /// The file.
+        file: String,
+        /// What was found and what was expected.
+        what: String,
+    },
+    /// A file that could not be read or written.
+    #[error("{file}: {what}")]
+    Io {
+        /// The file.
+        file: String,
+        /// What the system said.
+        what: String,
+    },
+    /// Trouble with a device, a driver or a thread.
+    #[error("{what}")]
+    Device {
+        /// What happened.
+        what: String,
+    },
+}
+
+/// A line under an error: an operand with its type and place, or an explanation.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Note {
+    /// What the line is about, as in `left`.
+    pub label: String,
+    /// The line.
+    pub text: String,
+    /// Where it comes from.
+    pub place: Option<Place>,
+}
+
+#[derive(Clone, PartialEq)]
+struct Report {
+    kind: ErrorKind,
+    place: Option<Place>,
+    scope: String,
+    notes: Vec<Note>,
+    also: Vec<Error>,
+}
+
+/// An error with its place, notes, and perhaps further errors found at the same time.
+///
+/// `Display` and `Debug` print all of it, in the manner of a compiler.
+#[derive(Clone, PartialEq)]
+pub struct Error(Box<Report>);
+
+impl Error {
+    /// An error of this kind.
+    #[must_use]
+    pub fn new(kind: ErrorKind) -> Error {
+        Error(Box::new(Report {
+            kind,
+            place: None,
+            scope: String::new(),
+            notes: Vec::new(),
+            also: Vec::new(),
+        }))
+    }
+
+    /// With the place in the user's source.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Error {
+        self.0.place = Some(place);
+        self
+    }
+
+    /// With the named scope in which it happened.
+    #[must_use]
+    pub fn within(mut self, scope: &str) -> Error {
+        self.0.scope = scope.to_owned();
+        self
+    }
+
+    /// With a further line.
+    #[must_use]
+    pub fn note(mut self, label: &str, text: impl Into<String>, place: Option<Place>) -> Error {
+        self.0.notes.push(Note {
+            label: label.to_owned(),
+            text: text.into(),
+            place,
+        });
+        self
+    }
+
+    /// With a way out.
+    #[must_use]
+    pub fn help(self, text: impl Into<String>) -> Error {
+        self.note("help", text, None)
+    }
+
+    /// Several errors as one; `None` if there is none.
+    #[must_use]
+    pub fn gather(errors: impl IntoIterator<Item = Error>) -> Option<Error> {
+        let mut errors = errors.into_iter();
+        let mut first = errors.next()?;
+        first.0.also.extend(errors);
+        Some(first)
+    }
+
+    /// What went wrong (first).
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// Where in the user's source.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        self.0.place
+    }
+
+    /// The lines under it.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.0.notes
+    }
+
+    /// This error and all that were found with it.
+    pub fn all(&self) -> impl Iterator<Item = &Error> {
+        std::iter::once(self).chain(self.0.also.iter())
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Error {
+        Error::new(kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.kind)?;
+        if let Some(place) = self.place {
+            write!(f, "\n  --> {place}")?;
+            if !self.scope.is_empty() {
+                write!(f, " in {}", self.scope)?;
+            }
+        }
+        let width = |text: fn(&Note) -> &str| {
+            let placed = self.notes.iter().filter(|note| note.place.is_some());
+            placed.map(|note| text(note).len()).max().unwrap_or(0)
+        };
+        let (labels, texts) = (width(|n| &n.label), width(|n| &n.text));
+        for note in &self.notes {
+            let label = format!("{}:", note.label);
+            match note.place {
+                Some(place) => {
+                    write!(
+                        f,
+                        "\n   = {label:<0$} {1:<texts$}  {place}",
+                        labels + 1,
+                        note.text
+                    )?;
+                }
+                None => write!(f, "\n   = {label} {}", note.text)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.all().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{}", error.0)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,46 @@
+//! The vocabulary of the backprop engine: element types, shapes and views, the table of elementwise
+//! functions, the primitives a backend executes, the plan of a step, and the [`Backend`] trait.
+//!
+//! Everything here is plain data or a trait. This crate knows no graph, starts no thread, does no
+//! I/O and contains no `unsafe`; a backend can be written against it alone (see [`Reference`] for a
+//! complete one in safe Rust).
+//!
+//! | to read about | look in |
+//! |---|---|
+//! | element types and how bytes become numbers | [`DType`], [`Element`] |
+//! | where an element of a tensor lies | [`Shape`], [`View`], [`Layout`] |
+//! | every elementwise function with its derivative | [`Scalar`] |
+//! | what a backend can be asked to do | [`Primitive`] |
+//! | a whole step as ordered launches with memory offsets | [`Plan`] |
+//! | what a backend has to implement | [`Backend`] |
+#![forbid(unsafe_code)]
+
+pub mod plan;
+pub mod random;
+
+mod backend;
+mod dtype;
+mod error;
+mod layout;
+mod primitive;
+mod program;
+mod reference;
+mod scalar;
+mod shape;
+mod view;
+
+pub use backend::{Backend, Executable, Memory};
+pub use dtype::{DType, Element};
+pub use error::{Error, ErrorKind, Note, Place, Result};
+pub use layout::Layout;
+pub use plan::{Args, Plan};
+pub use primitive::{
+    Body, Indexing, MatMul, Operand, Output, Piece, Primitive, Random, Reduction, Relocate, Rows,
+    Sink, Source, Sweep, TensorType,
+};
+pub use program::{Inst, Program, Register};
+pub use random::philox;
+pub use reference::{Number, Reference};
+pub use scalar::{Calculus, Class, Scalar};
+pub use shape::{Axes, MAX_RANK, Shape};
+pub use view::View;

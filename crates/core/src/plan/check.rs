@@ -1,0 +1,487 @@
+//! The plan checker: a linear walk that proves a plan's memory is sound.
+//!
+//! It executes the plan on labels instead of numbers: every byte range is labelled with the value
+//! it holds. A plan that passes has these properties, which `unsafe` code in backends relies on:
+//!
+//! - **P1** Every span lies inside of its buffer, aligned to [`ALIGNMENT`](super::ALIGNMENT), and
+//!   is as large as its value's type says; slices stay inside of their value at every iteration.
+//! - **P2** Every read finds the value it names, whole.
+//! - **P3** What a launch writes overlaps neither its scratch, nor another write, nor a read, unless
+//!   the primitive lets the write take the read's place and both are the same bytes.
+//! - **P4** A launch has the operands its primitive asks for, of the very types and in its order,
+//!   and at least the scratch its kernel asked for; and the primitive itself is sound
+//!   ([`Primitive::check`]).
+//! - **P5** A parameter is written at most once, in place of its old value, and holds its old value
+//!   or its update at the end. Inputs and constants are never written. Results hold at the end.
+//! - **P6** A loop's carried values lie in one span, which holds the entering value before the loop
+//!   and the leaving one after each iteration.
+
+use std::collections::BTreeMap;
+
+use super::{
+    ALIGNMENT, Access, Args, BRANCH_DTYPE, Buffer, Carry, Command, Draft, Launch, MAX_LOOPS, Plan,
+    Role, Slot, Span, Step, Value, ValueId,
+};
+use crate::{Error, ErrorKind, Primitive, Result, TensorType};
+
+impl Plan {
+    /// Proves that a draft is sound, and makes it a plan.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Plan`] names the property that does not hold.
+    pub fn check(draft: Draft) -> Result<Plan> {
+        for primitive in &draft.primitives {
+            primitive.check()?;
+        }
+        let mut checker = Checker::new(&draft)?;
+        let steps = checker.steps(&draft.steps, &mut Vec::new())?;
+        checker.finish()?;
+        Ok(Plan { draft, steps })
+    }
+}
+
+fn wrong<T>(what: String) -> Result<T> {
+    Err(Error::new(ErrorKind::Plan { what }))
+}
+
+/// Which value each byte of the buffers holds: start -> (end, value).
+#[derive(Clone, Default, PartialEq)]
+struct Labels([BTreeMap<usize, (usize, ValueId)>; 3]);
+
+impl Labels {
+    fn holds(&self, span: Span, value: ValueId) -> bool {
+        let labels = &self.0[span.buffer as usize];
+        let (mut at, end) = (span.offset, span.offset + span.bytes);
+        while at < end {
+            match labels.range(..=at).next_back() {
+                Some((_, &(until, label))) if label == value && until > at => at = until,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    fn write(&mut self, span: Span, value: Option<ValueId>) {
+        let labels = &mut self.0[span.buffer as usize];
+        let (start, end) = (span.offset, span.offset + span.bytes);
+        if let Some((&before, &(until, label))) = labels.range(..start).next_back()
+            && until > start
+        {
+            labels.insert(before, (start, label));
+            if until > end {
+                labels.insert(end, (until, label));
+            }
+        }
+        let inside: Vec<usize> = labels.range(start..end).map(|(&at, _)| at).collect();
+        for at in inside {
+            if let Some((until, label)) = labels.remove(&at)
+                && until > end
+            {
+                labels.insert(end, (until, label));
+            }
+        }
+        if let Some(value) = value
+            && start < end
+        {
+            labels.insert(start, (end, value));
+        }
+    }
+
+    /// Keeps what both hold.
+    fn meet(&mut self, other: &Labels) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            mine.retain(|at, label| theirs.get(at) == Some(label));
+        }
+    }
+}
+
+/// A loop around the step being checked.
+#[derive(Clone, Copy)]
+struct Enclosing {
+    times: usize,
+    /// The iteration that is being executed on labels.
+    now: usize,
+}
+
+struct Checker<'d> {
+    draft: &'d Draft,
+    labels: Labels,
+    written: Vec<bool>,
+}
+
+impl<'d> Checker<'d> {
+    fn new(draft: &'d Draft) -> Result<Checker<'d>> {
+        let mut checker = Checker {
+            draft,
+            labels: Labels::default(),
+            written: vec![false; draft.values.len()],
+        };
+        for (i, value) in draft.values.iter().enumerate() {
+            checker.value(value)?;
+            if matches!(value.role, Role::Parameter | Role::Input | Role::Constant) {
+                checker.labels.write(value.span, Some(ValueId(i as u32)));
+            }
+        }
+        for (i, value) in draft.values.iter().enumerate() {
+            let resident = matches!(value.role, Role::Parameter | Role::Input | Role::Constant);
+            if resident && !checker.labels.holds(value.span, ValueId(i as u32)) {
+                return wrong(format!("P5: `{}` shares its bytes", value.name));
+            }
+        }
+        Ok(checker)
+    }
+
+    fn lookup(&self, id: ValueId) -> Result<&'d Value> {
+        match self.draft.values.get(id.index()) {
+            Some(value) => Ok(value),
+            None => wrong(format!("P4: no value {}", id.0)),
+        }
+    }
+
+    /// P1 and the place that a role prescribes (P5).
+    fn value(&self, value: &Value) -> Result<()> {
+        self.span(value.span, &value.name)?;
+        if value.span.bytes != value.tensor.bytes() {
+            return wrong(format!(
+                "P1: `{}` has {} bytes",
+                value.name, value.span.bytes
+            ));
+        }
+        let home = match value.role {
+            Role::Temporary => value.span.buffer != Buffer::State,
+            Role::Parameter => value.span.buffer == Buffer::State,
+            Role::Input | Role::Constant | Role::Result => value.span.buffer == Buffer::Io,
+            Role::Update { of } => {
+                let old = self.lookup(of)?;
+                old.role == Role::Parameter && old.span == value.span && old.tensor == value.tensor
+            }
+        };
+        if !home {
+            return wrong(format!("P5: `{}` in the wrong place", value.name));
+        }
+        Ok(())
+    }
+
+    fn span(&self, span: Span, name: &str) -> Result<()> {
+        let end = span.offset.checked_add(span.bytes);
+        let inside = end.is_some_and(|end| end <= self.draft.sizes[span.buffer as usize]);
+        if !inside || !span.offset.is_multiple_of(ALIGNMENT) {
+            return wrong(format!("P1: `{name}` at {}+{}", span.offset, span.bytes));
+        }
+        Ok(())
+    }
+
+    fn steps(
+        &mut self,
+        steps: &[Step<Launch>],
+        loops: &mut Vec<Enclosing>,
+    ) -> Result<Vec<Step<Command>>> {
+        steps.iter().map(|step| self.step(step, loops)).collect()
+    }
+
+    fn step(&mut self, step: &Step<Launch>, loops: &mut Vec<Enclosing>) -> Result<Step<Command>> {
+        match step {
+            Step::Launch(launch) => Ok(Step::Launch(self.launch(launch, loops)?)),
+            Step::Loop {
+                times,
+                reverse,
+                carries,
+                body,
+            } => {
+                let commands = self.iterate((*times, *reverse), carries, body, loops)?;
+                Ok(Step::Loop {
+                    times: *times,
+                    reverse: *reverse,
+                    carries: carries.clone(),
+                    body: commands,
+                })
+            }
+            Step::Branch {
+                on,
+                then,
+                otherwise,
+            } => {
+                let condition = self.lookup(*on)?;
+                let scalar = condition.tensor.dtype == BRANCH_DTYPE && condition.span.bytes == 1;
+                if !scalar || !self.labels.holds(condition.span, *on) {
+                    return wrong(format!("P2: branch on `{}`", condition.name));
+                }
+                let before = (self.labels.clone(), self.written.clone());
+                let then = self.steps(then, loops)?;
+                let after = std::mem::replace(&mut self.labels, before.0);
+                let written = std::mem::replace(&mut self.written, before.1);
+                let otherwise = self.steps(otherwise, loops)?;
+                self.labels.meet(&after);
+                for (mine, theirs) in self.written.iter_mut().zip(written) {
+                    *mine |= theirs;
+                }
+                Ok(Step::Branch {
+                    on: *on,
+                    then,
+                    otherwise,
+                })
+            }
+        }
+    }
+
+    /// Executes the first two iterations on labels: what holds for the step from the first to the
+    /// second holds for all later ones, since slices move linearly and are bounded by P1.
+    fn iterate(
+        &mut self,
+        (times, reverse): (usize, bool),
+        carries: &[Carry],
+        body: &[Step<Launch>],
+        loops: &mut Vec<Enclosing>,
+    ) -> Result<Vec<Step<Command>>> {
+        if times == 0 || loops.len() == MAX_LOOPS {
+            return wrong(format!("P6: {times} iterations at depth {}", loops.len()));
+        }
+        for carry in carries {
+            let (enter, leave) = (self.lookup(carry.enter)?, self.lookup(carry.leave)?);
+            let one_place = enter.span == leave.span && enter.tensor == leave.tensor;
+            if !one_place || !self.labels.holds(enter.span, carry.enter) {
+                return wrong(format!("P6: `{}` enters a loop", enter.name));
+            }
+        }
+        let mut commands = Vec::new();
+        for round in 0..times.min(2) {
+            let now = if reverse { times - 1 - round } else { round };
+            for carry in carries.iter().filter(|_| round > 0) {
+                let enter = self.lookup(carry.enter)?;
+                self.labels.write(enter.span, Some(carry.enter));
+            }
+            let written = self.written.clone();
+            loops.push(Enclosing { times, now });
+            commands = self.steps(body, loops)?;
+            loops.pop();
+            if round == 0 && times > 1 {
+                self.written = written;
+            }
+            for carry in carries {
+                let leave = self.lookup(carry.leave)?;
+                if !self.labels.holds(leave.span, carry.leave) {
+                    return wrong(format!("P6: `{}` leaves a loop", leave.name));
+                }
+            }
+        }
+        self.label_stacked(body, loops.len(), times)?;
+        Ok(commands)
+    }
+
+    /// After a loop, values that its iterations wrote slice by slice are whole.
+    fn label_stacked(&mut self, body: &[Step<Launch>], depth: usize, times: usize) -> Result<()> {
+        for step in body {
+            let Step::Launch(launch) = step else { continue };
+            let primitive = &self.draft.primitives[launch.primitive];
+            for (access, tensor) in launch.writes.iter().zip(primitive.writes()) {
+                let value = self.lookup(access.value)?;
+                let stride = access.strides[depth];
+                let tiles = stride == tensor.bytes() && stride * times == value.span.bytes;
+                if stride > 0 && tiles && access.offset == 0 {
+                    self.labels.write(value.span, Some(access.value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn launch(&mut self, launch: &Launch, loops: &[Enclosing]) -> Result<Command> {
+        let Some(primitive) = self.draft.primitives.get(launch.primitive) else {
+            return wrong(format!("P4: no primitive {}", launch.primitive));
+        };
+        let reads = self.operands(&launch.reads, &primitive.reads(), loops)?;
+        let writes = self.operands(&launch.writes, &primitive.writes(), loops)?;
+        let scratch = self.scratch(launch)?;
+        for ((span, _), access) in reads.iter().zip(&launch.reads) {
+            if !self.labels.holds(*span, access.value) {
+                let name = &self.lookup(access.value)?.name;
+                return wrong(format!(
+                    "P2: {} reads `{name}`, not there",
+                    primitive.name()
+                ));
+            }
+        }
+        self.disjoint(primitive, &reads, &writes, scratch)?;
+        if let Some(span) = scratch {
+            self.labels.write(span, None);
+        }
+        for ((span, _), access) in writes.iter().zip(&launch.writes) {
+            self.write(access.value, *span)?;
+        }
+        let slots = |operands: Vec<(Span, Slot)>| operands.into_iter().map(|(_, s)| s).collect();
+        Ok(Command {
+            kernel: launch.primitive,
+            args: Args {
+                reads: slots(reads),
+                writes: slots(writes),
+                scratch: scratch.map(|span| Slot {
+                    buffer: span.buffer,
+                    offset: span.offset,
+                    bytes: span.bytes,
+                    strides: [0; MAX_LOOPS],
+                }),
+            },
+        })
+    }
+
+    /// P4 and P1 for one side of a launch: the bytes at the iteration being executed, and the slot.
+    fn operands(
+        &self,
+        accesses: &[Access],
+        types: &[&TensorType],
+        loops: &[Enclosing],
+    ) -> Result<Vec<(Span, Slot)>> {
+        if accesses.len() != types.len() {
+            return wrong(format!(
+                "P4: {} operands for {}",
+                accesses.len(),
+                types.len()
+            ));
+        }
+        let one = |(access, tensor): (&Access, &&TensorType)| self.operand(access, tensor, loops);
+        accesses.iter().zip(types).map(one).collect()
+    }
+
+    fn operand(
+        &self,
+        access: &Access,
+        tensor: &TensorType,
+        loops: &[Enclosing],
+    ) -> Result<(Span, Slot)> {
+        let value = self.lookup(access.value)?;
+        let whole = *access == Access::whole(access.value);
+        let alike = value.tensor.dtype == tensor.dtype
+            && if whole {
+                value.tensor.count() == tensor.count() && value.tensor.layout == tensor.layout
+            } else {
+                value.tensor.layout.is_dense() && tensor.layout.is_dense()
+            };
+        if !alike {
+            return wrong(format!(
+                "P4: `{}` is {}, not {tensor}",
+                value.name, value.tensor
+            ));
+        }
+        let mut reach = access.offset.checked_add(tensor.bytes());
+        let mut now = value.span.offset + access.offset;
+        for (depth, &stride) in access.strides.iter().enumerate().filter(|&(_, &s)| s > 0) {
+            let Some(enclosing) = loops.get(depth) else {
+                return wrong(format!("P1: `{}` moves outside of a loop", value.name));
+            };
+            let last = stride.checked_mul(enclosing.times - 1);
+            reach = reach
+                .zip(last)
+                .and_then(|(reach, last)| reach.checked_add(last));
+            now += stride * enclosing.now;
+        }
+        if reach.is_none_or(|reach| reach > value.span.bytes) {
+            return wrong(format!("P1: a slice leaves `{}`", value.name));
+        }
+        let (buffer, bytes) = (value.span.buffer, tensor.bytes());
+        let offset = value.span.offset + access.offset;
+        let slot = Slot {
+            buffer,
+            offset,
+            bytes,
+            strides: access.strides,
+        };
+        Ok((
+            Span {
+                buffer,
+                offset: now,
+                bytes,
+            },
+            slot,
+        ))
+    }
+
+    fn scratch(&self, launch: &Launch) -> Result<Option<Span>> {
+        let needed = self
+            .draft
+            .scratch
+            .get(launch.primitive)
+            .copied()
+            .unwrap_or(0);
+        match launch.scratch {
+            Some(span) => self.span(span, "scratch")?,
+            None if needed > 0 => return wrong("P4: scratch is missing".into()),
+            None => {}
+        }
+        let in_arena = |span: Span| span.buffer == Buffer::Arena && span.bytes >= needed;
+        if !launch.scratch.is_none_or(in_arena) {
+            return wrong(format!("P4: {needed} bytes of scratch are needed"));
+        }
+        Ok(launch.scratch)
+    }
+
+    /// P3.
+    fn disjoint(
+        &self,
+        primitive: &Primitive,
+        reads: &[(Span, Slot)],
+        writes: &[(Span, Slot)],
+        scratch: Option<Span>,
+    ) -> Result<()> {
+        for (w, (write, _)) in writes.iter().enumerate() {
+            let mut others = writes[..w].iter().map(|(span, _)| *span).chain(scratch);
+            if others.any(|other| other.overlaps(write)) {
+                return wrong(format!("P3: {} writes twice over", primitive.name()));
+            }
+            for (r, (read, _)) in reads
+                .iter()
+                .enumerate()
+                .filter(|(_, r)| r.0.overlaps(write))
+            {
+                if read != write || !primitive.may_overwrite(w, r) {
+                    return wrong(format!(
+                        "P3: {} overwrites its operand {r}",
+                        primitive.name()
+                    ));
+                }
+            }
+        }
+        let overlap = |&(read, _): &(Span, Slot)| scratch.is_some_and(|s| s.overlaps(&read));
+        if reads.iter().any(overlap) {
+            return wrong(format!(
+                "P3: scratch of {} over an operand",
+                primitive.name()
+            ));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, id: ValueId, span: Span) -> Result<()> {
+        let value = self.lookup(id)?;
+        match value.role {
+            Role::Temporary | Role::Result => {}
+            Role::Update { .. } if !self.written[id.index()] => self.written[id.index()] = true,
+            _ => return wrong(format!("P5: `{}` is written", value.name)),
+        }
+        self.labels.write(span, Some(id));
+        Ok(())
+    }
+
+    /// P5 at the end of the step.
+    fn finish(&self) -> Result<()> {
+        let mut updated = vec![None; self.draft.values.len()];
+        for (i, value) in self.draft.values.iter().enumerate() {
+            if let Role::Update { of } = value.role {
+                if updated[of.index()].is_some() {
+                    return wrong(format!("P5: `{}` has two updates", value.name));
+                }
+                updated[of.index()] = Some(ValueId(i as u32));
+            }
+        }
+        for (i, value) in self.draft.values.iter().enumerate() {
+            let expected = match value.role {
+                Role::Temporary | Role::Update { .. } => continue,
+                Role::Parameter => updated[i].unwrap_or(ValueId(i as u32)),
+                Role::Input | Role::Constant | Role::Result => ValueId(i as u32),
+            };
+            if !self.labels.holds(value.span, expected) {
+                return wrong(format!("P5: `{}` does not hold at the end", value.name));
+            }
+        }
+        Ok(())
+    }
+}

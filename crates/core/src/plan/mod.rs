@@ -1,0 +1,342 @@
+//! The plan of a step: ordered launches with the memory each one touches.
+//!
+//! A compiler writes a [`Draft`]: what is launched, on which values, and where each value lies.
+//! [`Plan::check`] proves that the draft is sound and only then turns it into a [`Plan`], whose
+//! [`Args`] have private fields, so that whatever a backend is handed has been checked.
+
+mod check;
+mod text;
+
+pub use text::format_bytes;
+
+use crate::{Backend, DType, Place, Primitive, Result, TensorType};
+
+/// The nesting depth of loops.
+pub const MAX_LOOPS: usize = 4;
+
+/// Bytes to which every value is aligned.
+pub const ALIGNMENT: usize = 64;
+
+/// The buffers of a session. Plans of one session share them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub enum Buffer {
+    /// What lives within a step.
+    Arena,
+    /// Parameters and optimizer state, which live between steps.
+    State,
+    /// What the host writes before a step and reads after it, and constants.
+    Io,
+}
+
+impl Buffer {
+    /// All buffers.
+    pub const ALL: [Buffer; 3] = [Buffer::Arena, Buffer::State, Buffer::Io];
+}
+
+/// A range of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Span {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// The first byte.
+    pub offset: usize,
+    /// The number of bytes.
+    pub bytes: usize,
+}
+
+impl Span {
+    /// Whether the two have a byte in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Span) -> bool {
+        self.buffer == other.buffer
+            && self.offset < other.offset + other.bytes
+            && other.offset < self.offset + self.bytes
+    }
+}
+
+/// A value of a plan, by its position in [`Draft::values`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ValueId(pub u32);
+
+impl ValueId {
+    /// The position.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a value is to the step.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// Made and used within the step.
+    Temporary,
+    /// A parameter's value before the step; lies in [`Buffer::State`].
+    Parameter,
+    /// A parameter's new value; lies over the old one.
+    Update {
+        /// The parameter's old value.
+        of: ValueId,
+    },
+    /// Fed by the host; lies in [`Buffer::Io`].
+    Input,
+    /// Written once, when the plan is compiled; lies in [`Buffer::Io`].
+    Constant,
+    /// Fetched by the host; lies in [`Buffer::Io`].
+    Result,
+}
+
+/// A value: its type, its place in memory, its role and its name.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Value {
+    /// Type, shape and layout.
+    pub tensor: TensorType,
+    /// What it is to the step.
+    pub role: Role,
+    /// Where it lies.
+    pub span: Span,
+    /// A short name for printing: the operation, or the name of a parameter or input.
+    pub name: String,
+}
+
+/// An operand of a launch: a value, or inside of loops a slice of it that moves with the iteration.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Access {
+    /// The value.
+    pub value: ValueId,
+    /// Bytes from the value's start at iteration 0.
+    pub offset: usize,
+    /// Bytes to move per iteration of each enclosing loop, outermost first.
+    pub strides: [usize; MAX_LOOPS],
+}
+
+impl Access {
+    /// The whole value.
+    #[must_use]
+    pub fn whole(value: ValueId) -> Access {
+        Access {
+            value,
+            offset: 0,
+            strides: [0; MAX_LOOPS],
+        }
+    }
+}
+
+/// One launch of a draft.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Launch {
+    /// The primitive, by its position in [`Draft::primitives`].
+    pub primitive: usize,
+    /// The operands read, in the primitive's order.
+    pub reads: Vec<Access>,
+    /// The operands written, in the primitive's order.
+    pub writes: Vec<Access>,
+    /// Scratch memory of the kernel, in the arena.
+    pub scratch: Option<Span>,
+    /// The user's place of the operation that gave the launch its reason.
+    pub place: Option<Place>,
+    /// The named scope of that operation.
+    pub scope: String,
+}
+
+/// A value that a loop hands from one iteration to the next, through one span of memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Carry {
+    /// What the body reads; before the loop, somebody wrote it.
+    pub enter: ValueId,
+    /// What the body leaves in its place; after the loop, what remains.
+    pub leave: ValueId,
+}
+
+/// A step of a plan, over launches of type `L`.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step<L> {
+    /// One launch.
+    Launch(L),
+    /// A body that runs `times` times.
+    Loop {
+        /// The number of iterations, at least 1.
+        times: usize,
+        /// Whether the iteration counter runs from `times - 1` down to 0.
+        reverse: bool,
+        /// What goes from one iteration to the next.
+        carries: Vec<Carry>,
+        /// What an iteration does.
+        body: Vec<Step<L>>,
+    },
+    /// One of two bodies, chosen by a truth value in memory.
+    Branch {
+        /// The truth value.
+        on: ValueId,
+        /// Runs if it holds.
+        then: Vec<Step<L>>,
+        /// Runs if it does not.
+        otherwise: Vec<Step<L>>,
+    },
+}
+
+/// A plan before it is checked.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Draft {
+    /// The distinct primitives.
+    pub primitives: Vec<Primitive>,
+    /// Scratch bytes that each primitive's kernel needs.
+    pub scratch: Vec<usize>,
+    /// All values.
+    pub values: Vec<Value>,
+    /// What runs, in order.
+    pub steps: Vec<Step<Launch>>,
+    /// The size of each buffer in bytes, in the order of [`Buffer::ALL`].
+    pub sizes: [usize; 3],
+}
+
+/// The iteration counters of the enclosing loops, outermost first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Iteration(pub [usize; MAX_LOOPS]);
+
+/// A checked range of bytes, which may move with the iteration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot {
+    buffer: Buffer,
+    offset: usize,
+    bytes: usize,
+    strides: [usize; MAX_LOOPS],
+}
+
+impl Slot {
+    /// The buffer.
+    #[must_use]
+    pub fn buffer(&self) -> Buffer {
+        self.buffer
+    }
+
+    /// The number of bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The first byte, at an iteration.
+    #[must_use]
+    pub fn offset(&self, at: Iteration) -> usize {
+        let moved = self.strides.iter().zip(at.0).map(|(stride, t)| stride * t);
+        self.offset + moved.sum::<usize>()
+    }
+}
+
+/// The memory of one launch. Only [`Plan::check`] makes these, so that the numbered properties of
+/// the plan checker hold for them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Args {
+    reads: Box<[Slot]>,
+    writes: Box<[Slot]>,
+    scratch: Option<Slot>,
+}
+
+impl Args {
+    /// What is read, in the order of [`Primitive::reads`].
+    #[must_use]
+    pub fn reads(&self) -> &[Slot] {
+        &self.reads
+    }
+
+    /// What is written, in the order of [`Primitive::writes`].
+    #[must_use]
+    pub fn writes(&self) -> &[Slot] {
+        &self.writes
+    }
+
+    /// Scratch memory, of at least as many bytes as the kernel asked for.
+    #[must_use]
+    pub fn scratch(&self) -> Option<Slot> {
+        self.scratch
+    }
+}
+
+/// A launch of a checked plan.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Command {
+    kernel: usize,
+    args: Args,
+}
+
+impl Command {
+    /// The kernel, by the position of its primitive.
+    #[must_use]
+    pub fn kernel(&self) -> usize {
+        self.kernel
+    }
+
+    /// The memory.
+    #[must_use]
+    pub fn args(&self) -> &Args {
+        &self.args
+    }
+}
+
+/// A plan that has passed the checker.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan {
+    draft: Draft,
+    steps: Vec<Step<Command>>,
+}
+
+impl Plan {
+    /// The distinct primitives, one kernel each.
+    #[must_use]
+    pub fn primitives(&self) -> &[Primitive] {
+        &self.draft.primitives
+    }
+
+    /// All values with their places in memory.
+    #[must_use]
+    pub fn values(&self) -> &[Value] {
+        &self.draft.values
+    }
+
+    /// What runs, in order.
+    #[must_use]
+    pub fn steps(&self) -> &[Step<Command>] {
+        &self.steps
+    }
+
+    /// The draft this plan was checked from.
+    #[must_use]
+    pub fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
+    /// The size of a buffer in bytes.
+    #[must_use]
+    pub fn bytes(&self, buffer: Buffer) -> usize {
+        self.draft.sizes[buffer as usize]
+    }
+
+    /// The number of launches in a step, with loops counted as often as they run (of the two sides
+    /// of a branch, the longer one).
+    #[must_use]
+    pub fn launches(&self) -> usize {
+        fn count<L>(steps: &[Step<L>]) -> usize {
+            let one = |step: &Step<L>| match step {
+                Step::Launch(_) => 1,
+                Step::Loop { times, body, .. } => times * count(body),
+                Step::Branch {
+                    then, otherwise, ..
+                } => count(then).max(count(otherwise)),
+            };
+            steps.iter().map(one).sum()
+        }
+        count(&self.steps)
+    }
+
+    /// Prepares one kernel for each primitive.
+    ///
+    /// # Errors
+    /// Whatever the backend says of the first primitive it cannot prepare.
+    pub fn prepare<B: Backend>(primitives: &[Primitive], backend: &B) -> Result<Vec<B::Kernel>> {
+        primitives.iter().map(|p| backend.prepare(p)).collect()
+    }
+}
+
+/// The dtype of the truth value on which a branch is taken.
+const BRANCH_DTYPE: DType = DType::Bool;

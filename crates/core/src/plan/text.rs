@@ -1,0 +1,109 @@
+//! A plan as text: what is read off it before the first step.
+
+use std::fmt::{self, Write as _};
+
+use super::{Access, Buffer, Launch, Plan, Role, Step};
+
+/// Bytes in the largest unit that leaves a number of at least 1, as in `12.5 KiB`.
+#[must_use]
+pub fn format_bytes(count: usize) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut size = count as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if size < 1024.0 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, next);
+    }
+    if unit == "B" {
+        format!("{count} B")
+    } else {
+        format!("{size:.1} {unit}")
+    }
+}
+
+impl Plan {
+    fn name(&self, access: &Access) -> String {
+        let value = &self.values()[access.value.index()];
+        match value.role {
+            Role::Temporary => format!("%{}", access.value.0),
+            Role::Update { .. } => format!("{}'", value.name),
+            _ => value.name.clone(),
+        }
+    }
+
+    fn names(&self, accesses: &[Access]) -> String {
+        let names: Vec<String> = accesses.iter().map(|access| self.name(access)).collect();
+        names.join(" ")
+    }
+
+    fn line(&self, launch: &Launch) -> String {
+        let mut line = format!(
+            "{} = {} ({})",
+            self.names(&launch.writes),
+            self.primitives()[launch.primitive],
+            self.names(&launch.reads)
+        );
+        if let Some(place) = launch.place {
+            let file = place.file().rsplit(['/', '\\']).next().unwrap_or("");
+            let _ = write!(line, "  // {file}:{}", place.line());
+            if !launch.scope.is_empty() {
+                let _ = write!(line, " {}", launch.scope);
+            }
+        }
+        line
+    }
+
+    fn write(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        steps: &[Step<Launch>],
+        indent: usize,
+    ) -> fmt::Result {
+        for step in steps {
+            write!(f, "{:indent$}", "")?;
+            match step {
+                Step::Launch(launch) => writeln!(f, "{}", self.line(launch))?,
+                Step::Loop {
+                    times,
+                    reverse,
+                    body,
+                    ..
+                } => {
+                    let order = if *reverse { " in reverse" } else { "" };
+                    writeln!(f, "loop {times} times{order}")?;
+                    self.write(f, body, indent + 2)?;
+                }
+                Step::Branch {
+                    on,
+                    then,
+                    otherwise,
+                } => {
+                    writeln!(f, "if {}", self.name(&Access::whole(*on)))?;
+                    self.write(f, then, indent + 2)?;
+                    writeln!(f, "{:indent$}else", "")?;
+                    self.write(f, otherwise, indent + 2)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One line of totals, then one line a launch: results, primitive, operands, place.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total: usize = Buffer::ALL.iter().map(|&buffer| self.bytes(buffer)).sum();
+        writeln!(
+            f,
+            "{} launches a step, {} in all: {} parameters, {} temporaries, {} inputs and results",
+            self.launches(),
+            format_bytes(total),
+            format_bytes(self.bytes(Buffer::State)),
+            format_bytes(self.bytes(Buffer::Arena)),
+            format_bytes(self.bytes(Buffer::Io)),
+        )?;
+        self.write(f, &self.draft.steps, 0)
+    }
+}

@@ -1,0 +1,230 @@
+//! The common part of every fused primitive: a program with its operands and results.
+
+use std::fmt;
+
+use super::{Check, TensorType, ensure};
+use crate::{Axes, Inst, Program, Register, Shape, View};
+
+/// How many values become one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reduction {
+    /// The sum; 0 over nothing. Summed in fixed blocks, whose sums are added in block order.
+    Sum,
+    /// The largest value; NaN if any is. Over nothing: the lowest value of the type.
+    Max,
+    /// The smallest value; NaN if any is. Over nothing: the highest value of the type.
+    Min,
+}
+
+impl fmt::Display for Reduction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reduction::Sum => "sum",
+            Reduction::Max => "max",
+            Reduction::Min => "min",
+        })
+    }
+}
+
+/// A tensor in memory and the view through which a kernel visits it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Source {
+    /// What lies in memory.
+    pub tensor: TensorType,
+    /// The map from the kernel's index space to the tensor's elements (counted in row-major order
+    /// of its shape, whatever its layout).
+    pub view: View,
+}
+
+impl Source {
+    /// A dense tensor visited in order.
+    #[must_use]
+    pub fn dense(tensor: TensorType) -> Source {
+        let view = View::dense(tensor.shape);
+        Source { tensor, view }
+    }
+
+    pub(super) fn check(&self, space: Shape) -> Check {
+        ensure(self.view.shape == space, || {
+            format!("a view of {} in a space of {space}", self.view.shape)
+        })?;
+        let inside = match self.view.bounds() {
+            Some((_, high)) => high < self.tensor.shape.count(),
+            None => space.count() == 0,
+        };
+        ensure(inside, || {
+            format!("view {} leaves {}", self.view, self.tensor)
+        })
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.tensor)?;
+        if !self.view.is_dense() || self.view.shape != self.tensor.shape {
+            write!(f, " as {}", self.view)?;
+        }
+        Ok(())
+    }
+}
+
+/// An operand of a contraction: a tensor, or a program over several (the prologue).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Operand {
+    /// What is read, viewed from the operand's index space.
+    pub inputs: Vec<Source>,
+    /// The operand's value at each point: the program's last register.
+    pub program: Program,
+}
+
+impl Operand {
+    /// A tensor as it is.
+    #[must_use]
+    pub fn plain(source: Source) -> Operand {
+        Operand {
+            program: Program::identity(source.tensor.dtype),
+            inputs: vec![source],
+        }
+    }
+
+    /// The tensor, where there is no prologue.
+    #[must_use]
+    pub fn as_plain(&self) -> Option<&Source> {
+        match (self.inputs.as_slice(), self.program.code()) {
+            ([source], [(Inst::Input(0), dtype)]) if *dtype == source.tensor.dtype => Some(source),
+            _ => None,
+        }
+    }
+
+    pub(super) fn check(&self, space: Shape) -> Check {
+        ensure(!self.program.is_empty(), || "an empty prologue".into())?;
+        self.inputs.iter().try_for_each(|input| input.check(space))
+    }
+}
+
+/// Where a result goes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Sink {
+    /// Stored at every point of the space (in [`Rows`](super::Rows), a value per row is stored once
+    /// a row, densely over the other axes).
+    Store,
+    /// Reduced over these axes, and stored densely over the others.
+    Reduce(Reduction, Axes),
+}
+
+/// One result of a body.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Output {
+    /// The register stored.
+    pub register: Register,
+    /// Where it goes.
+    pub sink: Sink,
+    /// What is written; its elements in row-major order are the stored points in order.
+    pub tensor: TensorType,
+}
+
+/// A program with its inputs and outputs, over an index space that its owner knows.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Body {
+    /// What is read, viewed from the index space.
+    pub inputs: Vec<Source>,
+    /// What is computed at each point.
+    pub program: Program,
+    /// What is written.
+    pub outputs: Vec<Output>,
+}
+
+impl Body {
+    /// Stores input 0 of the program as it is: the epilogue of a plain contraction.
+    #[must_use]
+    pub fn store(tensor: TensorType) -> Body {
+        Body {
+            inputs: Vec::new(),
+            program: Program::identity(tensor.dtype),
+            outputs: vec![Output {
+                register: Register(0),
+                sink: Sink::Store,
+                tensor,
+            }],
+        }
+    }
+
+    pub(super) fn reads(&self) -> impl Iterator<Item = &TensorType> {
+        self.inputs.iter().map(|input| &input.tensor)
+    }
+
+    pub(super) fn writes(&self) -> impl Iterator<Item = &TensorType> {
+        self.outputs.iter().map(|output| &output.tensor)
+    }
+
+    pub(super) fn may_overwrite(&self, space: Shape, write: usize, read: usize) -> bool {
+        let (Some(output), Some(input)) = (self.outputs.get(write), self.inputs.get(read)) else {
+            return false;
+        };
+        output.sink == Sink::Store
+            && input.view.is_dense()
+            && input.tensor.dtype == output.tensor.dtype
+            && input.tensor.layout == output.tensor.layout
+            && output.tensor.shape.count() == space.count()
+            && input.tensor.shape.count() == space.count()
+    }
+
+    /// Checks inputs, instructions and outputs. `external` is the number of the program's first
+    /// input that stands in `inputs` (1 after an accumulator).
+    pub(super) fn check(&self, space: Shape, external: usize) -> Check {
+        for (inst, dtype) in self.program.code() {
+            match *inst {
+                Inst::Input(i) if usize::from(i) >= external => {
+                    let input = self.inputs.get(usize::from(i) - external);
+                    ensure(input.is_some_and(|i| i.tensor.dtype == *dtype), || {
+                        format!("input {i} is missing or not {dtype}")
+                    })?;
+                }
+                Inst::Coordinate(axis) => ensure(usize::from(axis) < space.rank(), || {
+                    format!("no axis {axis} in {space}")
+                })?,
+                _ => {}
+            }
+        }
+        ensure(!self.outputs.is_empty(), || "no output".into())?;
+        for output in &self.outputs {
+            let dtype = self.program.dtype(output.register);
+            ensure(dtype == Some(output.tensor.dtype), || {
+                format!("{} stored as {}", output.register, output.tensor)
+            })?;
+        }
+        self.inputs.iter().try_for_each(|input| input.check(space))
+    }
+
+    /// Checks that each stored tensor has as many elements as points are stored.
+    pub(super) fn check_counts(&self, stored: impl Fn(&Output) -> usize) -> Check {
+        self.outputs.iter().try_for_each(|output| {
+            ensure(output.tensor.shape.count() == stored(output), || {
+                format!("{} elements stored as {}", stored(output), output.tensor)
+            })
+        })
+    }
+}
+
+impl fmt::Display for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let functions: Vec<String> = self.program.functions().collect();
+        f.write_str(&functions.join(" "))?;
+        for output in &self.outputs {
+            if let Sink::Reduce(reduction, axes) = output.sink {
+                let space = if functions.is_empty() { "" } else { " " };
+                write!(f, "{space}{reduction} over {axes}")?;
+            }
+        }
+        if f.alternate() {
+            for (i, input) in self.inputs.iter().enumerate() {
+                write!(f, "\n  input {i}: {input}")?;
+            }
+            write!(f, "\n{}", self.program)?;
+            for output in &self.outputs {
+                writeln!(f, "  {} -> {}", output.register, output.tensor)?;
+            }
+        }
+        Ok(())
+    }
+}

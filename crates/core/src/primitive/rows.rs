@@ -1,0 +1,104 @@
+//! The row primitive: softmax, norms, cross-entropy and their vjps in one pass.
+
+use std::fmt;
+
+use super::{Body, Check, Sink, ensure};
+use crate::{Axes, Inst, Register, Shape};
+
+/// A program over rows of an index space, in which a row may be reduced and the result used again.
+///
+/// A row is the points that differ in the coordinates of `axes`. A register is row-valued (one
+/// value a point) or has one value a row: reductions have, and whatever depends only on such
+/// registers, constants and inputs whose view does not move along `axes`. A stored register with
+/// one value a row is written once a row, densely over the other axes.
+///
+/// All inputs of a row are loaded before any result of it is stored. A row reduction gives the same
+/// bits as a [`Sweep`](super::Sweep) that reduces the same values over the same axes. Optional: a
+/// backend may support it for trailing `axes` only, or not at all.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Rows {
+    /// The index space.
+    pub space: Shape,
+    /// The axes that make a row.
+    pub axes: Axes,
+    /// What happens in each row. All outputs are [`Sink::Store`].
+    pub body: Body,
+}
+
+impl Rows {
+    /// For each register, whether it is row-valued (rather than one value a row).
+    #[must_use]
+    pub fn row_valued(&self) -> Vec<bool> {
+        let mut valued: Vec<bool> = Vec::with_capacity(self.body.program.len());
+        for (inst, _) in self.body.program.code() {
+            valued.push(match *inst {
+                Inst::Input(i) => self.moves_along_row(usize::from(i)),
+                Inst::Coordinate(axis) => self.axes.contains(usize::from(axis)),
+                Inst::Constant(_) | Inst::Reduce(..) => false,
+                Inst::Apply(..) | Inst::Cast(_) => inst
+                    .operands()
+                    .iter()
+                    .any(|operand| valued[operand.index()]),
+            });
+        }
+        valued
+    }
+
+    fn moves_along_row(&self, input: usize) -> bool {
+        let view = &self.body.inputs[input].view;
+        let moves = |axis: usize| self.space.size(axis) > 1 && view.strides[axis] != 0;
+        self.axes.iter().any(moves)
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.space.without(self.axes).count()
+    }
+
+    /// The number of points in a row.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.space.filter(|axis| self.axes.contains(axis)).count()
+    }
+
+    /// Whether a row has no points.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many points the stored `register` has in the whole space.
+    #[must_use]
+    pub fn stored(&self, register: Register, row_valued: &[bool]) -> usize {
+        let full = row_valued.get(register.index()) == Some(&true);
+        if full {
+            self.space.count()
+        } else {
+            self.count()
+        }
+    }
+
+    pub(super) fn check(&self) -> Check {
+        self.body.check(self.space, 0)?;
+        let stored = self.body.outputs.iter().all(|o| o.sink == Sink::Store);
+        ensure(stored, || "a reduced output in rows".into())?;
+        let valued = self.row_valued();
+        for (inst, _) in self.body.program.code() {
+            if let Inst::Reduce(_, operand) = inst {
+                ensure(valued[operand.index()], || {
+                    format!("{operand} has one value a row already")
+                })?;
+            }
+        }
+        self.body
+            .check_counts(|output| self.stored(output.register, &valued))
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {} ", self.space, self.axes)?;
+        fmt::Display::fmt(&self.body, f)
+    }
+}
