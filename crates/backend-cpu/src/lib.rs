@@ -9,6 +9,7 @@
 )]
 
 mod level;
+mod math;
 mod simd;
 
 pub use level::Level;

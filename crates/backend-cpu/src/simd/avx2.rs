@@ -326,6 +326,11 @@ impl Float32 for F32 {
     }
 
     #[inline(always)]
+    fn power_of_two(self) -> Self {
+        Self(power_of_two(have!(_mm256_cvtps_epi32(self.0))))
+    }
+
+    #[inline(always)]
     fn split(self) -> (Self, Self) {
         let tiny = self.lt(self.like(f32::MIN_POSITIVE));
         let normal = Self::select(tiny, self.mul(self.like(8_388_608.0)), self);

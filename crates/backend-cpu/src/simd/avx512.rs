@@ -236,6 +236,10 @@ impl Float32 for F32 {
         Self(have!(_mm512_scalef_ps(self.0, n.0)))
     }
     #[inline(always)]
+    fn power_of_two(self) -> Self {
+        self.like(1.0).scale(self)
+    }
+    #[inline(always)]
     fn split(self) -> (Self, Self) {
         let mantissa = have!(_mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(
             self.0

@@ -206,6 +206,8 @@ pub(crate) trait Vector: Copy {
 pub(crate) trait Float32: Vector<Element = f32> {
     /// `self * 2^n`, rounded once, for |self| in [0.5, 2] and integral `n`.
     fn scale(self, n: Self) -> Self;
+    /// `2^self` for an integral `self` in [-126, 127].
+    fn power_of_two(self) -> Self;
     /// `(m, e)` with `self = m * 2^e` and `m` in [1, 2), for a positive finite
     /// `self`, subnormals included.
     fn split(self) -> (Self, Self);

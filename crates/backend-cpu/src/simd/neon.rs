@@ -250,6 +250,11 @@ impl Float32 for F32 {
     }
 
     #[inline(always)]
+    fn power_of_two(self) -> Self {
+        Self(power_of_two(have!(vcvtq_s32_f32(self.0))))
+    }
+
+    #[inline(always)]
     fn split(self) -> (Self, Self) {
         let tiny = self.lt(self.like(f32::MIN_POSITIVE));
         let normal = Self::select(tiny, self.mul(self.like(8_388_608.0)), self);

@@ -185,7 +185,7 @@ vector!(f64);
 /// `2^n` for integral `n` in [-126, 127].
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
-    f32::from_bits(((n + 127) as u32) << 23)
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
 impl Float32 for f32 {
@@ -195,6 +195,11 @@ impl Float32 for f32 {
         let n = n.at_least(-252.0).at_most(254.0) as i32;
         let half = n >> 1;
         self * power_of_two(half) * power_of_two(n - half)
+    }
+
+    #[inline(always)]
+    fn power_of_two(self) -> Self {
+        power_of_two(self as i32)
     }
 
     #[inline(always)]
