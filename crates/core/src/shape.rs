@@ -125,6 +125,12 @@ impl Shape {
     }
 }
 
+impl AsRef<[usize]> for Shape {
+    fn as_ref(&self) -> &[usize] {
+        self.sizes()
+    }
+}
+
 impl FromIterator<usize> for Shape {
     /// Collects sizes; those beyond [`MAX_RANK`] axes are dropped, so the caller checks the rank.
     fn from_iter<I: IntoIterator<Item = usize>>(sizes: I) -> Shape {

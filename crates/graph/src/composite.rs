@@ -1,0 +1,195 @@
+//! Operations made of others, and hand-written rules of differentiation.
+
+use std::fmt::Debug;
+use std::panic::Location;
+use std::sync::Arc;
+
+use backprop_core::{DType, Place};
+
+use crate::graph::Graph;
+use crate::ir::{Custom, Node, Op, RegionId};
+use crate::tensor::Tensor;
+
+/// An operation defined by others. Everything but the decomposition is derived from it, and may be
+/// written by hand for speed or accuracy. Built-in softmax, norms and losses use this trait, and so
+/// do those of downstream crates.
+pub trait Composite: Debug + Send + Sync + 'static {
+    /// The name, for plans and errors.
+    fn name(&self) -> &str;
+
+    /// The outputs in terms of other operations: what the operation means.
+    fn decompose<'g>(&self, inputs: &[Tensor<'g>]) -> Vec<Tensor<'g>>;
+
+    /// The cotangent of each input (`None`: no gradient flows there), or `None` to differentiate
+    /// the decomposition. Written with the same operations, so that higher orders follow.
+    fn gradient<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
+        let _ = cx;
+        None
+    }
+
+    /// Inputs on which tests try the operation: values, gradients of two orders, and a hand-written
+    /// gradient against the derived one.
+    fn samples(&self) -> Vec<Sample>;
+}
+
+/// What a hand-written gradient may use.
+#[derive(Debug)]
+pub struct Vjp<'g, 'a> {
+    /// The operands.
+    pub inputs: &'a [Tensor<'g>],
+    /// The results.
+    pub outputs: &'a [Tensor<'g>],
+    /// What comes in from above; `None` for an output that the loss does not depend on.
+    pub cotangents: &'a [Option<Tensor<'g>>],
+}
+
+/// Inputs of an operation for tests.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Element type, shape and the interval from which values are drawn.
+    pub inputs: Vec<(DType, Vec<usize>, (f64, f64))>,
+}
+
+impl Sample {
+    /// `f64` inputs of these shapes, with values between -2 and 2.
+    #[must_use]
+    pub fn reals(shapes: &[&[usize]]) -> Sample {
+        let input = |shape: &&[usize]| (DType::F64, shape.to_vec(), (-2.0, 2.0));
+        Sample {
+            inputs: shapes.iter().map(input).collect(),
+        }
+    }
+
+    /// With one more input, of `dtype` with values in `low..high`.
+    #[must_use]
+    pub fn with(mut self, dtype: DType, shape: &[usize], (low, high): (f64, f64)) -> Sample {
+        self.inputs.push((dtype, shape.to_vec(), (low, high)));
+        self
+    }
+}
+
+/// A rule of differentiation: the cotangents of the inputs, or `None` to derive them.
+pub(crate) trait Rule: Send + Sync {
+    fn name(&self) -> &str;
+    fn vjp<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>>;
+}
+
+impl<C: Composite> Rule for C {
+    fn name(&self) -> &str {
+        Composite::name(self)
+    }
+    fn vjp<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
+        self.gradient(cx)
+    }
+}
+
+struct Closure<F>(F);
+
+impl<F> Rule for Closure<F>
+where
+    F: for<'g, 'a> Fn(&Vjp<'g, 'a>) -> Vec<Option<Tensor<'g>>> + Send + Sync,
+{
+    fn name(&self) -> &str {
+        "custom_vjp"
+    }
+    fn vjp<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
+        Some((self.0)(cx))
+    }
+}
+
+impl Graph {
+    /// Applies a composite operation, giving its outputs. Errors inside of it name the caller.
+    #[track_caller]
+    pub fn apply_composite<'g>(
+        &'g self,
+        composite: impl Composite,
+        inputs: &[Tensor<'g>],
+    ) -> Vec<Tensor<'g>> {
+        let origin = self.origin_of(composite.name(), Location::caller());
+        let outputs = self.within(origin, || composite.decompose(inputs));
+        if self.is_derived() {
+            return outputs;
+        }
+        self.mark(Arc::new(composite), inputs, &outputs, origin.place)
+    }
+
+    /// Applies a composite operation that has one output.
+    #[track_caller]
+    pub fn apply_one<'g>(&'g self, composite: impl Composite, inputs: &[Tensor<'g>]) -> Tensor<'g> {
+        let place = Location::caller();
+        let outputs = self.at(place, || self.apply_composite(composite, inputs));
+        match outputs.first() {
+            Some(&output) => output,
+            None => self.apply("composite", inputs, place, |_| {
+                Err(crate::graph::bad_attribute("composite", "no output"))
+            }),
+        }
+    }
+
+    fn mark<'g>(
+        &'g self,
+        rule: Arc<dyn Rule>,
+        inputs: &[Tensor<'g>],
+        outputs: &[Tensor<'g>],
+        place: Place,
+    ) -> Vec<Tensor<'g>> {
+        let poisoned = |x: &Tensor<'g>| self.ir.borrow().node(x.id).op == Op::Poison;
+        if inputs.iter().chain(outputs).any(poisoned) {
+            return outputs.to_vec();
+        }
+        let origin = self.origin(place);
+        let region = RegionId::default();
+        let mut ir = self.ir.borrow_mut();
+        let custom = Custom {
+            rule,
+            inputs: inputs.len(),
+        };
+        let operands = inputs.iter().chain(outputs).map(|x| x.id).collect();
+        let (dtype, shape) = (DType::Bool, backprop_core::Shape::SCALAR);
+        let op = Op::Custom(custom);
+        let marker = ir.push(
+            Node {
+                op,
+                inputs: operands,
+                dtype,
+                shape,
+                region,
+            },
+            origin,
+        );
+        let taken = outputs.iter().enumerate().map(|(i, output)| {
+            let (dtype, shape) = (ir.node(output.id).dtype, ir.node(output.id).shape);
+            let op = Op::Output(i as u32);
+            ir.push(
+                Node {
+                    op,
+                    inputs: vec![marker],
+                    dtype,
+                    shape,
+                    region,
+                },
+                origin,
+            )
+        });
+        let ids: Vec<_> = taken.collect();
+        drop(ir);
+        ids.into_iter().map(|id| self.tensor(id)).collect()
+    }
+}
+
+impl<'g> Tensor<'g> {
+    /// Replaces the derivative of what lies between `inputs` and this tensor: `rule` gives the
+    /// cotangent of each input from [`Vjp`]. Applied whenever a gradient is taken, to any order (the
+    /// rule's own operations are differentiated as they are).
+    #[track_caller]
+    #[must_use]
+    pub fn custom_vjp<F>(self, inputs: &[Tensor<'g>], rule: F) -> Tensor<'g>
+    where
+        F: for<'a, 'b> Fn(&Vjp<'a, 'b>) -> Vec<Option<Tensor<'a>>> + Send + Sync + 'static,
+    {
+        let marked = self
+            .graph
+            .mark(Arc::new(Closure(rule)), inputs, &[self], Location::caller());
+        marked.first().copied().unwrap_or(self)
+    }
+}

@@ -1,0 +1,517 @@
+//! The graph under construction: nodes, names, and errors recorded for later.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use backprop_core::{DType, Element, Error, ErrorKind, Place, Result, Shape};
+
+use crate::init::Init;
+use crate::ir::{Input, Ir, Node, NodeId, Op, Origin, Parameter, RegionId};
+use crate::operand::Operand;
+use crate::tensor::{Key, Param, Tensor};
+
+static GRAPHS: AtomicU64 = AtomicU64::new(1);
+
+/// A static computation graph.
+///
+/// Building never fails: an operation that makes no sense records an error with the caller's place
+/// and yields a tensor that stays silent afterwards; [`Graph::check`] and
+/// [`Session::compile`](crate::Session::compile) report all of them at once.
+#[derive(Debug)]
+pub struct Graph {
+    pub(crate) id: u64,
+    pub(crate) seed: u64,
+    pub(crate) ir: RefCell<Ir>,
+    build: RefCell<Build>,
+}
+
+/// What is only needed while building.
+#[derive(Debug, Default)]
+struct Build {
+    errors: Vec<Error>,
+    /// Places to report instead of the caller's; the outermost wins.
+    places: Vec<Origin>,
+    scope: Vec<String>,
+    scope_id: u32,
+    /// The position of each scope's path in [`Ir::scopes`].
+    scope_ids: HashMap<String, u32>,
+    derived: bool,
+}
+
+/// The type of an operand.
+pub(crate) type Type = (DType, Shape);
+
+/// Why an operation cannot be built, with a way out.
+pub(crate) struct Problem {
+    pub(crate) kind: ErrorKind,
+    pub(crate) help: Option<String>,
+}
+
+impl From<ErrorKind> for Problem {
+    fn from(kind: ErrorKind) -> Problem {
+        Problem { kind, help: None }
+    }
+}
+
+impl Problem {
+    pub(crate) fn help(self, text: impl Into<String>) -> Problem {
+        Problem {
+            help: Some(text.into()),
+            ..self
+        }
+    }
+}
+
+/// A problem with shapes.
+pub(crate) fn bad_shape(operation: &str, what: impl Into<String>) -> Problem {
+    let (operation, what) = (operation.to_owned(), what.into());
+    ErrorKind::Shape { operation, what }.into()
+}
+
+/// A problem with element types.
+pub(crate) fn bad_dtype(operation: &str, what: impl Into<String>) -> Problem {
+    let (operation, what) = (operation.to_owned(), what.into());
+    ErrorKind::DType { operation, what }.into()
+}
+
+/// A problem with an attribute.
+pub(crate) fn bad_attribute(operation: &str, what: impl Into<String>) -> Problem {
+    let (operation, what) = (operation.to_owned(), what.into());
+    ErrorKind::Attribute { operation, what }.into()
+}
+
+impl Default for Graph {
+    fn default() -> Graph {
+        Graph::new()
+    }
+}
+
+impl Graph {
+    /// An empty graph; initial values of parameters are drawn under seed 0.
+    #[must_use]
+    pub fn new() -> Graph {
+        Graph::with_seed(0)
+    }
+
+    /// An empty graph whose initial values are drawn under `seed` (and the parameters' names).
+    #[must_use]
+    pub fn with_seed(seed: u64) -> Graph {
+        Graph {
+            id: GRAPHS.fetch_add(1, Ordering::Relaxed),
+            seed,
+            ir: RefCell::default(),
+            build: RefCell::default(),
+        }
+    }
+
+    /// An empty graph that ignores hand-written gradients and derives all of them from the
+    /// decompositions: what hand-written ones are tested against.
+    #[must_use]
+    pub fn derived() -> Graph {
+        let graph = Graph::new();
+        graph.build.borrow_mut().derived = true;
+        graph
+    }
+
+    pub(crate) fn is_derived(&self) -> bool {
+        self.build.borrow().derived
+    }
+
+    /// A tensor that the host feeds before a step.
+    #[track_caller]
+    pub fn input(&self, name: &str, shape: impl AsRef<[usize]>, dtype: DType) -> Tensor<'_> {
+        let origin = self.origin(Location::caller());
+        let Some(shape) = self.shape_of("input", shape.as_ref(), origin) else {
+            return self.poison(origin);
+        };
+        let name = self.scoped(name);
+        if self
+            .ir
+            .borrow()
+            .inputs
+            .iter()
+            .any(|input| input.name == name)
+        {
+            return self.fail(ErrorKind::DuplicateName { name }.into(), origin);
+        }
+        let mut ir = self.ir.borrow_mut();
+        let op = Op::Input(ir.inputs.len() as u32);
+        let node = ir.push(leaf(op, dtype, shape), origin);
+        ir.inputs.push(Input {
+            name,
+            node,
+            range: None,
+            except: None,
+        });
+        self.tensor(node)
+    }
+
+    /// A tensor that lives between steps, with its initial value. The name is prefixed by the open
+    /// [scopes](Graph::scope).
+    #[track_caller]
+    pub fn parameter(
+        &self,
+        name: &str,
+        shape: impl AsRef<[usize]>,
+        dtype: DType,
+        init: Init,
+    ) -> Param {
+        let origin = self.origin(Location::caller());
+        let shape = self.shape_of("parameter", shape.as_ref(), origin);
+        let name = self.scoped(name);
+        if self.ir.borrow().parameters.iter().any(|p| p.name == name) {
+            self.fail(
+                ErrorKind::DuplicateName { name: name.clone() }.into(),
+                origin,
+            );
+        }
+        if let Some(shape) = shape
+            && let Err(problem) = init.check(&name, shape)
+        {
+            self.fail(problem, origin);
+        }
+        let mut ir = self.ir.borrow_mut();
+        let index = ir.parameters.len() as u32;
+        let op = Op::Parameter(index);
+        let node = ir.push(leaf(op, dtype, shape.unwrap_or(Shape::SCALAR)), origin);
+        ir.parameters.push(Parameter { name, node, init });
+        Param {
+            graph: self.id,
+            index,
+        }
+    }
+
+    /// The tensor of a parameter or a number.
+    #[track_caller]
+    pub fn read<'g>(&'g self, operand: impl Operand<'g>) -> Tensor<'g> {
+        operand.on(self, None, Location::caller())
+    }
+
+    /// One number everywhere.
+    #[track_caller]
+    pub fn full(&self, shape: impl AsRef<[usize]>, value: f64, dtype: DType) -> Tensor<'_> {
+        let origin = self.origin(Location::caller());
+        match self.shape_of("full", shape.as_ref(), origin) {
+            Some(shape) => self.constant(value, dtype, shape, origin.place),
+            None => self.poison(origin),
+        }
+    }
+
+    /// An array known now, in row-major order.
+    #[track_caller]
+    pub fn data<T: Element>(&self, shape: impl AsRef<[usize]>, values: &[T]) -> Tensor<'_> {
+        let origin = self.origin(Location::caller());
+        let Some(shape) = self.shape_of("data", shape.as_ref(), origin) else {
+            return self.poison(origin);
+        };
+        if shape.count() != values.len() {
+            let what = format!("{} values for shape {shape}", values.len());
+            return self.fail(bad_shape("data", what).kind.into(), origin);
+        }
+        let op = Op::Data(T::bytes(values).into());
+        self.tensor(self.ir.borrow_mut().push(leaf(op, T::DTYPE, shape), origin))
+    }
+
+    /// The coordinate along `axis` at every point of `shape`, as `i64`.
+    #[track_caller]
+    pub fn coordinate(&self, shape: impl AsRef<[usize]>, axis: usize) -> Tensor<'_> {
+        let origin = self.origin(Location::caller());
+        let Some(shape) = self.shape_of("coordinate", shape.as_ref(), origin) else {
+            return self.poison(origin);
+        };
+        if axis >= shape.rank() {
+            let (operation, rank) = ("coordinate".to_owned(), shape.rank());
+            let axis = axis as isize;
+            return self.fail(
+                ErrorKind::Axis {
+                    operation,
+                    axis,
+                    rank,
+                }
+                .into(),
+                origin,
+            );
+        }
+        let node = leaf(Op::Coordinate(axis as u8), DType::I64, shape);
+        self.tensor(self.ir.borrow_mut().push(node, origin))
+    }
+
+    /// Names everything built inside: parameters and inputs get `name.` in front, errors and plans
+    /// say where they are.
+    pub fn scope<'g, R>(&'g self, name: &str, build: impl FnOnce(&'g Graph) -> R) -> R {
+        let outer = {
+            let mut state = self.build.borrow_mut();
+            state.scope.push(name.to_owned());
+            let id = self.scope_id(&mut state, None);
+            std::mem::replace(&mut state.scope_id, id)
+        };
+        let result = build(self);
+        let mut state = self.build.borrow_mut();
+        state.scope.pop();
+        state.scope_id = outer;
+        result
+    }
+
+    /// The number of the open scope, or of an operation in it.
+    fn scope_id(&self, state: &mut Build, operation: Option<&str>) -> u32 {
+        let parts = state.scope.iter().map(String::as_str).chain(operation);
+        let path = parts.collect::<Vec<_>>().join(".");
+        let mut ir = self.ir.borrow_mut();
+        *state.scope_ids.entry(path).or_insert_with_key(|path| {
+            ir.scopes.push(path.clone());
+            ir.scopes.len() as u32 - 1
+        })
+    }
+
+    /// The origin of what an operation made of others builds: the outermost one's.
+    pub(crate) fn origin_of(&self, operation: &str, place: Place) -> Origin {
+        let mut state = self.build.borrow_mut();
+        match state.places.first() {
+            Some(&origin) => origin,
+            None => Origin {
+                place,
+                scope: self.scope_id(&mut state, Some(operation)),
+            },
+        }
+    }
+
+    /// Everything built inside reports `place`, unless a place is set already: how an operation made
+    /// of others lets errors name its caller.
+    pub fn at<R>(&self, place: Place, build: impl FnOnce() -> R) -> R {
+        let scope = self.build.borrow().scope_id;
+        self.within(Origin { place, scope }, build)
+    }
+
+    pub(crate) fn within<R>(&self, origin: Origin, build: impl FnOnce() -> R) -> R {
+        self.build.borrow_mut().places.push(origin);
+        let result = build();
+        self.build.borrow_mut().places.pop();
+        result
+    }
+
+    /// The errors recorded so far.
+    ///
+    /// # Errors
+    /// All of them, as one.
+    pub fn check(&self) -> Result<()> {
+        Error::gather(self.build.borrow().errors.iter().cloned()).map_or(Ok(()), Err)
+    }
+
+    /// The name of a parameter.
+    #[must_use]
+    pub fn name(&self, parameter: Param) -> String {
+        let ir = self.ir.borrow();
+        let found = ir.parameters.get(parameter.index as usize);
+        found
+            .filter(|_| parameter.graph == self.id)
+            .map_or_else(String::new, |p| p.name.clone())
+    }
+
+    /// The tensor behind a key of this graph.
+    #[must_use]
+    pub fn lookup(&self, key: Key) -> Option<Tensor<'_>> {
+        let known = key.graph == self.id && key.node.index() < self.ir.borrow().nodes.len();
+        known.then(|| self.tensor(key.node))
+    }
+
+    /// All parameters, in the order in which they were made.
+    #[must_use]
+    pub fn parameters(&self) -> Vec<Param> {
+        let count = self.ir.borrow().parameters.len() as u32;
+        let graph = self.id;
+        (0..count).map(|index| Param { graph, index }).collect()
+    }
+
+    /// The number of nodes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ir.borrow().nodes.len()
+    }
+
+    /// Whether there is no node.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn tensor(&self, id: NodeId) -> Tensor<'_> {
+        Tensor { graph: self, id }
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> Node {
+        self.ir.borrow().node(id).clone()
+    }
+
+    fn scoped(&self, name: &str) -> String {
+        let state = self.build.borrow();
+        let parts = state.scope.iter().map(String::as_str).chain([name]);
+        parts.collect::<Vec<_>>().join(".")
+    }
+
+    pub(crate) fn origin(&self, place: Place) -> Origin {
+        let state = self.build.borrow();
+        let scope = state.scope_id;
+        state
+            .places
+            .first()
+            .copied()
+            .unwrap_or(Origin { place, scope })
+    }
+
+    fn shape_of(&self, operation: &str, sizes: &[usize], origin: Origin) -> Option<Shape> {
+        let shape = Shape::new(sizes);
+        match shape.and_then(|shape| shape.checked_count()) {
+            Some(_) => shape,
+            None => {
+                let what = format!("{sizes:?} has too many axes or elements");
+                self.fail(bad_shape(operation, what).kind.into(), origin);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn constant(
+        &self,
+        value: f64,
+        dtype: DType,
+        shape: Shape,
+        place: Place,
+    ) -> Tensor<'_> {
+        let origin = self.origin(place);
+        let exact = dtype.is_float()
+            || (value.fract() == 0.0 && value.abs() < 9e15)
+                && (dtype != DType::Bool || value == 0.0 || value == 1.0);
+        if !exact {
+            let problem = bad_dtype("constant", format!("{value} is no {dtype}"));
+            return self.fail(problem.kind.into(), origin);
+        }
+        let node = leaf(Op::Constant(value.to_bits()), dtype, shape);
+        self.tensor(self.ir.borrow_mut().push(node, origin))
+    }
+
+    /// Records an error and stands in for the result.
+    pub(crate) fn fail(&self, error: Error, origin: Origin) -> Tensor<'_> {
+        let scope = self.ir.borrow().scopes[origin.scope as usize].clone();
+        let error = error.at(origin.place).within(&scope);
+        self.build.borrow_mut().errors.push(error);
+        self.poison(origin)
+    }
+
+    fn poison(&self, origin: Origin) -> Tensor<'_> {
+        let node = leaf(Op::Poison, DType::F32, Shape::SCALAR);
+        self.tensor(self.ir.borrow_mut().push(node, origin))
+    }
+
+    /// Appends an operation: the one place where operands are checked for their graph and for
+    /// poison, and where a problem becomes an error that shows the operands.
+    pub(crate) fn apply<'g>(
+        &'g self,
+        operation: &str,
+        inputs: &[Tensor<'g>],
+        place: Place,
+        infer: impl FnOnce(&[Type]) -> Result<(Op, Type), Problem>,
+    ) -> Tensor<'g> {
+        let origin = self.origin(place);
+        if inputs.iter().any(|x| !std::ptr::eq(x.graph, self)) {
+            let operation = operation.to_owned();
+            let error = Error::new(ErrorKind::MixedGraphs { operation });
+            return self.fail(self.show(error, inputs), origin);
+        }
+        let types: Vec<Type> = inputs.iter().map(|x| (x.dtype(), x.shape())).collect();
+        if inputs
+            .iter()
+            .any(|x| self.ir.borrow().node(x.id).op == Op::Poison)
+        {
+            return self.poison(origin);
+        }
+        let outcome = infer(&types).and_then(|(op, ty)| match ty.1.checked_count() {
+            Some(_) => Ok((op, ty)),
+            None => Err(bad_shape(
+                operation,
+                format!("{} has too many elements", ty.1),
+            )),
+        });
+        match outcome {
+            Ok((op, (dtype, shape))) => {
+                let inputs = inputs.iter().map(|x| x.id).collect();
+                let region = RegionId::default();
+                let node = Node {
+                    op,
+                    inputs,
+                    dtype,
+                    shape,
+                    region,
+                };
+                self.tensor(self.ir.borrow_mut().push(node, origin))
+            }
+            Err(problem) => {
+                let mut error = self.show(Error::new(problem.kind), inputs);
+                if let Some(help) = problem.help {
+                    error = error.help(help);
+                }
+                self.fail(error, origin)
+            }
+        }
+    }
+
+    /// Adds a line for each operand: what it is, its type, and where it was built.
+    fn show(&self, mut error: Error, inputs: &[Tensor<'_>]) -> Error {
+        let labels: Vec<String> = inputs
+            .iter()
+            .map(|x| x.graph.ir.borrow().label(x.id))
+            .collect();
+        let width = labels.iter().map(String::len).max().unwrap_or(0);
+        for (i, (x, label)) in inputs.iter().zip(&labels).enumerate() {
+            let side = match (inputs.len(), i) {
+                (1, _) => "operand".to_owned(),
+                (2, 0) => "left".to_owned(),
+                (2, _) => "right".to_owned(),
+                (_, i) => format!("operand {i}"),
+            };
+            let place = x.graph.ir.borrow().origins[x.id.index()].place;
+            let text = format!("{label:<width$} {}{}", x.dtype(), x.shape());
+            error = error.note(&side, text, Some(place));
+        }
+        error
+    }
+
+    /// Says that the values of `indices` must lie in `low..high` (or equal `except`): checked on the
+    /// host when they are fed, where `indices` is an input or a rearranged one.
+    pub(crate) fn require_range(
+        &self,
+        indices: Tensor<'_>,
+        range: (i64, i64),
+        except: Option<i64>,
+    ) {
+        let mut ir = self.ir.borrow_mut();
+        let mut id = indices.id;
+        loop {
+            let node = ir.node(id);
+            match node.op {
+                Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) | Op::Stop => {
+                    id = node.inputs[0];
+                }
+                Op::Input(i) => {
+                    let input = &mut ir.inputs[i as usize];
+                    let (low, high) = input.range.unwrap_or((i64::MIN, i64::MAX));
+                    input.range = Some((low.max(range.0), high.min(range.1)));
+                    input.except = except;
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+fn leaf(op: Op, dtype: DType, shape: Shape) -> Node {
+    Node {
+        op,
+        inputs: Vec::new(),
+        dtype,
+        shape,
+        region: RegionId::default(),
+    }
+}

@@ -1,0 +1,156 @@
+//! Initial values of parameters.
+
+use std::f64::consts::TAU;
+
+use backprop_core::random::{philox_block, uniform_f64};
+use backprop_core::{Error, ErrorKind, Shape};
+
+/// How a parameter starts. Random values are a function of the graph's seed and the parameter's
+/// name alone, so that adding a parameter changes no other.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub enum Init {
+    /// 0 everywhere.
+    Zeros,
+    /// 1 everywhere.
+    Ones,
+    /// One number everywhere.
+    Constant(f64),
+    /// Uniform in an interval.
+    Uniform {
+        /// The lower end.
+        low: f64,
+        /// The upper end.
+        high: f64,
+    },
+    /// Normal.
+    Normal {
+        /// The mean.
+        mean: f64,
+        /// The standard deviation.
+        std: f64,
+    },
+    /// Normal with variance `2 / fan_in`, for layers followed by a ReLU (He et al., 2015,
+    /// arXiv:1502.01852).
+    Kaiming,
+    /// Uniform with variance `2 / (fan_in + fan_out)` (Glorot and Bengio, 2010).
+    Xavier,
+    /// These values, in row-major order.
+    Values(Vec<f64>),
+}
+
+impl Init {
+    /// Whether the values suit the shape.
+    pub(crate) fn check(&self, name: &str, shape: Shape) -> Result<(), Error> {
+        match self {
+            Init::Values(values) if values.len() != shape.count() => {
+                Err(Error::new(ErrorKind::Mismatch {
+                    name: name.to_owned(),
+                    expected: shape.to_string(),
+                    found: format!("initialised by {} values", values.len()),
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The values of a parameter, in row-major order.
+    pub(crate) fn values(&self, shape: Shape, seed: u64, name: &str) -> Vec<f64> {
+        let count = shape.count();
+        let draw = |i: usize| {
+            let words = philox_block(seed as i64, fingerprint(name) as i64, i as u64);
+            (
+                uniform_f64(words[0], words[1]),
+                uniform_f64(words[2], words[3]),
+            )
+        };
+        let uniform = |low: f64, high: f64| -> Vec<f64> {
+            (0..count).map(|i| low + (high - low) * draw(i).0).collect()
+        };
+        // Box and Muller's transformation; 1 - u is never 0.
+        let normal = |mean: f64, std: f64| -> Vec<f64> {
+            let one = |(u, v): (f64, f64)| (-2.0 * (1.0 - u).ln()).sqrt() * (TAU * v).cos();
+            (0..count).map(|i| mean + std * one(draw(i))).collect()
+        };
+        let (fan_in, fan_out) = fans(shape);
+        match self {
+            Init::Zeros => vec![0.0; count],
+            Init::Ones => vec![1.0; count],
+            Init::Constant(value) => vec![*value; count],
+            Init::Uniform { low, high } => uniform(*low, *high),
+            Init::Normal { mean, std } => normal(*mean, *std),
+            Init::Kaiming => normal(0.0, (2.0 / fan_in).sqrt()),
+            Init::Xavier => {
+                let bound = (6.0 / (fan_in + fan_out)).sqrt();
+                uniform(-bound, bound)
+            }
+            Init::Values(values) => values.clone(),
+        }
+    }
+}
+
+/// The numbers of inputs and outputs of a weight: `[in, out]` for a matrix, and
+/// `[out, in, kernel..]` for the filter of a convolution.
+fn fans(shape: Shape) -> (f64, f64) {
+    let size = |axis| shape.size(axis) as f64;
+    match shape.rank() {
+        0 | 1 => (size(0).max(1.0), size(0).max(1.0)),
+        2 => (size(0).max(1.0), size(1).max(1.0)),
+        _ => {
+            let kernel: f64 = shape.sizes()[2..].iter().map(|&size| size as f64).product();
+            ((size(1) * kernel).max(1.0), (size(0) * kernel).max(1.0))
+        }
+    }
+}
+
+/// FNV-1a, 64 bits.
+fn fingerprint(name: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_have_their_moments_and_depend_on_the_name() {
+        let shape = Shape::new(&[50, 400]).unwrap();
+        let moments = |values: &[f64]| {
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+            (mean, (square / values.len() as f64).sqrt())
+        };
+        let cases = [
+            (Init::Kaiming, 0.0, (2.0f64 / 50.0).sqrt()),
+            (Init::Xavier, 0.0, (2.0f64 / 450.0).sqrt()),
+            (
+                Init::Normal {
+                    mean: 1.0,
+                    std: 3.0,
+                },
+                1.0,
+                3.0,
+            ),
+            (
+                Init::Uniform {
+                    low: 0.0,
+                    high: 12.0,
+                },
+                6.0,
+                12.0f64.sqrt(),
+            ),
+        ];
+        for (init, mean, std) in cases {
+            let values = init.values(shape, 1, "w");
+            let (m, s) = moments(&values);
+            assert!(
+                (m - mean).abs() < 0.05 * std && (s / std - 1.0).abs() < 0.02,
+                "{init:?}"
+            );
+            assert_eq!(values, init.values(shape, 1, "w"));
+            assert_ne!(values, init.values(shape, 1, "v"));
+            assert_ne!(values, init.values(shape, 2, "w"));
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The nodes of a graph: an append-only array in which inputs have smaller ids than their users.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use backprop_core::{Axes, DType, Place, Reduction, Scalar, Shape, TensorType};
+
+use crate::composite::Rule;
+use crate::init::Init;
+
+/// The position of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub(crate) struct NodeId(pub(crate) u32);
+
+impl NodeId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The body that a node belongs to: the graph itself, or that of a scan or a conditional.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct RegionId(pub(crate) u32);
+
+/// What a node computes. Shapes of results stand in the node.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Op {
+    /// Fed by the host; the position in [`Ir::inputs`].
+    Input(u32),
+    /// A parameter's value before the step; the position in [`Ir::parameters`].
+    Parameter(u32),
+    /// One number everywhere, as the bits of an `f64`.
+    Constant(u64),
+    /// An array known when the graph is built, as bytes.
+    Data(Arc<[u8]>),
+    /// The coordinate along an axis, as `i64`.
+    Coordinate(u8),
+    /// A function of the scalar table, of operands of the node's shape.
+    Scalar(Scalar),
+    /// Conversion to the node's type.
+    Cast,
+    /// Reduction over axes, which vanish.
+    Reduce(Reduction, Axes),
+    /// Repetition along new or size-1 axes, up to the node's shape.
+    Broadcast,
+    /// The same elements in the same order.
+    Reshape,
+    /// Axis `i` of the result is axis `order[i]` of the operand.
+    Permute(Box<[u8]>),
+    /// Element `i` of the result is element `start + i * step` of the operand.
+    Slice(Stride),
+    /// Element `start + i * step` of the result is element `i` of the operand; others hold `fill`.
+    Pad(Stride, u64),
+    /// Operands one after the other along an axis.
+    Concat(u8),
+    /// Batched matrix product of operands of equal rank and batch axes.
+    MatMul,
+    /// Slices of operand 0 along an axis, picked by operand 1, whose shape replaces the axis.
+    Gather(u8),
+    /// The transpose of [`Op::Gather`]: slices of operand 0 added into zeros by operand 1.
+    ScatterAdd(u8),
+    /// Uniform random numbers in [0, 1) under the key in operand 0.
+    Random,
+    /// The operand, cut off from differentiation.
+    Stop,
+    /// Marks `outputs` of nodes built from `inputs`, with a gradient of their own. Operands: inputs,
+    /// then outputs. It has no value; [`Op::Output`] takes one.
+    Custom(Custom),
+    /// Output number `i` of the [`Op::Custom`] in operand 0.
+    Output(u32),
+    /// The result of an operation that failed to build.
+    Poison,
+}
+
+/// Start and step along each axis.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Stride {
+    pub(crate) start: Box<[usize]>,
+    pub(crate) step: Box<[isize]>,
+}
+
+/// A rule of differentiation attached to nodes.
+#[derive(Clone)]
+pub(crate) struct Custom {
+    pub(crate) rule: Arc<dyn Rule>,
+    pub(crate) inputs: usize,
+}
+
+impl PartialEq for Custom {
+    fn eq(&self, other: &Custom) -> bool {
+        Arc::ptr_eq(&self.rule, &other.rule)
+    }
+}
+impl Eq for Custom {}
+impl Hash for Custom {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.rule).cast::<()>().hash(state);
+    }
+}
+impl fmt::Debug for Custom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rule.name())
+    }
+}
+
+/// A node: what it computes, from what, and the type of the result.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Node {
+    pub(crate) op: Op,
+    pub(crate) inputs: Vec<NodeId>,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Shape,
+    pub(crate) region: RegionId,
+}
+
+impl Node {
+    pub(crate) fn tensor(&self) -> TensorType {
+        TensorType::dense(self.dtype, self.shape)
+    }
+
+    /// The value, if it is one number everywhere.
+    pub(crate) fn constant(&self) -> Option<f64> {
+        match self.op {
+            Op::Constant(bits) => Some(f64::from_bits(bits)),
+            _ => None,
+        }
+    }
+}
+
+/// Where a node comes from.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Origin {
+    pub(crate) place: Place,
+    /// The position in [`Ir::scopes`].
+    pub(crate) scope: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Parameter {
+    pub(crate) name: String,
+    pub(crate) node: NodeId,
+    pub(crate) init: Init,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) node: NodeId,
+    /// The range `low..high` that the graph relies on, if it uses the input as indices or labels.
+    pub(crate) range: Option<(i64, i64)>,
+    /// A value that the range leaves out (an ignored label).
+    pub(crate) except: Option<i64>,
+}
+
+/// All nodes of a graph with what belongs to them.
+#[derive(Clone, Debug)]
+pub(crate) struct Ir {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) origins: Vec<Origin>,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) parameters: Vec<Parameter>,
+    pub(crate) inputs: Vec<Input>,
+    interned: HashMap<Node, NodeId>,
+}
+
+impl Default for Ir {
+    fn default() -> Ir {
+        Ir {
+            nodes: Vec::new(),
+            origins: Vec::new(),
+            scopes: vec![String::new()],
+            parameters: Vec::new(),
+            inputs: Vec::new(),
+            interned: HashMap::new(),
+        }
+    }
+}
+
+impl Ir {
+    /// An empty graph with the same names, parameters and inputs: what a pass fills anew.
+    pub(crate) fn successor(&self) -> Ir {
+        Ir {
+            scopes: self.scopes.clone(),
+            parameters: self.parameters.clone(),
+            inputs: self.inputs.clone(),
+            ..Ir::default()
+        }
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    pub(crate) fn ids(&self) -> impl DoubleEndedIterator<Item = NodeId> + use<> {
+        (0..self.nodes.len() as u32).map(NodeId)
+    }
+
+    /// Appends a node, or finds the equal one that is there: equal pure nodes are computed once.
+    pub(crate) fn push(&mut self, node: Node, origin: Origin) -> NodeId {
+        if let Some(&id) = self.interned.get(&node) {
+            return id;
+        }
+        let id = NodeId(self.nodes.len() as u32);
+        self.interned.insert(node.clone(), id);
+        self.nodes.push(node);
+        self.origins.push(origin);
+        id
+    }
+
+    /// A short name for messages and printing: an operation, or a parameter or input by name.
+    pub(crate) fn label(&self, id: NodeId) -> String {
+        match &self.node(id).op {
+            Op::Input(i) => format!("input {}", self.inputs[*i as usize].name),
+            Op::Parameter(i) => format!("parameter {}", self.parameters[*i as usize].name),
+            Op::Output(_) => self.label(self.node(id).inputs[0]),
+            op => op.name(),
+        }
+    }
+}
+
+impl Op {
+    /// The name of the operation.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Op::Input(_) => "input".into(),
+            Op::Parameter(_) => "parameter".into(),
+            Op::Constant(bits) => format!("{}", f64::from_bits(*bits)),
+            Op::Data(_) => "data".into(),
+            Op::Coordinate(axis) => format!("coordinate {axis}"),
+            Op::Scalar(function) => function.name(),
+            Op::Cast => "cast".into(),
+            Op::Reduce(reduction, axes) => format!("{reduction} over {axes}"),
+            Op::Broadcast => "broadcast".into(),
+            Op::Reshape => "reshape".into(),
+            Op::Permute(order) => format!("permute {order:?}"),
+            Op::Slice(_) => "slice".into(),
+            Op::Pad(..) => "pad".into(),
+            Op::Concat(axis) => format!("concat {axis}"),
+            Op::MatMul => "matmul".into(),
+            Op::Gather(axis) => format!("gather {axis}"),
+            Op::ScatterAdd(axis) => format!("scatter_add {axis}"),
+            Op::Random => "random".into(),
+            Op::Stop => "stop_gradient".into(),
+            Op::Custom(custom) => custom.rule.name().to_owned(),
+            Op::Output(i) => format!("output {i}"),
+            Op::Poison => "poison".into(),
+        }
+    }
+}

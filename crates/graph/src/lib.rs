@@ -1,0 +1,26 @@
+//! Builds, differentiates, optimises and runs static computation graphs over any
+//! [`Backend`](backprop_core::Backend).
+//!
+//! A [`Graph`] is an append-only array of nodes; [`Tensor`] handles are `Copy` and operations on them
+//! append nodes. [`Graph::grad`] appends the nodes of a gradient. [`Session::compile`] turns what is
+//! needed for a step into one checked [`Plan`](backprop_core::Plan) and runs it, again and again.
+#![forbid(unsafe_code)]
+
+mod axes;
+mod composite;
+mod grad;
+mod graph;
+mod init;
+mod ir;
+mod op;
+mod operand;
+mod tensor;
+mod updates;
+
+pub use axes::{AxisList, Keep};
+pub use composite::{Composite, Sample, Vjp};
+pub use graph::Graph;
+pub use init::Init;
+pub use operand::Operand;
+pub use tensor::{Key, Param, Tensor};
+pub use updates::Updates;

@@ -1,0 +1,259 @@
+//! Elementwise functions: one method for each entry of the scalar table, and conversion of types.
+
+use std::panic::Location;
+
+use backprop_core::{Class, DType, Place, Scalar};
+
+use crate::graph::{Graph, bad_dtype, bad_shape};
+use crate::ir::Op;
+use crate::operand::Operand;
+use crate::tensor::Tensor;
+
+impl Graph {
+    /// Applies a function of the scalar table, with operands broadcast to one shape.
+    pub(crate) fn elementwise<'g>(
+        &'g self,
+        function: Scalar,
+        operands: &[Tensor<'g>],
+        place: Place,
+    ) -> Tensor<'g> {
+        let shapes = operands.iter().map(|x| x.shape());
+        let common = shapes.fold(Some(backprop_core::Shape::SCALAR), |common, shape| {
+            common.and_then(|common| common.broadcast(&shape))
+        });
+        let same_graph = operands.iter().all(|x| std::ptr::eq(x.graph, self));
+        let broadcast: Vec<Tensor<'g>> = match common {
+            Some(shape) if same_graph => operands
+                .iter()
+                .map(|x| x.broadcast_from(shape, place))
+                .collect(),
+            _ => operands.to_vec(),
+        };
+        let name = function.name();
+        self.apply(&name, &broadcast, place, |types| {
+            let shape = common.ok_or_else(|| {
+                let shapes: Vec<String> = types.iter().map(|t| t.1.to_string()).collect();
+                bad_shape(
+                    &name,
+                    format!("shapes do not fit, {}", shapes.join(" and ")),
+                )
+                .help("axes are aligned at the end and must be equal or 1")
+            })?;
+            let dtypes: Vec<DType> = types.iter().map(|t| t.0).collect();
+            let dtype = function.result(&dtypes).ok_or_else(|| {
+                let names: Vec<&str> = dtypes.iter().map(|d| d.name()).collect();
+                let help = match function.class() {
+                    Class::Real => "convert with `.cast(F32)` first",
+                    Class::Logic => "compare first, as in `x.ne(0)`",
+                    _ => "convert one side with `.cast(..)`",
+                };
+                bad_dtype(
+                    &name,
+                    format!("element types {} do not fit", names.join(" and ")),
+                )
+                .help(help)
+            })?;
+            Ok((Op::Scalar(function), (dtype, shape)))
+        })
+    }
+}
+
+pub(super) fn vjp<'g>(
+    function: Scalar,
+    x: &[Tensor<'g>],
+    y: Tensor<'g>,
+    g: Tensor<'g>,
+) -> Vec<Option<Tensor<'g>>> {
+    let float = |k: usize| x[k].dtype().is_float();
+    (0..x.len())
+        .map(|k| function.vjp(k, x, y, g).filter(|_| float(k)))
+        .collect()
+}
+
+macro_rules! functions {
+    ($($(#[$doc:meta])* $method:ident $function:ident;)*) => {
+        impl<'g> Tensor<'g> { $(
+            $(#[$doc])*
+            #[track_caller]
+            #[must_use]
+            pub fn $method(self) -> Tensor<'g> {
+                self.graph.elementwise(Scalar::$function, &[self], Location::caller())
+            }
+        )* }
+    };
+}
+functions! {
+    /// The absolute value; gradient 0 at 0.
+    abs Abs;
+    /// -1, 0 or 1; gradient 0.
+    sign Sign;
+    /// Rounded down; gradient 0.
+    floor Floor;
+    /// Rounded up; gradient 0.
+    ceil Ceil;
+    /// Rounded to the nearest integer, halves to even; gradient 0.
+    round Round;
+    /// Rounded towards zero; gradient 0.
+    trunc Trunc;
+    /// `e^x`.
+    exp Exp;
+    /// `e^x - 1`.
+    expm1 Expm1;
+    /// The natural logarithm.
+    log Log;
+    /// `log(1 + x)`.
+    log1p Log1p;
+    /// The square root.
+    sqrt Sqrt;
+    /// `1 / sqrt(x)`.
+    rsqrt Rsqrt;
+    /// `1 / x`.
+    reciprocal Reciprocal;
+    /// `x^2`.
+    square Square;
+    /// The sine.
+    sin Sin;
+    /// The cosine.
+    cos Cos;
+    /// The tangent.
+    tan Tan;
+    /// The inverse sine.
+    asin Asin;
+    /// The inverse cosine.
+    acos Acos;
+    /// The inverse tangent.
+    atan Atan;
+    /// The hyperbolic sine.
+    sinh Sinh;
+    /// The hyperbolic cosine.
+    cosh Cosh;
+    /// The hyperbolic tangent.
+    tanh Tanh;
+    /// The inverse hyperbolic sine.
+    asinh Asinh;
+    /// The inverse hyperbolic cosine.
+    acosh Acosh;
+    /// The inverse hyperbolic tangent.
+    atanh Atanh;
+    /// The error function.
+    erf Erf;
+    /// `1 - erf(x)`.
+    erfc Erfc;
+    /// `1 / (1 + e^-x)`.
+    sigmoid Sigmoid;
+    /// `log(1 + e^x)`.
+    softplus Softplus;
+    /// `max(x, 0)`; gradient 0 at 0.
+    relu Relu;
+    /// Whether a truth value does not hold.
+    logical_not Not;
+}
+
+macro_rules! binary_functions {
+    ($($(#[$doc:meta])* $method:ident $function:ident;)*) => {
+        impl<'g> Tensor<'g> { $(
+            $(#[$doc])*
+            #[track_caller]
+            #[must_use]
+            pub fn $method(self, right: impl Operand<'g>) -> Tensor<'g> {
+                let place = Location::caller();
+                let right = right.on(self.graph, Some(self.dtype()), place);
+                self.graph.elementwise(Scalar::$function, &[self, right], place)
+            }
+        )* }
+    };
+}
+binary_functions! {
+    /// This to the power of the other.
+    pow Pow;
+    /// The larger one; the gradient is shared equally at ties.
+    maximum Max;
+    /// The smaller one; the gradient is shared equally at ties.
+    minimum Min;
+    /// The angle of the point (`right`, `self`).
+    atan2 Atan2;
+    /// Whether equal.
+    eq Eq;
+    /// Whether different.
+    ne Ne;
+    /// Whether less.
+    lt Lt;
+    /// Whether less or equal.
+    le Le;
+    /// Whether greater.
+    gt Gt;
+    /// Whether greater or equal.
+    ge Ge;
+    /// Whether both hold.
+    logical_and And;
+    /// Whether either holds.
+    logical_or Or;
+}
+
+impl<'g> Tensor<'g> {
+    /// `a` where this truth value holds, `b` elsewhere. The branch not taken gets no gradient, not
+    /// even through a NaN in it.
+    #[track_caller]
+    #[must_use]
+    pub fn select(self, a: impl Operand<'g>, b: impl Operand<'g>) -> Tensor<'g> {
+        let place = Location::caller();
+        // A number takes the type of the other side.
+        let a_first = a.on(self.graph, None, place);
+        let b = b.on(self.graph, Some(a_first.dtype()), place);
+        let a = match a_first.constant_value() {
+            Some(value) if a_first.dtype() != b.dtype() => {
+                value.on(self.graph, Some(b.dtype()), place)
+            }
+            _ => a_first,
+        };
+        self.graph.elementwise(Scalar::Where, &[self, a, b], place)
+    }
+
+    /// Limited to `low..=high`; the gradient passes at the bounds.
+    #[track_caller]
+    #[must_use]
+    pub fn clamp(self, low: f64, high: f64) -> Tensor<'g> {
+        let place = Location::caller();
+        self.graph.at(place, || {
+            let inside = self.ge(low).logical_and(self.le(high));
+            // Not maximum and minimum, which share the gradient at the bounds.
+            let outside = self.gt(high).select(self.number(high), self.number(low));
+            let limited = inside.select(self, outside);
+            self.ne(self).select(self, limited)
+        })
+    }
+
+    /// The same numbers as elements of `dtype`: rounded to nearest even between floats, cut off
+    /// towards zero and saturated from floats to integers, compared with 0 to truth values. The
+    /// gradient passes between floats.
+    #[track_caller]
+    #[must_use]
+    pub fn cast(self, dtype: DType) -> Tensor<'g> {
+        if self.dtype() == dtype {
+            return self;
+        }
+        let cast = |types: &[(DType, backprop_core::Shape)]| Ok((Op::Cast, (dtype, types[0].1)));
+        self.graph.apply("cast", &[self], Location::caller(), cast)
+    }
+
+    /// The same values, cut off from differentiation.
+    #[track_caller]
+    #[must_use]
+    pub fn stop_gradient(self) -> Tensor<'g> {
+        self.graph
+            .apply("stop_gradient", &[self], Location::caller(), |types| {
+                Ok((Op::Stop, types[0]))
+            })
+    }
+
+    /// A number of this tensor's type and shape.
+    #[track_caller]
+    pub(crate) fn number(self, value: f64) -> Tensor<'g> {
+        self.graph
+            .constant(value, self.dtype(), self.shape(), Location::caller())
+    }
+
+    fn constant_value(self) -> Option<f64> {
+        self.graph.ir.borrow().node(self.id).constant()
+    }
+}

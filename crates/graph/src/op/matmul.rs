@@ -1,0 +1,100 @@
+//! The matrix product.
+
+use std::panic::Location;
+
+use backprop_core::Shape;
+
+use crate::graph::{Problem, Type, bad_dtype, bad_shape};
+use crate::ir::Op;
+use crate::operand::Operand;
+use crate::tensor::Tensor;
+
+impl<'g> Tensor<'g> {
+    /// The matrix product `[.., m, k] x [.., k, n] -> [.., m, n]`. Batch axes are broadcast; a tensor
+    /// of one axis counts as a row on the left and as a column on the right, and loses that axis in
+    /// the result.
+    #[track_caller]
+    #[must_use]
+    pub fn matmul(self, right: impl Operand<'g>) -> Tensor<'g> {
+        let place = Location::caller();
+        let right = right.on(self.graph, Some(self.dtype()), place);
+        let (left_rank, right_rank) = (self.rank(), right.rank());
+        let batched = left_rank > 2 && right_rank <= 2 && right_rank > 0;
+        self.graph.at(place, || match (left_rank, right_rank) {
+            (1, 1..) => {
+                let product = self.unsqueeze(0).matmul(right);
+                product.squeeze(if right_rank == 1 { 0 } else { -2 })
+            }
+            (2.., 1) => self.matmul(right.unsqueeze(1)).squeeze(-1),
+            // One matrix for the whole batch: a single product with the batch folded into rows, so
+            // that its vjp is a single product too.
+            _ if batched && self.shape().size(left_rank - 1) == right.shape().size(0) => {
+                let shape = self.shape().with(left_rank - 1, right.shape().size(1));
+                let rows = shape.filter(|axis| axis + 1 < left_rank).count() as isize;
+                let folded = self.reshape([rows, right.shape().size(0) as isize]);
+                folded.product(right).reshape_to(shape)
+            }
+            _ => self.product_of_batches(right),
+        })
+    }
+
+    #[track_caller]
+    fn product_of_batches(self, right: Tensor<'g>) -> Tensor<'g> {
+        let (a, b) = (self.shape(), right.shape());
+        if a.rank() < 2 || b.rank() < 2 || a.size(a.rank() - 1) != b.size(b.rank() - 2) {
+            return self.product(right);
+        }
+        let batch = |shape: Shape| shape.filter(|axis| axis + 2 < shape.rank());
+        let matrix = |shape: Shape, batch: Shape| {
+            let sizes = batch
+                .sizes()
+                .iter()
+                .chain(&shape.sizes()[shape.rank() - 2..]);
+            sizes.copied().collect::<Vec<_>>()
+        };
+        match batch(a).broadcast(&batch(b)) {
+            Some(common) => {
+                let left = self.broadcast_to(matrix(a, common));
+                left.product(right.broadcast_to(matrix(b, common)))
+            }
+            None => self.product(right),
+        }
+    }
+
+    #[track_caller]
+    fn product(self, right: Tensor<'g>) -> Tensor<'g> {
+        self.graph
+            .apply("matmul", &[self, right], Location::caller(), infer)
+    }
+}
+
+fn infer(types: &[Type]) -> Result<(Op, Type), Problem> {
+    let [(dtype, a), (other, b)] = [types[0], types[1]];
+    if dtype != other {
+        return Err(bad_dtype("matmul", format!("{dtype} and {other}")));
+    }
+    if a.rank() < 2 || b.rank() < 2 {
+        return Err(bad_shape("matmul", format!("{a} and {b} are no matrices")));
+    }
+    let (m, k) = (a.size(a.rank() - 2), a.size(a.rank() - 1));
+    let (inner, n) = (b.size(b.rank() - 2), b.size(b.rank() - 1));
+    if k != inner {
+        let problem = bad_shape("matmul", format!("inner sizes differ, {k} and {inner}"));
+        return Err(match k == n {
+            true => problem.help("the right side may be stored transposed: `x.matmul(w.t())`"),
+            false => problem,
+        });
+    }
+    if a.rank() != b.rank() || a.sizes()[..a.rank() - 2] != b.sizes()[..b.rank() - 2] {
+        return Err(bad_shape(
+            "matmul",
+            format!("batch axes do not fit, {a} and {b}"),
+        ));
+    }
+    let shape = a.with(a.rank() - 2, m).with(a.rank() - 1, n);
+    Ok((Op::MatMul, (dtype, shape)))
+}
+
+pub(super) fn vjp<'g>(a: Tensor<'g>, b: Tensor<'g>, g: Tensor<'g>) -> Vec<Option<Tensor<'g>>> {
+    vec![Some(g.product(b.t())), Some(a.t().product(g))]
+}

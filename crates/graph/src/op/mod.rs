@@ -1,0 +1,57 @@
+//! The operations, one file a family: how each is built, and its vjp.
+//!
+//! Rules use the public builder alone, so that a gradient can be differentiated again. None of them
+//! deals with accumulation or with whether a gradient is needed: the walker in `grad.rs` does.
+
+mod elementwise;
+mod index;
+mod matmul;
+mod reduce;
+mod shape;
+
+use crate::ir::{Node, Op};
+use crate::tensor::Tensor;
+
+/// The cotangent of each operand of a node, given the operands `x`, the result `y` and its
+/// cotangent `g`.
+pub(crate) fn vjp<'g>(
+    node: &Node,
+    x: &[Tensor<'g>],
+    y: Tensor<'g>,
+    g: Tensor<'g>,
+) -> Vec<Option<Tensor<'g>>> {
+    match &node.op {
+        Op::Scalar(function) => elementwise::vjp(*function, x, y, g),
+        Op::Cast => vec![Some(g.cast(x[0].dtype()))],
+        Op::Reduce(reduction, axes) => vec![reduce::vjp(*reduction, *axes, x[0], y, g)],
+        Op::Broadcast => vec![Some(shape::unbroadcast(x[0].shape(), g))],
+        Op::Reshape => vec![Some(g.reshape_to(x[0].shape()))],
+        Op::Permute(order) => vec![Some(shape::unpermute(order, g))],
+        Op::Slice(stride) => vec![Some(g.pad_by(stride, 0.0, x[0].shape()))],
+        Op::Pad(stride, _) => vec![Some(g.slice_by(stride, x[0].shape()))],
+        Op::Concat(axis) => shape::unconcat(usize::from(*axis), x, g),
+        Op::MatMul => matmul::vjp(x[0], x[1], g),
+        Op::Gather(axis) => vec![Some(index::ungather(usize::from(*axis), x, g)), None],
+        Op::ScatterAdd(axis) => vec![Some(index::unscatter(usize::from(*axis), x, g)), None],
+        Op::Input(_)
+        | Op::Parameter(_)
+        | Op::Constant(_)
+        | Op::Data(_)
+        | Op::Coordinate(_)
+        | Op::Random
+        | Op::Stop
+        | Op::Custom(_)
+        | Op::Output(_)
+        | Op::Poison => vec![None; x.len()],
+    }
+}
+
+/// Whether a gradient can flow from the result of a node to its operand number `operand`.
+pub(crate) fn is_differentiable(op: &Op, operand: usize) -> bool {
+    match op {
+        Op::Scalar(function) => function.is_differentiable(),
+        Op::Gather(_) | Op::ScatterAdd(_) => operand == 0,
+        Op::Stop | Op::Random | Op::Poison => false,
+        _ => true,
+    }
+}
