@@ -9,7 +9,7 @@
 //! N. Juffa. Where a fused multiply-add stands here, it is part of the
 //! function's definition, so a level cannot disagree with itself.
 
-use crate::simd::{Float32, Mask, Vector};
+use crate::simd::{Float32, Mask};
 
 #[cfg(test)]
 mod tests;
@@ -113,7 +113,7 @@ fn reduce_log<V: Float32>(x: V, shift: Option<V>) -> (V, V, V) {
             -1.666_805_7e-1,
             2.000_071_5e-1,
             -2.499_999_4e-1,
-            3.333_333_1e-1,
+            3.333_333e-1,
         ],
     );
     let y = e.mul_add(x.like(LN2_LOW), p.mul(z).mul(r));
@@ -189,6 +189,10 @@ pub(crate) fn erf<V: Float32>(x: V) -> V {
     V::select(x.like(0.927_734_4).lt(t), outer, inner.mul_add(x, x))
 }
 
+/// The first of three parts of pi/2, with enough trailing zeros to be
+/// multiplied exactly.
+const QUARTER: f32 = f32::from_bits(0x3fc9_0fd8);
+
 /// Beyond this, three parts of pi/2 no longer make an accurate remainder.
 const CIRCLE_LIMIT: f32 = 48_000.0;
 
@@ -196,7 +200,7 @@ const CIRCLE_LIMIT: f32 = 48_000.0;
 #[inline(always)]
 fn circle<V: Float32>(x: V, quarters: f32) -> V {
     let turns = x.mul(x.like(std::f32::consts::FRAC_2_PI)).round();
-    let r = turns.mul_add(x.like(-1.570_796), x);
+    let r = turns.mul_add(x.like(-QUARTER), x);
     let r = turns.mul_add(x.like(-3.139_164_7e-7), r);
     let r = turns.mul_add(x.like(-5.390_302_5e-15), r);
     let z = r.mul(r);

@@ -32,7 +32,7 @@ macro_rules! have {
 
 /// All bits of a lane are set where it is true.
 macro_rules! mask {
-    ($name:ident, $and:ident, $or:ident, $xor:ident, $cmp:ident, $bits:ident) => {
+    ($name:ident, $and:ident, $or:ident, $bits:ident) => {
         impl Mask for $name {
             #[inline(always)]
             fn and(self, other: Self) -> Self {
@@ -43,36 +43,14 @@ macro_rules! mask {
                 Self(have!($or(self.0, other.0)))
             }
             #[inline(always)]
-            fn xor(self, other: Self) -> Self {
-                Self(have!($xor(self.0, other.0)))
-            }
-            #[inline(always)]
-            fn not(self) -> Self {
-                Self(have!($xor(self.0, $cmp::<_CMP_TRUE_UQ>(self.0, self.0))))
-            }
-            #[inline(always)]
             fn any(self) -> bool {
                 have!($bits(self.0)) != 0
             }
         }
     };
 }
-mask!(
-    F32,
-    _mm256_and_ps,
-    _mm256_or_ps,
-    _mm256_xor_ps,
-    _mm256_cmp_ps,
-    _mm256_movemask_ps
-);
-mask!(
-    F64,
-    _mm256_and_pd,
-    _mm256_or_pd,
-    _mm256_xor_pd,
-    _mm256_cmp_pd,
-    _mm256_movemask_pd
-);
+mask!(F32, _mm256_and_ps, _mm256_or_ps, _mm256_movemask_ps);
+mask!(F64, _mm256_and_pd, _mm256_or_pd, _mm256_movemask_pd);
 
 /// Ones, then zeros: the eight words from `8 - n` on select the first `n` f32.
 static FIRST: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -42,14 +42,6 @@ macro_rules! mask {
                 self | other
             }
             #[inline(always)]
-            fn xor(self, other: Self) -> Self {
-                self ^ other
-            }
-            #[inline(always)]
-            fn not(self) -> Self {
-                !self
-            }
-            #[inline(always)]
             fn any(self) -> bool {
                 self != 0
             }

@@ -54,10 +54,6 @@ pub(crate) trait Mask: Copy {
     fn and(self, other: Self) -> Self;
     /// Lanes true in either.
     fn or(self, other: Self) -> Self;
-    /// Lanes true in exactly one.
-    fn xor(self, other: Self) -> Self;
-    /// Lanes that were false.
-    fn not(self) -> Self;
     /// Whether any lane is true.
     fn any(self) -> bool;
 }

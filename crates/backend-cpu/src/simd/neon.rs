@@ -43,6 +43,13 @@ macro_rules! have {
 
 macro_rules! mask {
     ($name:ident, $word:ty, $and:ident, $or:ident, $xor:ident, $set:ident, $horizontal:expr) => {
+        impl $name {
+            #[inline(always)]
+            fn inverse(self) -> Self {
+                Self(have!($xor(self.0, $set(<$word>::MAX))))
+            }
+        }
+
         impl Mask for $name {
             #[inline(always)]
             fn and(self, other: Self) -> Self {
@@ -51,14 +58,6 @@ macro_rules! mask {
             #[inline(always)]
             fn or(self, other: Self) -> Self {
                 Self(have!($or(self.0, other.0)))
-            }
-            #[inline(always)]
-            fn xor(self, other: Self) -> Self {
-                Self(have!($xor(self.0, other.0)))
-            }
-            #[inline(always)]
-            fn not(self) -> Self {
-                Self(have!($xor(self.0, $set(<$word>::MAX))))
             }
             #[inline(always)]
             fn any(self) -> bool {
@@ -179,7 +178,7 @@ macro_rules! vector {
             }
             #[inline(always)]
             fn ne(self, other: Self) -> $maskty {
-                self.equal(other).not()
+                self.equal(other).inverse()
             }
             #[inline(always)]
             fn select(mask: $maskty, yes: Self, no: Self) -> Self {

@@ -21,14 +21,6 @@ impl Mask for bool {
         self | other
     }
     #[inline(always)]
-    fn xor(self, other: Self) -> Self {
-        self ^ other
-    }
-    #[inline(always)]
-    fn not(self) -> Self {
-        !self
-    }
-    #[inline(always)]
     fn any(self) -> bool {
         self
     }

@@ -1,7 +1,5 @@
 //! Every level against plain Rust, lane by lane.
 
-use std::cmp::Ordering::Less;
-
 use super::{Float32, Mask, Real, Simd, Vector};
 use crate::Level;
 
@@ -107,8 +105,8 @@ table! {
     le, |a, b, c| Vector::select(a.le(b), b, c), if a <= b { b } else { c };
     equal, |a, b, c| Vector::select(a.equal(b), b, c), if a == b { b } else { c };
     ne, |a, b, c| Vector::select(a.ne(b), b, c), if a != b { b } else { c };
-    logic, |a, b, c| Vector::select(a.lt(b).and(b.lt(c).not()).or(a.lt(c).xor(b.ne(c))), a, b),
-        if (a < b && b.partial_cmp(&c) != Some(Less)) || ((a < c) ^ (b != c)) { a } else { b };
+logic, |a, b, c| Vector::select(a.lt(b).and(b.lt(c)).or(a.equal(c)), a, b),
+        if (a < b && b < c) || a == c { a } else { b };
 }
 
 #[inline(always)]

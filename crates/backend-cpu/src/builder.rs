@@ -1,0 +1,90 @@
+//! What a [`Cpu`](crate::Cpu) runs with.
+
+use std::sync::Arc;
+
+use backprop_core::{Error, ErrorKind, Result};
+
+use crate::pool::Pool;
+use crate::{Cpu, Level};
+
+/// The environment variable that forces a level.
+const LEVEL: &str = "BACKPROP_CPU_LEVEL";
+
+/// Chooses threads and instructions for a [`Cpu`].
+#[derive(Debug, Clone, Default)]
+pub struct Builder {
+    threads: Option<usize>,
+    level: Option<Level>,
+}
+
+impl Builder {
+    /// Runs kernels on `threads` threads, the calling one included (0 counts as 1). By default as
+    /// many as there are processors for this program.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Builder {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Uses these vector instructions. By default those that the environment variable
+    /// `BACKPROP_CPU_LEVEL` names (`scalar`, `neon`, `avx2` or `avx512`), or the largest level.
+    #[must_use]
+    pub fn level(mut self, level: Level) -> Builder {
+        self.level = Some(level);
+        self
+    }
+
+    /// Makes the backend. Threads start with the first kernel that needs them.
+    ///
+    /// # Errors
+    /// If this machine has not the level asked for.
+    pub fn build(self) -> Result<Cpu> {
+        let level = match self.level {
+            Some(level) => level,
+            None => named(std::env::var(LEVEL).ok())?,
+        };
+        if !level.is_available() {
+            return Err(refused(format!("this machine has no {level} instructions")));
+        }
+        let threads = self.threads.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        Ok(Cpu {
+            pool: Arc::new(Pool::new(threads)),
+            level,
+        })
+    }
+}
+
+/// The level that the environment asks for.
+fn named(name: Option<String>) -> Result<Level> {
+    match name {
+        Some(name) => Level::from_name(&name).ok_or_else(|| {
+            let known = Level::ALL.map(|level| level.to_string()).join(", ");
+            refused(format!("{LEVEL} is `{name}`, which is none of {known}"))
+        }),
+        None => Ok(Level::detect()),
+    }
+}
+
+fn refused(what: String) -> Error {
+    Error::new(ErrorKind::Device { what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Builder, named};
+    use crate::Level;
+
+    #[test]
+    fn levels_are_taken_or_refused() {
+        assert_eq!(named(Some("scalar".into())), Ok(Level::Scalar));
+        assert_eq!(named(None), Ok(Level::detect()));
+        let error = named(Some("sse".into())).unwrap_err().to_string();
+        assert!(error.contains("BACKPROP_CPU_LEVEL is `sse`"), "{error}");
+        for level in Level::ALL {
+            let built = Builder::default().level(level).threads(1).build();
+            assert_eq!(built.is_ok(), level.is_available(), "{level}");
+        }
+    }
+}

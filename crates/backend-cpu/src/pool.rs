@@ -1,0 +1,499 @@
+//! The thread pool: a fixed set of threads that run one job at a time together.
+//!
+//! Kernels take microseconds, so waking a parked thread (about 25 us) would cost more than most of them.
+//! Idle threads therefore spin for a moment after each job, long enough to bridge the gaps within a training
+//! step, and park only then. The calling thread takes part as worker 0, so a pool of one thread owns none.
+//!
+//! Work is divided statically by the jobs themselves: every worker computes its own share from its id. As no
+//! result of a kernel depends on the number of workers, a caller that finds the pool busy (another session, or
+//! a job that starts a job) simply runs its own job alone instead of waiting.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use backprop_core::{Error, ErrorKind, Result};
+use once_cell::sync::OnceCell;
+
+/// How long an idle thread spins before it parks: longer than the serial gaps within a step.
+const LINGER: Duration = Duration::from_micros(100);
+/// How long a thread spins for its teammates before it gives its processor away between looks.
+/// On a crowded machine the teammate may be waiting for that very processor.
+const PATIENCE: Duration = Duration::from_micros(20);
+/// Looks at an atomic between two readings of the clock.
+const LOOKS: u32 = 64;
+
+type Job<'a> = dyn Fn(Worker<'_>) + Sync + 'a;
+type Payload = Box<dyn Any + Send>;
+
+/// A persistent pool of threads. Dropping it stops and joins them.
+pub(crate) struct Pool {
+    threads: usize,
+    shared: Arc<Shared>,
+    helpers: OnceCell<Vec<JoinHandle<()>>>,
+    busy: AtomicBool,
+}
+
+/// One participant of a running job.
+#[derive(Clone, Copy)]
+pub(crate) struct Worker<'a> {
+    id: usize,
+    count: usize,
+    shared: Option<&'a Shared>,
+}
+
+/// What the threads of a pool see of each other.
+struct Shared {
+    /// Number of jobs published so far; a change is the signal to start.
+    epoch: Padded<AtomicUsize>,
+    /// Helpers that have not finished the current job.
+    running: Padded<AtomicUsize>,
+    /// Workers that have reached the current barrier.
+    arrived: Padded<AtomicUsize>,
+    /// Number of barriers passed so far.
+    passed: Padded<AtomicUsize>,
+    parked: Box<[AtomicBool]>,
+    stop: AtomicBool,
+    /// A worker of the current job has panicked; barriers must not wait for it.
+    broken: AtomicBool,
+    payload: Mutex<Option<Payload>>,
+    job: UnsafeCell<Option<*const Job<'static>>>,
+}
+
+// SAFETY: every field but `job` is Sync by itself. `job` is written only by the thread that holds `Pool::busy`
+// while no helper runs (`running == 0`), and read by helpers only after they saw the later change of `epoch`.
+unsafe impl Sync for Shared {}
+// SAFETY: the pointee of `job` is `Sync`, so it may be used from any thread.
+unsafe impl Send for Shared {}
+
+/// Keeps atomics written by different threads on different cache lines (pairs of lines are fetched together).
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl Pool {
+    /// A pool of `threads` threads, the caller included; 0 counts as 1. Threads start on first use.
+    pub(crate) fn new(threads: usize) -> Self {
+        let threads = threads.max(1);
+        Self {
+            threads,
+            shared: Arc::new(Shared::new(threads)),
+            helpers: OnceCell::new(),
+            busy: AtomicBool::new(false),
+        }
+    }
+
+    /// The most workers a job can have.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Calls `job` once for each worker, on all threads at the same time, and returns when all are done.
+    ///
+    /// A job that starts while another one is running has the calling thread as its only worker.
+    /// A panic in a worker is raised again here, after all workers have stopped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when the system refuses to start a thread on first use.
+    pub(crate) fn run(&self, job: &(dyn Fn(Worker<'_>) + Sync)) -> Result<()> {
+        if self.threads == 1 {
+            job(Worker::alone());
+            return Ok(());
+        }
+        let helpers = self.helpers.get_or_try_init(|| self.spawn())?;
+        let Some(_turn) = Turn::take(&self.busy) else {
+            job(Worker::alone());
+            return Ok(());
+        };
+        self.shared.publish(job, helpers);
+        self.shared.work(0);
+        wait_until(|| self.shared.running.0.load(Ordering::Acquire) == 0);
+        match self.shared.take_payload() {
+            Some(payload) => resume_unwind(payload),
+            None => Ok(()),
+        }
+    }
+
+    fn spawn(&self) -> Result<Vec<JoinHandle<()>>> {
+        let mut helpers = Vec::with_capacity(self.threads - 1);
+        for id in 1..self.threads {
+            let shared = Arc::clone(&self.shared);
+            let epoch = shared.epoch.0.load(Ordering::Acquire);
+            let started = thread::Builder::new()
+                .name(format!("backprop-{id}"))
+                .spawn(move || shared.serve(id, epoch));
+            match started {
+                Ok(helper) => helpers.push(helper),
+                Err(error) => {
+                    self.shared.dismiss(helpers);
+                    return Err(Error::new(ErrorKind::Device {
+                        what: format!("thread {id} of {} did not start: {error}", self.threads),
+                    }));
+                }
+            }
+        }
+        Ok(helpers)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(helpers) = self.helpers.take() {
+            self.shared.dismiss(helpers);
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Worker<'_> {
+    /// The only worker of a job.
+    pub(crate) fn alone() -> Self {
+        Self {
+            id: 0,
+            count: 1,
+            shared: None,
+        }
+    }
+
+    /// This worker's number, below [`Worker::count`].
+    pub(crate) fn id(&self) -> usize {
+        self.id
+    }
+
+    /// How many workers run this job: the pool's threads, or one.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// This worker's contiguous share of `len` items; shares differ by at most one item.
+    pub(crate) fn share(&self, len: usize) -> Range<usize> {
+        share(len, self.id, self.count)
+    }
+
+    /// Waits until every worker of the job has come here. What they wrote before is visible afterwards.
+    ///
+    /// Every worker must make the same number of calls. If one of them has panicked, the others unwind from here.
+    pub(crate) fn barrier(&self) {
+        if let Some(shared) = self.shared {
+            shared.barrier(self.count);
+        }
+    }
+}
+
+impl fmt::Debug for Worker<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Worker {} of {}", self.id, self.count)
+    }
+}
+
+/// Part `index` of `len` items cut into `parts` contiguous parts whose lengths differ by at most one.
+pub(crate) fn share(len: usize, index: usize, parts: usize) -> Range<usize> {
+    let (base, longer) = (len / parts, len % parts);
+    let start = index * base + index.min(longer);
+    start..start + base + usize::from(index < longer)
+}
+
+impl Shared {
+    fn new(threads: usize) -> Self {
+        Self {
+            epoch: Padded(AtomicUsize::new(0)),
+            running: Padded(AtomicUsize::new(0)),
+            arrived: Padded(AtomicUsize::new(0)),
+            passed: Padded(AtomicUsize::new(0)),
+            parked: (0..threads).map(|_| AtomicBool::new(false)).collect(),
+            stop: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            payload: Mutex::new(None),
+            job: UnsafeCell::new(None),
+        }
+    }
+
+    /// Hands `job` to the helpers. The caller must hold the turn and wait for `running == 0` before it returns.
+    fn publish(&self, job: &Job<'_>, helpers: &[JoinHandle<()>]) {
+        // SAFETY: only the lifetime changes. `Pool::run` does not return, by unwinding either, before
+        // `running == 0`, after which no helper touches the job; so the borrow outlives every use.
+        let job = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
+        // SAFETY: the caller holds the turn and `running == 0`, so nobody reads the cell now.
+        unsafe { *self.job.get() = Some(job) };
+        self.arrived.0.store(0, Ordering::Relaxed);
+        self.broken.store(false, Ordering::Relaxed);
+        self.running.0.store(helpers.len(), Ordering::Relaxed);
+        self.epoch.0.fetch_add(1, Ordering::SeqCst);
+        self.wake(helpers);
+    }
+
+    /// Wakes helpers that have parked. A helper announces that before its last look at `epoch`, and both sides
+    /// are sequentially consistent: either it sees the new epoch, or it is seen here.
+    fn wake(&self, helpers: &[JoinHandle<()>]) {
+        for (helper, parked) in helpers.iter().zip(&self.parked[1..]) {
+            if parked.load(Ordering::SeqCst) {
+                helper.thread().unpark();
+            }
+        }
+    }
+
+    fn dismiss(&self, helpers: Vec<JoinHandle<()>>) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.epoch.0.fetch_add(1, Ordering::SeqCst);
+        self.wake(&helpers);
+        for helper in helpers {
+            // A helper catches the panics of jobs, so it has nothing to report.
+            let _ = helper.join();
+        }
+        self.stop.store(false, Ordering::SeqCst);
+    }
+
+    /// The life of a helper thread that starts before job `epoch + 1` is published.
+    fn serve(&self, id: usize, mut epoch: usize) {
+        loop {
+            self.await_change(id, epoch);
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            epoch = epoch.wrapping_add(1);
+            self.work(id);
+            self.running.0.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Spins, then parks, until `epoch` is no longer the current one.
+    fn await_change(&self, id: usize, epoch: usize) {
+        let unchanged = |order| self.epoch.0.load(order) == epoch;
+        let start = Instant::now();
+        while start.elapsed() < LINGER {
+            for _ in 0..LOOKS {
+                if !unchanged(Ordering::Acquire) {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.parked[id].store(true, Ordering::SeqCst);
+        while unchanged(Ordering::SeqCst) {
+            thread::park();
+        }
+        self.parked[id].store(false, Ordering::SeqCst);
+    }
+
+    /// One worker's part of the current job. Never unwinds.
+    fn work(&self, id: usize) {
+        let worker = Worker {
+            id,
+            count: self.parked.len(),
+            shared: Some(self),
+        };
+        // SAFETY: helpers come here after the change of `epoch` that follows the write of `job`, and the next
+        // write waits for `running == 0`; worker 0 is the thread that wrote it.
+        let job = unsafe { *self.job.get() };
+        let Some(job) = job else { return };
+        // SAFETY: `Pool::run` keeps the job borrowed until all workers are done with it.
+        let job = unsafe { &*job };
+        // Shared state a panic leaves half done is the business of whoever catches it after `Pool::run`.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker))) {
+            self.keep_first(payload);
+            self.broken.store(true, Ordering::Release);
+        }
+    }
+
+    fn barrier(&self, count: usize) {
+        let passed = self.passed.0.load(Ordering::Relaxed);
+        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == count {
+            self.arrived.0.store(0, Ordering::Relaxed);
+            self.passed.0.fetch_add(1, Ordering::Release);
+            return;
+        }
+        let open = || self.passed.0.load(Ordering::Acquire) != passed;
+        wait_until(|| open() || self.broken.load(Ordering::Acquire));
+        if !open() {
+            resume_unwind(Box::new("a teammate panicked"));
+        }
+    }
+
+    fn keep_first(&self, payload: Payload) {
+        let mut kept = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get_or_insert(payload);
+    }
+
+    fn take_payload(&self) -> Option<Payload> {
+        if !self.broken.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut kept = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take()
+    }
+}
+
+/// The exclusive right to use the helpers.
+struct Turn<'a>(&'a AtomicBool);
+
+impl<'a> Turn<'a> {
+    fn take(busy: &'a AtomicBool) -> Option<Self> {
+        let taken = busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        taken.is_ok().then(|| Self(busy))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Spins for [`PATIENCE`], then yields between looks, until `done`.
+fn wait_until(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    loop {
+        for _ in 0..LOOKS {
+            if done() {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        if start.elapsed() > PATIENCE {
+            thread::yield_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ids that took part in one run.
+    #[track_caller]
+    fn check_run(pool: &Pool) {
+        let sum = AtomicUsize::new(0);
+        let count = AtomicUsize::new(0);
+        pool.run(&|worker| {
+            sum.fetch_add(worker.id(), Ordering::Relaxed);
+            count.store(worker.count(), Ordering::Relaxed);
+        })
+        .unwrap();
+        let count = count.into_inner();
+        assert_eq!(sum.into_inner(), count * (count - 1) / 2);
+    }
+
+    #[test]
+    fn shares_cover_everything_once() {
+        for (len, parts) in [(0, 1), (0, 3), (1, 3), (7, 3), (9, 3), (100, 7), (5, 5)] {
+            let joined: Vec<usize> = (0..parts).flat_map(|i| share(len, i, parts)).collect();
+            assert_eq!(joined, (0..len).collect::<Vec<_>>(), "{len} in {parts}");
+            let longest = (0..parts).map(|i| share(len, i, parts).len()).max();
+            assert_eq!(longest, Some(len.div_ceil(parts)));
+        }
+    }
+
+    #[test]
+    fn every_worker_runs_every_job_once() {
+        for threads in [0, 1, 2, 3, 5] {
+            let pool = Pool::new(threads);
+            for _ in 0..500 {
+                check_run(&pool);
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_after_a_pause_wake_the_parked() {
+        let pool = Pool::new(3);
+        for _ in 0..5 {
+            check_run(&pool);
+            thread::sleep(LINGER * 5);
+        }
+    }
+
+    #[test]
+    fn barriers_separate_phases() {
+        let pool = Pool::new(3);
+        let cells: Vec<AtomicUsize> = (0..3).map(|_| AtomicUsize::new(0)).collect();
+        pool.run(&|worker| {
+            for phase in 1..200 {
+                cells[worker.id()].store(phase, Ordering::Relaxed);
+                worker.barrier();
+                for cell in &cells[..worker.count()] {
+                    assert_eq!(cell.load(Ordering::Relaxed), phase);
+                }
+                worker.barrier();
+            }
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_job_inside_a_job_runs_alone() {
+        let pool = Pool::new(2);
+        let inner = AtomicUsize::new(0);
+        pool.run(&|_| {
+            pool.run(&|worker| {
+                assert_eq!((worker.id(), worker.count()), (0, 1));
+                worker.barrier();
+                inner.fetch_add(1, Ordering::Relaxed);
+            })
+            .unwrap();
+        })
+        .unwrap();
+        assert_eq!(inner.into_inner(), 2);
+    }
+
+    #[test]
+    fn concurrent_callers_all_finish() {
+        let pool = Pool::new(2);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        check_run(&pool);
+                    }
+                });
+            }
+        });
+    }
+
+    /// A job in which worker `culprit` panics while the others wait at a barrier.
+    #[track_caller]
+    fn check_panic(pool: &Pool, culprit: usize) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(&|worker| {
+                if worker.id() == culprit {
+                    resume_unwind(Box::new(culprit));
+                }
+                worker.barrier();
+            })
+        }));
+        let payload = outcome.unwrap_err();
+        assert_eq!(payload.downcast_ref::<usize>(), Some(&culprit));
+        check_run(pool);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+        let pool = Pool::new(3);
+        for culprit in [0, 1, 2, 0, 2] {
+            check_panic(&pool, culprit);
+        }
+    }
+
+    #[test]
+    fn dropping_stops_threads_that_spin_parked_or_never_started() {
+        drop(Pool::new(3));
+        let pool = Pool::new(3);
+        check_run(&pool);
+        drop(pool);
+        let pool = Pool::new(3);
+        check_run(&pool);
+        thread::sleep(LINGER * 10);
+        drop(pool);
+    }
+}

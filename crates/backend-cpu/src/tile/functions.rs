@@ -1,0 +1,430 @@
+//! The loops that instructions become: one per function, element type and
+//! instruction set, each over a whole tile.
+//!
+//! A function without a loop of its own here is computed element by element
+//! through the scalar table ([`evaluate`]), so a new entry of that table works
+//! at once and gets fast when somebody adds a line.
+
+use backprop_core::Scalar;
+
+use super::lane::{Lane, Whole};
+use crate::Level;
+use crate::math;
+use crate::simd::{Float32, Real, Simd, Vector, by_level};
+
+/// Computes `n` elements at the first place from those at the others, which
+/// may be the same place.
+pub(crate) type Loop = unsafe fn(*mut u8, [*const u8; 3], usize);
+
+/// What works on registers of both floating-point types.
+trait Algebra {
+    const ARITY: usize;
+    fn apply<V: Vector<Element: From<f32>>>(a: V, b: V, c: V) -> V;
+}
+
+/// What works on f32 only.
+trait Curve {
+    fn apply<V: Float32>(x: V) -> V;
+}
+
+/// What gives truth values.
+trait Comparison {
+    fn apply<V: Vector>(a: V, b: V) -> V::Mask;
+    fn whole<T: Whole>(a: T, b: T) -> bool;
+}
+
+/// What integers have a loop for.
+trait Arithmetic {
+    fn apply<T: Whole>(a: T, b: T) -> T;
+}
+
+/// The number `x` in every lane.
+#[inline(always)]
+fn number<V: Vector<Element: From<f32>>>(like: V, x: f32) -> V {
+    like.like(x.into())
+}
+
+macro_rules! algebra {
+    ($($name:ident/$arity:literal |$a:ident $(, $b:ident $(, $c:ident)?)?| $value:expr;)*) => {
+        $(struct $name;
+        impl Algebra for $name {
+            const ARITY: usize = $arity;
+            #[inline(always)]
+            #[allow(unused_variables, reason = "a function uses as many operands as it has")]
+            fn apply<V: Vector<Element: From<f32>>>($a: V, b: V, c: V) -> V {
+                $(let $b = b; $(let $c = c;)?)?
+                $value
+            }
+        })*
+
+        fn algebra<T: Real + From<f32>>(function: Scalar, level: Level) -> Option<Loop> {
+            Some(match function {
+                $(Scalar::$name => algebra_loop::<T, $name>(level),)*
+                _ => return None,
+            })
+        }
+    };
+}
+
+algebra! {
+    Neg/1 |a| a.neg();
+    Abs/1 |a| a.abs();
+    Sign/1 |a| {
+        let zero = number(a, 0.0);
+        let step = V::select(zero.lt(a), number(a, 1.0), a);
+        V::select(a.lt(zero), number(a, -1.0), step)
+    };
+    Floor/1 |a| a.floor();
+    Ceil/1 |a| a.ceil();
+    Round/1 |a| a.round();
+    Trunc/1 |a| a.trunc();
+    Sqrt/1 |a| a.sqrt();
+    Rsqrt/1 |a| number(a, 1.0).div(a.sqrt());
+    Reciprocal/1 |a| number(a, 1.0).div(a);
+    Square/1 |a| a.mul(a);
+    Relu/1 |a| {
+        let zero = number(a, 0.0);
+        V::select(a.le(zero), zero, a)
+    };
+    Add/2 |a, b| a.add(b);
+    Sub/2 |a, b| a.sub(b);
+    Mul/2 |a, b| a.mul(b);
+    Div/2 |a, b| a.div(b);
+    Max/2 |a, b| a.max(b);
+    Min/2 |a, b| a.min(b);
+    Fma/3 |a, b, c| a.mul_add(b, c);
+}
+
+macro_rules! curves {
+    ($($name:ident $function:ident),*) => {
+        $(struct $name;
+        impl Curve for $name {
+            #[inline(always)]
+            fn apply<V: Float32>(x: V) -> V {
+                math::$function(x)
+            }
+        })*
+
+        fn curve(function: Scalar, level: Level) -> Option<Loop> {
+            Some(match function {
+                $(Scalar::$name => curve_loop::<$name>(level),)*
+                _ => return None,
+            })
+        }
+    };
+}
+
+curves!(
+    Exp exp, Expm1 expm1, Log log, Log1p log1p, Tanh tanh, Sigmoid sigmoid, Softplus softplus,
+    Erf erf, Sin sin, Cos cos
+);
+
+macro_rules! comparisons {
+    ($($name:ident |$a:ident, $b:ident| $vector:expr, $whole:expr;)*) => {
+        $(struct $name;
+        impl Comparison for $name {
+            #[inline(always)]
+            fn apply<V: Vector>($a: V, $b: V) -> V::Mask {
+                $vector
+            }
+            #[inline(always)]
+            fn whole<T: Whole>($a: T, $b: T) -> bool {
+                $whole
+            }
+        })*
+
+        fn comparison<T: Real>(function: Scalar, level: Level) -> Option<Loop> {
+            Some(match function {
+                $(Scalar::$name => comparison_loop::<T, $name>(level),)*
+                _ => return None,
+            })
+        }
+
+        fn whole_comparison<T: Whole>(function: Scalar, level: Level) -> Option<Loop> {
+            Some(match function {
+                $(Scalar::$name => whole_comparison_loop::<T, $name>(level),)*
+                _ => return None,
+            })
+        }
+    };
+}
+
+comparisons! {
+    Eq |a, b| a.equal(b), a == b;
+    Ne |a, b| a.ne(b), a != b;
+    Lt |a, b| a.lt(b), a < b;
+    Le |a, b| a.le(b), a <= b;
+    Gt |a, b| b.lt(a), a > b;
+    Ge |a, b| b.le(a), a >= b;
+}
+
+macro_rules! arithmetic {
+    ($($name:ident |$a:ident, $b:ident| $value:expr;)*) => {
+        mod whole {
+            $(pub(super) struct $name;)*
+        }
+        $(impl Arithmetic for whole::$name {
+            #[inline(always)]
+            fn apply<T: Whole>($a: T, $b: T) -> T {
+                $value
+            }
+        })*
+
+        fn arithmetic<T: Whole>(function: Scalar, level: Level) -> Option<Loop> {
+            Some(match function {
+                $(Scalar::$name => arithmetic_loop::<T, whole::$name>(level),)*
+                _ => return None,
+            })
+        }
+    };
+}
+
+arithmetic! {
+    Add |a, b| a.wrapping_add(b);
+    Sub |a, b| a.wrapping_sub(b);
+    Mul |a, b| a.wrapping_mul(b);
+    Max |a, b| a.max(b);
+    Min |a, b| a.min(b);
+    And |a, b| a & b;
+    Or |a, b| a | b;
+}
+
+/// The loop of a function on operands of type `lane`, where it has one.
+pub(crate) fn function(function: Scalar, lane: Lane, level: Level) -> Option<Loop> {
+    if function == Scalar::Where {
+        return Some(match lane {
+            Lane::F32 => choice_loop::<f32>(level),
+            Lane::F64 => choice_loop::<f64>(level),
+            Lane::I32 => whole_choice_loop::<i32>(level),
+            Lane::I64 => whole_choice_loop::<i64>(level),
+            Lane::U8 => whole_choice_loop::<u8>(level),
+        });
+    }
+    match lane {
+        Lane::F32 => algebra::<f32>(function, level)
+            .or_else(|| curve(function, level))
+            .or_else(|| comparison::<f32>(function, level)),
+        Lane::F64 => algebra::<f64>(function, level).or_else(|| comparison::<f64>(function, level)),
+        Lane::I32 => whole::<i32>(function, level),
+        Lane::I64 => whole::<i64>(function, level),
+        Lane::U8 => whole::<u8>(function, level),
+    }
+}
+
+fn whole<T: Whole>(function: Scalar, level: Level) -> Option<Loop> {
+    arithmetic::<T>(function, level).or_else(|| whole_comparison::<T>(function, level))
+}
+
+#[inline(always)]
+unsafe fn algebra_at<S: Simd, T: Real + From<f32>, O: Algebra>(
+    to: *mut u8,
+    [a, b, c]: [*const u8; 3],
+    n: usize,
+) {
+    let (to, a, b, c): (*mut T, *const T, *const T, *const T) =
+        (to.cast(), a.cast(), b.cast(), c.cast());
+    let lanes = T::In::<S>::LANES;
+    let whole = n - n % lanes;
+    // SAFETY: the caller passes `n` elements for each operand of the function.
+    unsafe {
+        let second = |i| if O::ARITY > 1 { b.add(i) } else { a.add(i) };
+        let third = |i| if O::ARITY > 2 { c.add(i) } else { a.add(i) };
+        for i in (0..whole).step_by(lanes) {
+            let x = T::In::<S>::load(a.add(i));
+            let y = T::In::<S>::load(second(i));
+            let z = T::In::<S>::load(third(i));
+            O::apply(x, y, z).store(to.add(i));
+        }
+        if whole < n {
+            let x = T::In::<S>::load_first(a.add(whole), n - whole);
+            let y = T::In::<S>::load_first(second(whole), n - whole);
+            let z = T::In::<S>::load_first(third(whole), n - whole);
+            O::apply(x, y, z).store_first(to.add(whole), n - whole);
+        }
+    }
+}
+by_level! { fn algebra_loop [T: Real + From<f32>, O: Algebra] [T, O]
+(to: *mut u8, from: [*const u8; 3], n: usize) = algebra_at; }
+
+#[inline(always)]
+unsafe fn curve_at<S: Simd, O: Curve>(to: *mut u8, from: [*const u8; 3], n: usize) {
+    let (to, x): (*mut f32, *const f32) = (to.cast(), from[0].cast());
+    let whole = n - n % S::F32::LANES;
+    // SAFETY: the caller passes `n` elements on both sides.
+    unsafe {
+        for i in (0..whole).step_by(S::F32::LANES) {
+            O::apply(S::F32::load(x.add(i))).store(to.add(i));
+        }
+        if whole < n {
+            let last = S::F32::load_first(x.add(whole), n - whole);
+            O::apply(last).store_first(to.add(whole), n - whole);
+        }
+    }
+}
+by_level! { fn curve_loop [O: Curve] [O] (to: *mut u8, from: [*const u8; 3], n: usize) = curve_at; }
+
+/// As many bytes as a register has lanes, at most.
+type Bytes = [u8; 16];
+
+#[inline(always)]
+unsafe fn comparison_at<S: Simd, T: Real, O: Comparison>(
+    to: *mut u8,
+    [a, b, _]: [*const u8; 3],
+    n: usize,
+) {
+    let (a, b): (*const T, *const T) = (a.cast(), b.cast());
+    let lanes = T::In::<S>::LANES;
+    let whole = n - n % lanes;
+    // SAFETY: the caller passes `n` elements of both operands and `n` bytes.
+    unsafe {
+        for i in (0..whole).step_by(lanes) {
+            let (x, y) = (T::In::<S>::load(a.add(i)), T::In::<S>::load(b.add(i)));
+            T::In::<S>::store_mask(O::apply(x, y), to.add(i));
+        }
+        if whole < n {
+            let x = T::In::<S>::load_first(a.add(whole), n - whole);
+            let y = T::In::<S>::load_first(b.add(whole), n - whole);
+            let mut bytes = Bytes::default();
+            T::In::<S>::store_mask(O::apply(x, y), bytes.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(whole), n - whole);
+        }
+    }
+}
+by_level! { fn comparison_loop [T: Real, O: Comparison] [T, O]
+(to: *mut u8, from: [*const u8; 3], n: usize) = comparison_at; }
+
+#[inline(always)]
+unsafe fn choice_at<S: Simd, T: Real>(to: *mut u8, [c, a, b]: [*const u8; 3], n: usize) {
+    let (to, a, b): (*mut T, *const T, *const T) = (to.cast(), a.cast(), b.cast());
+    let lanes = T::In::<S>::LANES;
+    let whole = n - n % lanes;
+    // SAFETY: the caller passes `n` bytes and `n` elements of both operands.
+    unsafe {
+        for i in (0..whole).step_by(lanes) {
+            let (x, y) = (T::In::<S>::load(a.add(i)), T::In::<S>::load(b.add(i)));
+            T::In::<S>::select(T::In::<S>::load_mask(c.add(i)), x, y).store(to.add(i));
+        }
+        if whole < n {
+            let x = T::In::<S>::load_first(a.add(whole), n - whole);
+            let y = T::In::<S>::load_first(b.add(whole), n - whole);
+            let mut bytes = Bytes::default();
+            std::ptr::copy_nonoverlapping(c.add(whole), bytes.as_mut_ptr(), n - whole);
+            let mask = T::In::<S>::load_mask(bytes.as_ptr());
+            T::In::<S>::select(mask, x, y).store_first(to.add(whole), n - whole);
+        }
+    }
+}
+by_level! { fn choice_loop [T: Real] [T] (to: *mut u8, from: [*const u8; 3], n: usize) = choice_at; }
+
+// Integer loops are left to the compiler to vectorise for the level.
+
+#[inline(always)]
+unsafe fn arithmetic_at<S: Simd, T: Whole, O: Arithmetic>(
+    to: *mut u8,
+    [a, b, _]: [*const u8; 3],
+    n: usize,
+) {
+    let (to, a, b): (*mut T, *const T, *const T) = (to.cast(), a.cast(), b.cast());
+    for i in 0..n {
+        // SAFETY: the caller passes `n` elements on all sides.
+        unsafe {
+            let value = O::apply(a.add(i).read_unaligned(), b.add(i).read_unaligned());
+            to.add(i).write_unaligned(value);
+        }
+    }
+}
+by_level! { fn arithmetic_loop [T: Whole, O: Arithmetic] [T, O]
+(to: *mut u8, from: [*const u8; 3], n: usize) = arithmetic_at; }
+
+#[inline(always)]
+unsafe fn whole_comparison_at<S: Simd, T: Whole, O: Comparison>(
+    to: *mut u8,
+    [a, b, _]: [*const u8; 3],
+    n: usize,
+) {
+    let (a, b): (*const T, *const T) = (a.cast(), b.cast());
+    for i in 0..n {
+        // SAFETY: the caller passes `n` elements on all sides.
+        unsafe {
+            let holds = O::whole(a.add(i).read_unaligned(), b.add(i).read_unaligned());
+            to.add(i).write(u8::from(holds));
+        }
+    }
+}
+by_level! { fn whole_comparison_loop [T: Whole, O: Comparison] [T, O]
+(to: *mut u8, from: [*const u8; 3], n: usize) = whole_comparison_at; }
+
+#[inline(always)]
+unsafe fn whole_choice_at<S: Simd, T: Whole>(to: *mut u8, [c, a, b]: [*const u8; 3], n: usize) {
+    let (to, a, b): (*mut T, *const T, *const T) = (to.cast(), a.cast(), b.cast());
+    for i in 0..n {
+        // SAFETY: the caller passes `n` elements on all sides.
+        unsafe {
+            let (x, y) = (a.add(i).read_unaligned(), b.add(i).read_unaligned());
+            to.add(i)
+                .write_unaligned(if c.add(i).read() != 0 { x } else { y });
+        }
+    }
+}
+by_level! { fn whole_choice_loop [T: Whole] [T]
+(to: *mut u8, from: [*const u8; 3], n: usize) = whole_choice_at; }
+
+/// Computes `n` elements through the scalar table: reals in f64, rounded once,
+/// integers and truth values exactly.
+///
+/// # Safety
+/// `n` elements of type `lane` at each operand, and of the result's type at `to`.
+pub(crate) unsafe fn evaluate(
+    (function, lane): (Scalar, Lane),
+    to: *mut u8,
+    from: [*const u8; 3],
+    n: usize,
+) {
+    // SAFETY: handed on.
+    unsafe {
+        match lane {
+            Lane::F32 => evaluate_real::<f32>(function, to, from, n, |x| x as f32),
+            Lane::F64 => evaluate_real::<f64>(function, to, from, n, |x| x),
+            Lane::I32 => evaluate_whole::<i32>(function, to, from, n),
+            Lane::I64 => evaluate_whole::<i64>(function, to, from, n),
+            Lane::U8 => evaluate_whole::<u8>(function, to, from, n),
+        }
+    }
+}
+
+unsafe fn evaluate_real<T: Copy + Into<f64>>(
+    function: Scalar,
+    to: *mut u8,
+    from: [*const u8; 3],
+    n: usize,
+    round: fn(f64) -> T,
+) {
+    let mut x = [0.0; 3];
+    let x = &mut x[..function.arity()];
+    for i in 0..n {
+        for (x, from) in x.iter_mut().zip(from) {
+            // SAFETY: the caller passes `n` elements for each operand.
+            *x = unsafe { from.cast::<T>().add(i).read_unaligned() }.into();
+        }
+        // SAFETY: the caller passes `n` elements.
+        unsafe {
+            to.cast::<T>()
+                .add(i)
+                .write_unaligned(round(function.eval(x)))
+        };
+    }
+}
+
+unsafe fn evaluate_whole<T: Whole>(function: Scalar, to: *mut u8, from: [*const u8; 3], n: usize) {
+    let mut x = [0; 3];
+    let x = &mut x[..function.arity()];
+    for i in 0..n {
+        for (x, from) in x.iter_mut().zip(from) {
+            // SAFETY: the caller passes `n` elements for each operand.
+            *x = unsafe { from.cast::<T>().add(i).read_unaligned() }.to_i64();
+        }
+        let value = T::wrap(function.eval_int(x).unwrap_or(0));
+        // SAFETY: the caller passes `n` elements.
+        unsafe { to.cast::<T>().add(i).write_unaligned(value) };
+    }
+}

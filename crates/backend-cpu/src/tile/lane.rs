@@ -1,0 +1,286 @@
+//! How elements look inside of a tile, and their ways in and out.
+//!
+//! 16-bit floats are f32 inside, rounded to their format whenever an
+//! instruction defines one, so that it makes no difference whether a value
+//! visits memory. Truth values are bytes, 0 or 1.
+
+use std::ops::{BitAnd, BitOr};
+
+use backprop_core::DType;
+use half::{bf16, f16};
+
+use super::functions::Loop;
+use crate::Level;
+use crate::simd::{Simd, by_level};
+
+/// The type of an element inside of a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    F32,
+    F64,
+    I32,
+    I64,
+    U8,
+}
+
+impl Lane {
+    pub(crate) fn of(dtype: DType) -> Lane {
+        match dtype {
+            DType::F64 => Lane::F64,
+            DType::I32 => Lane::I32,
+            DType::I64 => Lane::I64,
+            DType::U8 | DType::Bool => Lane::U8,
+            _ => Lane::F32,
+        }
+    }
+
+    /// Bytes of an element.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Lane::F32 | Lane::I32 => 4,
+            Lane::F64 | Lane::I64 => 8,
+            Lane::U8 => 1,
+        }
+    }
+}
+
+/// Whether elements are the same in memory and in a tile.
+pub(crate) fn is_native(dtype: DType) -> bool {
+    Lane::of(dtype).size() == dtype.size()
+}
+
+/// An integer, or a truth value in a byte.
+pub(crate) trait Whole:
+    Copy + Default + Ord + BitAnd<Output = Self> + BitOr<Output = Self>
+{
+    fn wrapping_add(self, other: Self) -> Self;
+    fn wrapping_sub(self, other: Self) -> Self;
+    fn wrapping_mul(self, other: Self) -> Self;
+    fn to_i64(self) -> i64;
+    /// The low bits of `x`.
+    fn wrap(x: i64) -> Self;
+}
+
+macro_rules! whole {
+    ($($t:ident),*) => { $(
+        impl Whole for $t {
+            #[inline(always)]
+            fn wrapping_add(self, other: Self) -> Self { $t::wrapping_add(self, other) }
+            #[inline(always)]
+            fn wrapping_sub(self, other: Self) -> Self { $t::wrapping_sub(self, other) }
+            #[inline(always)]
+            fn wrapping_mul(self, other: Self) -> Self { $t::wrapping_mul(self, other) }
+            #[inline(always)]
+            fn to_i64(self) -> i64 { i64::from(self) }
+            #[inline(always)]
+            fn wrap(x: i64) -> Self { x as $t }
+        }
+    )* };
+}
+whole!(i32, i64, u8);
+
+/// Conversion as `as` does it: to nearest even between floats, cut off and
+/// saturated from floats to integers, wrapping between integers.
+trait As<T> {
+    fn convert(self) -> T;
+}
+
+macro_rules! conversions {
+    ($($from:ident $From:ident: $($to:ident $To:ident)*;)*) => {
+        $($(impl As<$to> for $from {
+            #[inline(always)]
+            #[allow(clippy::unnecessary_cast, reason = "all pairs alike")]
+            fn convert(self) -> $to { self as $to }
+        })*)*
+
+        fn between(from: Lane, to: Lane, level: Level) -> Loop {
+            match (from, to) {
+                $($((Lane::$From, Lane::$To) => cast_loop::<$from, $to>(level),)*)*
+            }
+        }
+    };
+}
+conversions! {
+    f32 F32: f32 F32 f64 F64 i32 I32 i64 I64 u8 U8;
+    f64 F64: f32 F32 f64 F64 i32 I32 i64 I64 u8 U8;
+    i32 I32: f32 F32 f64 F64 i32 I32 i64 I64 u8 U8;
+    i64 I64: f32 F32 f64 F64 i32 I32 i64 I64 u8 U8;
+    u8 U8: f32 F32 f64 F64 i32 I32 i64 I64 u8 U8;
+}
+
+/// The loop that converts from `from` to `dtype`.
+pub(crate) fn cast(from: Lane, dtype: DType, level: Level) -> Loop {
+    macro_rules! by_lane {
+        ($loop:ident) => {
+            match from {
+                Lane::F32 => $loop::<f32>(level),
+                Lane::F64 => $loop::<f64>(level),
+                Lane::I32 => $loop::<i32>(level),
+                Lane::I64 => $loop::<i64>(level),
+                Lane::U8 => $loop::<u8>(level),
+            }
+        };
+    }
+    match dtype {
+        DType::Bool => by_lane!(truth_loop),
+        DType::F16 => by_lane!(to_f16_loop),
+        DType::BF16 => by_lane!(to_bf16_loop),
+        _ => between(from, Lane::of(dtype), level),
+    }
+}
+
+/// The loop that rounds what an instruction computed, where its type is
+/// narrower than its lane.
+pub(crate) fn rounding(dtype: DType, level: Level) -> Option<Loop> {
+    match dtype {
+        DType::F16 => Some(to_f16_loop::<f32>(level)),
+        DType::BF16 => Some(to_bf16_loop::<f32>(level)),
+        _ => None,
+    }
+}
+
+/// `to[i] = convert(from[i])`, also in place.
+#[inline(always)]
+unsafe fn each<A: Copy, B>(to: *mut u8, from: *const u8, n: usize, convert: impl Fn(A) -> B) {
+    for i in 0..n {
+        // SAFETY: the caller passes `n` elements on both sides.
+        unsafe {
+            let x = from.cast::<A>().add(i).read_unaligned();
+            to.cast::<B>().add(i).write_unaligned(convert(x));
+        }
+    }
+}
+
+macro_rules! conversion_loops {
+    ($($name:ident = $at:ident [$($declared:tt)*] [$($passed:tt)*] $convert:expr;)*) => { $(
+        #[inline(always)]
+        unsafe fn $at<S: Simd, $($declared)*>(to: *mut u8, from: [*const u8; 3], n: usize) {
+            // SAFETY: handed on.
+            unsafe { each(to, from[0], n, $convert) }
+        }
+        by_level! { fn $name [$($declared)*] [$($passed)*]
+        (to: *mut u8, from: [*const u8; 3], n: usize) = $at; }
+    )* };
+}
+conversion_loops! {
+    cast_loop = cast_at [A: As<B> + Copy, B] [A, B] |x: A| x.convert();
+    truth_loop = truth_at [A: Copy + Default + PartialEq] [A] |x: A| u8::from(x != A::default());
+    to_f16_loop = to_f16_at [A: As<f64> + Copy] [A] |x: A| f16::from_f64(x.convert()).to_f32();
+    to_bf16_loop = to_bf16_at [A: As<f64> + Copy] [A] |x: A| bf16::from_f64(x.convert()).to_f32();
+}
+
+/// Loads `n` elements, `stride` elements apart, into a tile.
+pub(crate) type Load = unsafe fn(*mut u8, *const u8, isize, usize);
+
+/// How elements of `dtype` come into a tile.
+pub(crate) fn load(dtype: DType) -> Load {
+    match dtype {
+        DType::F16 => load_run::<u16, f32, Half>,
+        DType::BF16 => load_run::<u16, f32, Brain>,
+        _ => match dtype.size() {
+            1 => load_run::<u8, u8, Same>,
+            4 => load_run::<u32, u32, Same>,
+            _ => load_run::<u64, u64, Same>,
+        },
+    }
+}
+
+/// A way from bits in memory to bits in a tile.
+trait Widen<A, B> {
+    fn widen(x: A) -> B;
+}
+
+struct Same;
+impl<A> Widen<A, A> for Same {
+    #[inline(always)]
+    fn widen(x: A) -> A {
+        x
+    }
+}
+
+struct Half;
+impl Widen<u16, f32> for Half {
+    #[inline(always)]
+    fn widen(x: u16) -> f32 {
+        f16::from_bits(x).to_f32()
+    }
+}
+
+struct Brain;
+impl Widen<u16, f32> for Brain {
+    #[inline(always)]
+    fn widen(x: u16) -> f32 {
+        bf16::from_bits(x).to_f32()
+    }
+}
+
+unsafe fn load_run<A: Copy, B: Copy, W: Widen<A, B>>(
+    to: *mut u8,
+    from: *const u8,
+    stride: isize,
+    n: usize,
+) {
+    let (to, from): (*mut B, *const A) = (to.cast(), from.cast());
+    // SAFETY: the caller passes `n` elements on both sides, `stride` apart.
+    unsafe {
+        match stride {
+            0 => {
+                let x = W::widen(from.read_unaligned());
+                (0..n).for_each(|i| to.add(i).write_unaligned(x));
+            }
+            1 => (0..n).for_each(|i| {
+                to.add(i)
+                    .write_unaligned(W::widen(from.add(i).read_unaligned()))
+            }),
+            _ => {
+                let mut from = from;
+                for i in 0..n {
+                    to.add(i).write_unaligned(W::widen(from.read_unaligned()));
+                    from = from.wrapping_offset(stride);
+                }
+            }
+        }
+    }
+}
+
+/// Stores `n` elements of a tile as `dtype`.
+///
+/// # Safety
+/// `n` elements on both sides.
+pub(crate) unsafe fn store(dtype: DType, to: *mut u8, from: *const u8, n: usize) {
+    // SAFETY: handed on; what is the same in memory and in a tile is copied.
+    unsafe {
+        match dtype {
+            DType::F16 => each(to, from, n, f16::from_f32),
+            DType::BF16 => each(to, from, n, bf16::from_f32),
+            _ => std::ptr::copy_nonoverlapping(from, to, n * dtype.size()),
+        }
+    }
+}
+
+/// Repeats a number of type `dtype` over `n` elements of a tile.
+///
+/// # Safety
+/// `n` elements must be writable.
+pub(crate) unsafe fn fill(dtype: DType, value: f64, to: *mut u8, n: usize) {
+    // SAFETY: handed on.
+    unsafe {
+        match dtype {
+            DType::F32 => each_of(to, value as f32, n),
+            DType::F16 => each_of(to, f16::from_f64(value).to_f32(), n),
+            DType::BF16 => each_of(to, bf16::from_f64(value).to_f32(), n),
+            DType::I32 => each_of(to, value as i32, n),
+            DType::I64 => each_of(to, value as i64, n),
+            DType::U8 => each_of(to, value as u8, n),
+            DType::Bool => each_of(to, u8::from(value != 0.0), n),
+            _ => each_of(to, value, n),
+        }
+    }
+}
+
+unsafe fn each_of<T: Copy>(to: *mut u8, value: T, n: usize) {
+    for i in 0..n {
+        // SAFETY: the caller passes `n` elements.
+        unsafe { to.cast::<T>().add(i).write_unaligned(value) };
+    }
+}

@@ -1,0 +1,513 @@
+//! From a program to steps over tiles.
+//!
+//! Registers get places in the order of the program, and give them back after
+//! their last use. What need not be a step is none: a dense input is read where
+//! it lies, a constant is filled once a worker, and a result is written
+//! straight to its operand where nothing that could lie there is read later.
+
+use backprop_core::{
+    Axes, Body, DType, Inst, Register, Rows, Scalar, Shape, Sink, Source as Input, View,
+};
+
+use super::{
+    Action, Code, Domain, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step, Stored,
+    Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
+};
+use crate::Level;
+
+/// A program to lower.
+pub(crate) struct Request<'a> {
+    pub(crate) body: &'a Body,
+    pub(crate) space: Shape,
+    /// Inputs that are handed over at the launch (the sums of a contraction).
+    pub(crate) external: usize,
+    /// The trailing axes that make a row.
+    pub(crate) row_axes: Axes,
+    /// The most points in a tile.
+    pub(crate) capacity: usize,
+    pub(crate) level: Level,
+}
+
+/// Why a program cannot be lowered.
+type Declined = String;
+
+/// Where a register's value is, while the program is being lowered.
+#[derive(Clone, Copy)]
+struct Held {
+    place: Place,
+    domain: Domain,
+    /// The slot to give back after the last use.
+    slot: Option<usize>,
+    uniform: bool,
+}
+
+struct Lowering<'a> {
+    request: &'a Request<'a>,
+    row_valued: Vec<bool>,
+    /// The last instruction that reads each register; `usize::MAX` for ever.
+    last_use: Vec<usize>,
+    held: Vec<Option<Held>>,
+    free: Vec<usize>,
+    slots: usize,
+    /// For each place, its slot.
+    places: Vec<Option<usize>>,
+    code: Code,
+}
+
+/// Lowers a program.
+///
+/// # Errors
+/// What it has that tiles have not.
+pub(crate) fn lower(request: &Request<'_>) -> Result<Code, Declined> {
+    let body = request.body;
+    let tensors = body.inputs.iter().map(|input| &input.tensor);
+    let mut tensors = tensors.chain(body.outputs.iter().map(|output| &output.tensor));
+    if let Some(tensor) = tensors.find(|tensor| !tensor.layout.is_dense()) {
+        return Err(format!("the layout of {tensor}"));
+    }
+    let mut lowering = Lowering::new(request);
+    for (at, &(inst, dtype)) in body.program.code().iter().enumerate() {
+        if lowering.last_use[at] > 0 {
+            lowering.instruction(at, inst, dtype)?;
+        }
+    }
+    lowering.outputs();
+    Ok(lowering.finish())
+}
+
+/// For each register, the last instruction that reads it, 0 if none does.
+fn last_uses(body: &Body) -> Vec<usize> {
+    let code = body.program.code();
+    let mut last = vec![0; code.len()];
+    for output in &body.outputs {
+        last[output.register.index()] = usize::MAX;
+    }
+    for (at, (inst, _)) in code.iter().enumerate().rev() {
+        if last[at] > 0 {
+            for operand in inst.operands() {
+                let last = &mut last[operand.index()];
+                *last = (*last).max(at);
+            }
+        }
+    }
+    last
+}
+
+impl<'a> Lowering<'a> {
+    fn new(request: &'a Request<'a>) -> Lowering<'a> {
+        let rows = Rows {
+            space: request.space,
+            axes: request.row_axes,
+            body: request.body.clone(),
+        };
+        // Without rows every register has one value a point.
+        let count = request.body.program.len();
+        let row_valued = if request.row_axes.is_empty() {
+            vec![true; count]
+        } else {
+            rows.row_valued()
+        };
+        Lowering {
+            request,
+            row_valued,
+            last_use: last_uses(request.body),
+            held: vec![None; count],
+            free: Vec::new(),
+            slots: 0,
+            places: Vec::new(),
+            code: Code {
+                steps: Vec::new(),
+                slides: Vec::new(),
+                uniforms: Vec::new(),
+                stored: Vec::new(),
+                reduced: Vec::new(),
+                bases: Vec::new(),
+                places: Vec::new(),
+                tile_bytes: 0,
+                capacity: request.capacity,
+            },
+        }
+    }
+
+    fn instruction(&mut self, at: usize, inst: Inst, dtype: DType) -> Result<(), Declined> {
+        let level = self.request.level;
+        match inst {
+            Inst::Constant(bits) => self.uniform(at, UniformValue::Constant(dtype, bits)),
+            Inst::Input(input) => self.input(at, usize::from(input), dtype),
+            Inst::Coordinate(axis) => {
+                let mut view = View::splat(self.request.space);
+                view.strides[usize::from(axis)] = 1;
+                self.loaded(at, &view, Source::Coordinates);
+            }
+            Inst::Cast(operand) => {
+                let from = self.lane(operand)?;
+                let action = |from_places| Action::Map {
+                    run: cast(from, dtype, level),
+                    from: from_places,
+                };
+                self.computed(at, &[operand], action);
+            }
+            Inst::Apply(scalar, _) => {
+                let operands = inst.operands();
+                let last = operands.last().copied().unwrap_or(Register(0));
+                let lane = self.lane(last)?;
+                let run = function(scalar, lane, level);
+                self.computed(at, operands, |from| match run {
+                    Some(run) => Action::Map { run, from },
+                    None => Action::Evaluate {
+                        function: (scalar, lane),
+                        from,
+                    },
+                });
+                if let Some(run) = lane::rounding(dtype, level).filter(|_| !is_exact(scalar)) {
+                    self.round(at, run);
+                }
+            }
+            Inst::Reduce(reduction, operand) => {
+                let reducer = Reducer::new(reduction, self.lane(operand)?, level);
+                self.reduce(at, operand, reducer, dtype)?;
+            }
+        }
+        self.release(at);
+        Ok(())
+    }
+
+    fn lane(&self, register: Register) -> Result<Lane, Declined> {
+        let dtype = self.request.body.program.dtype(register);
+        dtype
+            .map(Lane::of)
+            .ok_or_else(|| format!("{register} is not defined"))
+    }
+
+    fn domain(&self, at: usize) -> Domain {
+        if self.row_valued[at] {
+            Domain::Points
+        } else {
+            Domain::Rows
+        }
+    }
+
+    /// A place in the frame.
+    fn slot(&mut self) -> (Place, usize) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        });
+        (self.place(Some(slot)), slot)
+    }
+
+    fn place(&mut self, slot: Option<usize>) -> Place {
+        self.places.push(slot);
+        self.places.len() - 1
+    }
+
+    fn base(&mut self, operand: Operand) -> usize {
+        let bases = &mut self.code.bases;
+        bases
+            .iter()
+            .position(|&known| known == operand)
+            .unwrap_or_else(|| {
+                bases.push(operand);
+                bases.len() - 1
+            })
+    }
+
+    fn hold(&mut self, at: usize, place: Place, slot: Option<usize>) {
+        let domain = self.domain(at);
+        self.held[at] = Some(Held {
+            place,
+            domain,
+            slot,
+            uniform: false,
+        });
+    }
+
+    /// Uniform values stay for good, in slots that no step ever uses.
+    fn uniform(&mut self, at: usize, value: UniformValue) {
+        self.slots += 1;
+        let place = self.place(Some(self.slots - 1));
+        self.code.uniforms.push(Uniform { place, value });
+        self.held[at] = Some(Held {
+            place,
+            domain: Domain::Points,
+            slot: None,
+            uniform: true,
+        });
+    }
+
+    fn input(&mut self, at: usize, input: usize, dtype: DType) {
+        if input < self.request.external {
+            let base = self.base(Operand::External);
+            return self.slide(at, base, 0, dtype);
+        }
+        let read = input - self.request.external;
+        let source: &Input = &self.request.body.inputs[read];
+        let base = self.base(Operand::Read(read));
+        let view = self.own_view(at, &source.view);
+        let walk = Walk::new(&view);
+        if let Some(element) = walk.single() {
+            let at_byte = element * dtype.size();
+            let value = UniformValue::Element {
+                base,
+                load: load(dtype),
+                at: at_byte,
+            };
+            return self.uniform(at, value);
+        }
+        match walk.consecutive() {
+            Some(offset) if is_native(dtype) => self.slide(at, base, offset, dtype),
+            _ => {
+                let (load, size, native) = (load(dtype), dtype.size(), is_native(dtype));
+                self.loaded(
+                    at,
+                    &source.view,
+                    Source::Memory {
+                        base,
+                        load,
+                        size,
+                        native,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The view from the points or the rows, whichever the register goes by.
+    fn own_view(&self, at: usize, view: &View) -> View {
+        if self.domain(at) == Domain::Points {
+            return *view;
+        }
+        let axes = self.request.row_axes;
+        View {
+            shape: view.shape.without(axes),
+            ..*view
+        }
+    }
+
+    fn slide(&mut self, at: usize, base: usize, offset: usize, dtype: DType) {
+        let place = self.place(None);
+        let (domain, size) = (self.domain(at), dtype.size());
+        self.code.slides.push(Slide {
+            place,
+            base,
+            size,
+            offset,
+            domain,
+        });
+        self.hold(at, place, None);
+    }
+
+    fn loaded(&mut self, at: usize, view: &View, source: Source) {
+        let walk = Walk::new(&self.own_view(at, view));
+        let (place, slot) = self.slot();
+        let loader = Loader { walk, slot, source };
+        let (action, domain) = (Action::Load(loader), self.domain(at));
+        self.code.steps.push(Step {
+            action,
+            to: place,
+            domain,
+        });
+        self.hold(at, place, Some(slot));
+    }
+
+    /// A step over operands that are brought to the register's own domain.
+    fn computed(
+        &mut self,
+        at: usize,
+        operands: &[Register],
+        action: impl Fn([Place; 3]) -> Action,
+    ) {
+        let domain = self.domain(at);
+        let mut from = [0; 3];
+        let mut spread = Vec::new();
+        for (k, operand) in operands.iter().enumerate() {
+            let Some(held) = self.held[operand.index()] else {
+                continue;
+            };
+            from[k] = held.place;
+            if held.domain != domain && !held.uniform {
+                let (place, slot) = self.slot();
+                self.spread(held.place, place, *operand);
+                spread.push(slot);
+                from[k] = place;
+            }
+        }
+        for k in operands.len()..3 {
+            from[k] = from[0];
+        }
+        let (to, slot) = self.target(at);
+        self.code.steps.push(Step {
+            action: action(from),
+            to,
+            domain,
+        });
+        self.hold(at, to, slot);
+        self.free.extend(spread);
+    }
+
+    fn spread(&mut self, from: Place, to: Place, register: Register) {
+        let dtype = self
+            .request
+            .body
+            .program
+            .dtype(register)
+            .unwrap_or(DType::F32);
+        let lane = Lane::of(dtype);
+        let action = Action::Spread {
+            load: load_lane(lane),
+            size: lane.size(),
+            from,
+        };
+        self.code.steps.push(Step {
+            action,
+            to,
+            domain: Domain::Points,
+        });
+    }
+
+    /// Rounds a register where it is.
+    fn round(&mut self, at: usize, run: super::Loop) {
+        if let Some(held) = self.held[at] {
+            let action = Action::Map {
+                run,
+                from: [held.place; 3],
+            };
+            let (to, domain) = (held.place, held.domain);
+            self.code.steps.push(Step { action, to, domain });
+        }
+    }
+
+    fn reduce(
+        &mut self,
+        at: usize,
+        operand: Register,
+        reducer: Reducer,
+        dtype: DType,
+    ) -> Result<(), Declined> {
+        let held = self.held[operand.index()].filter(|held| !held.uniform);
+        let from = held.ok_or("the reduction of a constant row")?.place;
+        let (to, slot) = self.slot();
+        let action = Action::Reduce {
+            reducer,
+            dtype,
+            from,
+        };
+        self.code.steps.push(Step {
+            action,
+            to,
+            domain: Domain::Rows,
+        });
+        self.hold(at, to, Some(slot));
+        Ok(())
+    }
+
+    /// Where an instruction writes: to the operand itself where that is sound.
+    fn target(&mut self, at: usize) -> (Place, Option<usize>) {
+        let Some(write) = self.direct_output(at) else {
+            let (place, slot) = self.slot();
+            return (place, Some(slot));
+        };
+        let base = self.base(Operand::Write(write));
+        let place = self.place(None);
+        let size = self.request.body.outputs[write].tensor.dtype.size();
+        let domain = self.domain(at);
+        self.code.slides.push(Slide {
+            place,
+            base,
+            size,
+            offset: 0,
+            domain,
+        });
+        (place, None)
+    }
+
+    /// The output that a register may be written to at once: no input that
+    /// could lie in the same place is read after it (P3 keeps others apart).
+    fn direct_output(&self, at: usize) -> Option<usize> {
+        let body = self.request.body;
+        let stored = |o: &backprop_core::Output| {
+            o.register.index() == at && o.sink == Sink::Store && is_native(o.tensor.dtype)
+        };
+        let write = body.outputs.iter().position(stored)?;
+        let dtype = body.outputs[write].tensor.dtype;
+        let read_later = body.program.code().iter().zip(&self.last_use).any(|(inst, &last)| {
+            matches!(*inst, (Inst::Input(i), d) if usize::from(i) >= self.request.external && d == dtype)
+                && last > at
+        });
+        (!read_later).then_some(write)
+    }
+
+    /// Gives back the slots of registers last read by instruction `at`.
+    fn release(&mut self, at: usize) {
+        let code = self.request.body.program.code();
+        for operand in code[at].0.operands() {
+            if self.last_use[operand.index()] == at
+                && let Some(held) = &mut self.held[operand.index()]
+            {
+                self.free.extend(held.slot.take());
+            }
+        }
+    }
+
+    /// Stores what no instruction has written to its operand.
+    fn outputs(&mut self) {
+        for (write, output) in self.request.body.outputs.iter().enumerate() {
+            let Some(held) = self.held[output.register.index()] else {
+                continue;
+            };
+            if output.sink != Sink::Store {
+                self.code.reduced.push(held.place);
+                continue;
+            }
+            let base = self.base(Operand::Write(write));
+            let slides = &mut self.code.slides.iter();
+            if slides.any(|slide| slide.place == held.place && slide.base == base) {
+                continue;
+            }
+            let domain = self.domain(output.register.index());
+            let (from, dtype) = (held.place, output.tensor.dtype);
+            self.code.stored.push(Stored {
+                from,
+                base,
+                dtype,
+                domain,
+            });
+        }
+    }
+
+    /// Slots get their bytes, now that the widest element is known.
+    fn finish(mut self) -> Code {
+        let types = self.request.body.program.code().iter();
+        let widest = types
+            .map(|&(_, dtype)| Lane::of(dtype).size())
+            .max()
+            .unwrap_or(1);
+        let bytes = (self.request.capacity * widest).next_multiple_of(64);
+        let offset = |slot: &Option<usize>| slot.map_or(0, |slot| slot * bytes);
+        self.code.places = self.places.iter().map(offset).collect();
+        self.code.tile_bytes = self.slots * bytes;
+        for step in &mut self.code.steps {
+            if let Action::Load(loader) = &mut step.action {
+                loader.slot *= bytes;
+            }
+        }
+        self.code
+    }
+}
+
+/// How a value of a tile is repeated in a tile.
+fn load_lane(lane: Lane) -> super::Load {
+    load(match lane {
+        Lane::F32 => DType::F32,
+        Lane::F64 => DType::F64,
+        Lane::I32 => DType::I32,
+        Lane::I64 => DType::I64,
+        Lane::U8 => DType::U8,
+    })
+}
+
+/// Whether a function of 16-bit values needs no rounding.
+fn is_exact(function: Scalar) -> bool {
+    use Scalar::{Abs, Max, Min, Neg, Relu, Where};
+    matches!(function, Abs | Max | Min | Neg | Relu | Where)
+}

@@ -1,0 +1,426 @@
+//! The tile interpreter: how programs run without being compiled to machine
+//! code.
+//!
+//! A program is lowered once, when its kernel is prepared, to steps that each
+//! are one tight loop over a tile: a few hundred consecutive points whose
+//! values fit the innermost cache. Choosing the loop costs a call per tile,
+//! not per point, and intermediate values never leave that cache.
+//!
+//! Operands are found through a table of places. A place is a piece of the
+//! worker's own frame, or it slides along with the tile over an operand in
+//! memory, so that most loads and stores need no step of their own.
+
+mod functions;
+mod lane;
+mod lower;
+mod reduce;
+mod walk;
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use backprop_core::{DType, Scalar};
+
+use crate::memory::Operands;
+pub(crate) use functions::{Loop, function};
+pub(crate) use lane::{Lane, Load, cast, fill, is_native, load, store};
+pub(crate) use lower::{Request, lower};
+pub(crate) use reduce::{CHUNK, Reducer, Total};
+pub(crate) use walk::Walk;
+
+/// Points in a tile. Reductions sum blocks of this many points, so it is part
+/// of what results depend on.
+pub(crate) const TILE: usize = 256;
+
+/// Frames up to this size live on the stack of the thread that runs.
+const STACK: usize = 32 << 10;
+
+/// Which register of a tile: an index into the table of places.
+type Place = usize;
+
+/// How many elements a register has in a tile: one a point, or one a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Domain {
+    Points,
+    Rows,
+}
+
+/// An operand of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operand {
+    Read(usize),
+    Write(usize),
+    /// Handed over with the range of points (the sums of a contraction).
+    External,
+}
+
+/// What a step does.
+#[derive(Debug)]
+enum Action {
+    Map {
+        run: Loop,
+        from: [Place; 3],
+    },
+    Evaluate {
+        function: (Scalar, Lane),
+        from: [Place; 3],
+    },
+    Load(Loader),
+    /// One value a row becomes one a point.
+    Spread {
+        load: Load,
+        size: usize,
+        from: Place,
+    },
+    /// One value a point becomes one a row.
+    Reduce {
+        reducer: Reducer,
+        dtype: DType,
+        from: Place,
+    },
+}
+
+#[derive(Debug)]
+struct Step {
+    action: Action,
+    to: Place,
+    domain: Domain,
+}
+
+/// How an operand that does not simply slide along is brought into a tile.
+#[derive(Debug)]
+struct Loader {
+    walk: Walk,
+    /// Bytes from the start of the frame's tiles.
+    slot: usize,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Memory {
+        base: usize,
+        load: Load,
+        size: usize,
+        native: bool,
+    },
+    /// The numbers of the elements themselves.
+    Coordinates,
+}
+
+/// A place that slides over an operand.
+#[derive(Debug)]
+struct Slide {
+    place: Place,
+    base: usize,
+    size: usize,
+    offset: usize,
+    domain: Domain,
+}
+
+/// A place that holds one value everywhere, filled when a worker starts.
+#[derive(Debug)]
+struct Uniform {
+    place: Place,
+    value: UniformValue,
+}
+
+#[derive(Debug)]
+enum UniformValue {
+    Constant(DType, u64),
+    /// An element of an operand, so many bytes from its start.
+    Element {
+        base: usize,
+        load: Load,
+        at: usize,
+    },
+}
+
+/// A register that is copied to memory after the steps.
+#[derive(Debug)]
+struct Stored {
+    from: Place,
+    base: usize,
+    dtype: DType,
+    domain: Domain,
+}
+
+/// A lowered program.
+#[derive(Debug)]
+pub(crate) struct Code {
+    steps: Vec<Step>,
+    slides: Vec<Slide>,
+    uniforms: Vec<Uniform>,
+    stored: Vec<Stored>,
+    /// The places of reduced outputs.
+    reduced: Vec<Place>,
+    /// The operands that bases stand for.
+    bases: Vec<Operand>,
+    /// For each place, its bytes from the start of the tiles (0 for a slide).
+    places: Vec<usize>,
+    tile_bytes: usize,
+    capacity: usize,
+}
+
+/// The memory of a worker while it runs a program.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frame {
+    table: *mut *mut u8,
+    bases: *mut *mut u8,
+    tiles: *mut u8,
+    /// Points of a row, where there are rows.
+    width: usize,
+}
+
+/// What a worker runs a program on.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub(crate) operands: &'a Operands<'a>,
+    /// The program's first input among the launch's reads.
+    pub(crate) first_read: usize,
+    /// Where point 0 of the external input would be.
+    pub(crate) external: *const u8,
+    /// Memory for the frame, where it is too large for the stack.
+    pub(crate) scratch: *mut u8,
+    /// The most points of a tile that will be run.
+    pub(crate) points: usize,
+    /// Points of a row, where there are rows.
+    pub(crate) width: usize,
+}
+
+/// A cache line, so that frames on the stack are aligned like others.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Line {
+    _bytes: [MaybeUninit<u8>; 64],
+}
+
+impl Code {
+    /// Scratch memory that each worker needs.
+    pub(crate) fn scratch(&self) -> usize {
+        let bytes = self.frame_bytes();
+        if bytes > STACK { bytes } else { 0 }
+    }
+
+    fn table_bytes(&self) -> usize {
+        (self.places.len() + self.bases.len()) * size_of::<*mut u8>()
+    }
+
+    fn frame_bytes(&self) -> usize {
+        self.table_bytes().next_multiple_of(64) + self.tile_bytes
+    }
+
+    /// The most points of a tile.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Calls `work` with a frame for [`Code::tile`].
+    ///
+    /// # Safety
+    /// The operands are those of a checked launch of the primitive that was
+    /// lowered, in its order, and `scratch` has the bytes asked for.
+    #[inline]
+    pub(crate) unsafe fn run(&self, entry: &Entry<'_>, work: impl FnOnce(&Frame)) {
+        let mut stack = MaybeUninit::<[Line; STACK / 64]>::uninit();
+        let memory = if self.frame_bytes() > STACK {
+            entry.scratch
+        } else {
+            stack.as_mut_ptr().cast()
+        };
+        // SAFETY: the memory has room for the frame, and the caller vouches for
+        // the operands.
+        work(&unsafe { self.frame(entry, memory) });
+    }
+
+    unsafe fn frame(&self, entry: &Entry<'_>, memory: *mut u8) -> Frame {
+        let table: *mut *mut u8 = memory.cast();
+        // SAFETY: places, then bases, then tiles lie in the frame's bytes.
+        let frame = unsafe {
+            Frame {
+                table,
+                bases: table.add(self.places.len()),
+                tiles: memory.add(self.table_bytes().next_multiple_of(64)),
+                width: entry.width,
+            }
+        };
+        for (i, base) in self.bases.iter().enumerate() {
+            let start = match *base {
+                Operand::Read(read) => entry.operands.read(entry.first_read + read).cast_mut(),
+                Operand::Write(write) => entry.operands.write(write),
+                Operand::External => entry.external.cast_mut(),
+            };
+            // SAFETY: as above.
+            unsafe { frame.bases.add(i).write(start) };
+        }
+        for (place, &offset) in self.places.iter().enumerate() {
+            // SAFETY: offsets are those of tiles.
+            unsafe { table.add(place).write(frame.tiles.add(offset)) };
+        }
+        for uniform in &self.uniforms {
+            // SAFETY: a tile has room for `points` elements; elements of
+            // operands lie inside of them (P1, P4).
+            unsafe {
+                let to = frame.place(uniform.place);
+                match uniform.value {
+                    UniformValue::Constant(dtype, bits) => {
+                        fill(dtype, f64::from_bits(bits), to, entry.points);
+                    }
+                    UniformValue::Element { base, load, at } => {
+                        load(to, frame.base(base).add(at), 0, entry.points);
+                    }
+                }
+            }
+        }
+        frame
+    }
+
+    /// Runs the program on the points of a range, and on the rows they belong
+    /// to: loads, steps, stores.
+    ///
+    /// # Safety
+    /// The frame is one that [`Code::run`] made, the ranges lie in the space,
+    /// and `points` is no longer than [`Code::capacity`] and what the entry
+    /// said. No other worker runs on the same points.
+    #[inline]
+    pub(crate) unsafe fn tile(&self, frame: &Frame, points: Range<usize>, rows: Range<usize>) {
+        let range = |domain| match domain {
+            Domain::Points => points.clone(),
+            Domain::Rows => rows.clone(),
+        };
+        for slide in &self.slides {
+            let start = range(slide.domain).start + slide.offset;
+            // SAFETY: the table has the place. The pointer is only used for
+            // points of the range, which lie in the operand (P1, P4); before
+            // its start where the external input begins later.
+            unsafe {
+                let at = frame.base(slide.base).wrapping_add(start * slide.size);
+                frame.table.add(slide.place).write(at);
+            }
+        }
+        for step in &self.steps {
+            // SAFETY: handed on.
+            unsafe { step.run(frame, range(step.domain)) };
+        }
+        for stored in &self.stored {
+            let range = range(stored.domain);
+            // SAFETY: stored points lie in the operand (P1, P4), which overlaps
+            // nothing but inputs that have been loaded (P3).
+            unsafe {
+                let to = frame
+                    .base(stored.base)
+                    .add(range.start * stored.dtype.size());
+                store(stored.dtype, to, frame.place(stored.from), range.len());
+            }
+        }
+    }
+
+    /// Where the values of reduced output `i` of the last tile are.
+    pub(crate) fn reduced(&self, frame: &Frame, i: usize) -> *const u8 {
+        // SAFETY: the table has all places.
+        unsafe { frame.place(self.reduced[i]) }
+    }
+}
+
+impl Frame {
+    /// # Safety
+    /// `place` must be one of the code that made the frame.
+    #[inline(always)]
+    unsafe fn place(&self, place: Place) -> *mut u8 {
+        // SAFETY: the table has an entry for every place.
+        unsafe { self.table.add(place).read() }
+    }
+
+    /// # Safety
+    /// `base` must be one of the code that made the frame.
+    #[inline(always)]
+    unsafe fn base(&self, base: usize) -> *mut u8 {
+        // SAFETY: the table has an entry for every base.
+        unsafe { self.bases.add(base).read() }
+    }
+}
+
+impl Step {
+    /// # Safety
+    /// As for [`Code::tile`]; `range` is the step's own.
+    #[inline(always)]
+    unsafe fn run(&self, frame: &Frame, range: Range<usize>) {
+        let n = range.len();
+        // SAFETY: places hold `n` elements of the types that the loops were
+        // chosen for, as lowering saw to.
+        unsafe {
+            let to = frame.place(self.to);
+            match &self.action {
+                Action::Map { run, from } => {
+                    run(to, from.map(|place| frame.place(place).cast_const()), n);
+                }
+                Action::Evaluate { function, from } => {
+                    let from = from.map(|place| frame.place(place).cast_const());
+                    functions::evaluate(*function, to, from, n);
+                }
+                Action::Load(loader) => loader.run(frame, self.to, range),
+                Action::Spread { load, size, from } => {
+                    let from = frame.place(*from);
+                    for row in 0..n / frame.width {
+                        let to = to.add(row * frame.width * size);
+                        load(to, from.add(row * size), 0, frame.width);
+                    }
+                }
+                Action::Reduce {
+                    reducer,
+                    dtype,
+                    from,
+                } => {
+                    let from = frame.place(*from);
+                    for row in 0..n {
+                        let at = row * frame.width * reducer.lane().size();
+                        let total = reducer.row(from.add(at), frame.width);
+                        total.put(*dtype, to.add(row * reducer.lane().size()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Loader {
+    /// # Safety
+    /// As for [`Code::tile`]; `to` is the loader's place.
+    unsafe fn run(&self, frame: &Frame, to: Place, range: Range<usize>) {
+        let n = range.len();
+        // SAFETY: the walk visits elements inside of the operand (P1, P4), and
+        // the slot has room for a tile.
+        unsafe {
+            let mut slot = frame.tiles.add(self.slot);
+            frame.table.add(to).write(slot);
+            match self.source {
+                Source::Coordinates => self.walk.runs(range, |run| {
+                    let first = run.start as i64;
+                    for i in 0..run.len {
+                        let value = first + i as i64 * run.stride as i64;
+                        slot.cast::<i64>().add(i).write_unaligned(value);
+                    }
+                    slot = slot.add(run.len * 8);
+                }),
+                Source::Memory {
+                    base,
+                    load,
+                    size,
+                    native,
+                } => {
+                    let base = frame.base(base);
+                    let width = if native { size } else { Lane::F32.size() };
+                    self.walk.runs(range, |run| {
+                        let from = base.add(run.start * size);
+                        if native && run.len == n && run.stride == 1 {
+                            frame.table.add(to).write(from);
+                            return;
+                        }
+                        load(slot, from, run.stride, run.len);
+                        slot = slot.add(run.len * width);
+                    });
+                }
+            }
+        }
+    }
+}
