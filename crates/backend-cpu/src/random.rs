@@ -62,22 +62,43 @@ impl Random {
     }
 
     unsafe fn write(&self, words: &Words, to: *mut u8, range: Range<usize>) {
-        let start = range.start;
-        for i in range {
-            let k = i - start;
-            // SAFETY: handed on.
-            unsafe {
-                if self.dtype == DType::F64 {
+        let (start, n) = (range.start, range.len());
+        // SAFETY: handed on.
+        unsafe {
+            if self.dtype == DType::F64 {
+                let to = to.cast::<f64>().add(start);
+                let element = |k: usize| {
                     let (block, half) = (k / 2, 2 * (k % 2));
-                    let x = uniform_f64(words[half][block], words[half + 1][block]);
-                    to.cast::<f64>().add(i).write_unaligned(x);
-                } else {
-                    let x = uniform_f32(words[k % 4][k / 4]);
-                    to.cast::<f32>().add(i).write_unaligned(x);
-                }
+                    uniform_f64(words[half][block], words[half + 1][block])
+                };
+                (0..n).for_each(|k| to.add(k).write_unaligned(element(k)));
+            } else {
+                let to = to.cast::<f32>().add(start);
+                let element = |k: usize| uniform_f32(words[k % 4][k / 4]);
+                (0..n).for_each(|k| to.add(k).write_unaligned(element(k)));
             }
         }
     }
+}
+
+/// The high and the low words of products.
+#[inline(always)]
+fn multiply(words: &[u32; ABREAST], factor: u32) -> ([u32; ABREAST], [u32; ABREAST]) {
+    let (mut high, mut low) = ([0; ABREAST], [0; ABREAST]);
+    for ((high, low), word) in high.iter_mut().zip(&mut low).zip(words) {
+        let product = u64::from(*word) * u64::from(factor);
+        (*high, *low) = ((product >> 32) as u32, product as u32);
+    }
+    (high, low)
+}
+
+#[inline(always)]
+fn mix(a: &[u32; ABREAST], b: &[u32; ABREAST], key: u32) -> [u32; ABREAST] {
+    let mut mixed = [0; ABREAST];
+    for (mixed, (a, b)) in mixed.iter_mut().zip(a.iter().zip(b)) {
+        *mixed = a ^ b ^ key;
+    }
+    mixed
 }
 
 /// [`philox_block`](backprop_core::random::philox_block), for [`ABREAST`] consecutive numbers.
@@ -93,13 +114,12 @@ unsafe fn blocks_at<S: Simd>(key: [i64; 2], first: u64) -> Words {
     ];
     let mut k = [seed as u32, (seed >> 32) as u32];
     for _ in 0..10 {
-        let a = c[0].map(|word| u64::from(word) * 0xD251_1F53);
-        let b = c[2].map(|word| u64::from(word) * 0xCD9E_8D57);
+        let (products, others) = (multiply(&c[0], 0xD251_1F53), multiply(&c[2], 0xCD9E_8D57));
         c = [
-            std::array::from_fn(|lane| (b[lane] >> 32) as u32 ^ c[1][lane] ^ k[0]),
-            b.map(|product| product as u32),
-            std::array::from_fn(|lane| (a[lane] >> 32) as u32 ^ c[3][lane] ^ k[1]),
-            a.map(|product| product as u32),
+            mix(&others.0, &c[1], k[0]),
+            others.1,
+            mix(&products.0, &c[3], k[1]),
+            products.1,
         ];
         k = [
             k[0].wrapping_add(0x9E37_79B9),

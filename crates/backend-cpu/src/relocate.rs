@@ -12,8 +12,9 @@ use crate::pool::{Pool, Worker};
 use crate::split::Split;
 use crate::tile::{Lane, Load, Loop, TILE, cast, fill, load, store};
 
-/// Rows that are one worker's at a time.
-const STRIP: usize = 32;
+/// Rows and columns of a block that are one worker's at a time.
+const STRIP: usize = 128;
+const REACH: usize = 16 << 10;
 
 /// A prepared copy.
 #[derive(Debug)]
@@ -41,6 +42,16 @@ struct Axis {
     into: isize,
 }
 
+impl Axis {
+    /// At most `most` places of the axis, from `start` on.
+    fn part(self, start: usize, most: usize) -> Axis {
+        Axis {
+            size: most.min(self.size - start),
+            ..self
+        }
+    }
+}
+
 /// How elements are carried over.
 #[derive(Debug)]
 enum Copying {
@@ -51,7 +62,6 @@ enum Copying {
         load: Load,
         convert: Loop,
         dtype: DType,
-        lane: Lane,
     },
 }
 
@@ -103,10 +113,9 @@ impl Relocate {
         }
         for (read, piece) in self.moves.iter().enumerate() {
             let from = operands.read(read);
-            let strips = piece.strips();
-            for strip in worker.share(piece.outer() * strips) {
-                // SAFETY: strips are shared out, and boxes do not overlap.
-                unsafe { piece.strip(to, from, strip / strips, strip % strips) };
+            for number in worker.share(piece.count()) {
+                // SAFETY: parts are shared out, and boxes do not overlap.
+                unsafe { piece.part(to, from, number) };
             }
         }
     }
@@ -141,7 +150,6 @@ impl Move {
                 load: load(source),
                 convert: cast(lane, dtype, level),
                 dtype,
-                lane,
             }
         };
         Move {
@@ -153,35 +161,39 @@ impl Move {
         }
     }
 
-    /// Blocks of the last two axes.
-    fn outer(&self) -> usize {
-        self.axes[..self.axes.len() - 2]
-            .iter()
-            .map(|axis| axis.size)
-            .product()
+    /// Parts that may be copied by different workers.
+    fn count(&self) -> usize {
+        let (outer, [strips, reaches]) = self.parts();
+        outer * strips * reaches
     }
 
-    /// Strips in such a block.
-    fn strips(&self) -> usize {
-        self.axes[self.axes.len() - 2].size.div_ceil(STRIP)
+    /// Blocks of the last two axes, and the parts of a block either way.
+    fn parts(&self) -> (usize, [usize; 2]) {
+        let (outer, block) = self.axes.split_at(self.axes.len() - 2);
+        let outer = outer.iter().map(|axis| axis.size).product();
+        (
+            outer,
+            [block[0].size.div_ceil(STRIP), block[1].size.div_ceil(REACH)],
+        )
     }
 
     /// # Safety
     /// The operands are those of a checked launch.
-    unsafe fn strip(&self, to: *mut u8, from: *const u8, mut outer: usize, strip: usize) {
-        let (first, last) = self.axes.split_at(self.axes.len() - 2);
-        let [mut rows, columns] = [last[0], last[1]];
-        let (mut source, mut target) = (self.from as isize, self.into as isize);
-        for axis in first.iter().rev() {
-            let at = (outer % axis.size) as isize;
+    unsafe fn part(&self, to: *mut u8, from: *const u8, number: usize) {
+        let (_, [strips, reaches]) = self.parts();
+        let (outer, block) = self.axes.split_at(self.axes.len() - 2);
+        let (row, column) = (number / reaches % strips * STRIP, number % reaches * REACH);
+        let (rows, columns) = (block[0].part(row, STRIP), block[1].part(column, REACH));
+        let (row, column) = (row as isize, column as isize);
+        let mut source = self.from as isize + row * rows.from + column * columns.from;
+        let mut target = self.into as isize + row * rows.into + column * columns.into;
+        let mut rest = number / reaches / strips;
+        for axis in outer.iter().rev() {
+            let at = (rest % axis.size) as isize;
             source += at * axis.from;
             target += at * axis.into;
-            outer /= axis.size;
+            rest /= axis.size;
         }
-        let row = strip * STRIP;
-        source += row as isize * rows.from;
-        target += row as isize * rows.into;
-        rows.size = STRIP.min(rows.size - row);
         let from = from.wrapping_offset(source * self.sizes[0] as isize);
         let to = to.wrapping_offset(target * self.sizes[1] as isize);
         // SAFETY: both views lie inside of their tensors (P4).
@@ -198,7 +210,6 @@ impl Move {
             load,
             convert,
             dtype,
-            lane,
         } = &self.copy
         else {
             return;
@@ -228,7 +239,6 @@ impl Move {
                 }
             }
         }
-        let _ = lane;
     }
 }
 
@@ -271,36 +281,68 @@ fn axes(piece: &Piece) -> Vec<Axis> {
     axes
 }
 
-/// Elements on a side of a square that is copied at a time.
+/// Elements on a side of a square that is transposed at a time.
 const SQUARE: usize = 16;
 
 /// # Safety
 /// Both sides must hold the block.
-unsafe fn copy_block<T: Copy>(to: *mut u8, from: *const u8, [rows, columns]: [Axis; 2]) {
+unsafe fn copy_block<T: Copy + Default>(to: *mut u8, from: *const u8, [rows, columns]: [Axis; 2]) {
     let (to, from): (*mut T, *const T) = (to.cast(), from.cast());
+    let source = |row: usize, column: usize| {
+        from.wrapping_offset(row as isize * rows.from + column as isize * columns.from)
+    };
+    let target = |row: usize, column: usize| {
+        to.wrapping_offset(row as isize * rows.into + column as isize * columns.into)
+    };
     // SAFETY: handed on.
     unsafe {
-        let element = |row: usize, column: usize| {
-            let (row, column) = (row as isize, column as isize);
-            let x = from.wrapping_offset(row * rows.from + column * columns.from);
-            let y = to.wrapping_offset(row * rows.into + column * columns.into);
-            y.write_unaligned(x.read_unaligned());
-        };
         if columns.from == 1 && columns.into == 1 {
-            for row in 0..rows.size as isize {
-                let x: *const u8 = from.wrapping_offset(row * rows.from).cast();
-                let y: *mut u8 = to.wrapping_offset(row * rows.into).cast();
+            for row in 0..rows.size {
+                let (x, y) = (source(row, 0).cast::<u8>(), target(row, 0).cast::<u8>());
                 std::ptr::copy_nonoverlapping(x, y, columns.size * size_of::<T>());
             }
             return;
         }
+        let is_transpose = rows.from == 1 && columns.into == 1;
         for left in (0..columns.size).step_by(SQUARE) {
             let right = columns.size.min(left + SQUARE);
-            for row in 0..rows.size {
-                for column in left..right {
-                    element(row, column);
+            for top in (0..rows.size).step_by(SQUARE) {
+                let bottom = rows.size.min(top + SQUARE);
+                if is_transpose && right - left == SQUARE && bottom - top == SQUARE {
+                    let (x, y) = (source(top, left), target(top, left));
+                    transpose(y, rows.into, x, columns.from);
+                    continue;
+                }
+                for row in top..bottom {
+                    for column in left..right {
+                        target(row, column).write_unaligned(source(row, column).read_unaligned());
+                    }
                 }
             }
         }
+    }
+}
+
+/// Transposes a square by way of the stack, so that both sides are touched in
+/// whole cache lines, however unlucky the strides.
+///
+/// # Safety
+/// Both sides must hold the square.
+unsafe fn transpose<T: Copy + Default>(to: *mut T, rows: isize, from: *const T, columns: isize) {
+    let mut square = [[T::default(); SQUARE]; SQUARE];
+    for (i, line) in square.iter_mut().enumerate() {
+        let line: *mut u8 = line.as_mut_ptr().cast();
+        let source: *const u8 = from.wrapping_offset(i as isize * columns).cast();
+        // SAFETY: handed on.
+        unsafe { std::ptr::copy_nonoverlapping(source, line, SQUARE * size_of::<T>()) };
+    }
+    for i in 0..SQUARE {
+        let line: [T; SQUARE] = std::array::from_fn(|j| square[j][i]);
+        // SAFETY: handed on.
+        unsafe {
+            to.wrapping_offset(i as isize * rows)
+                .cast::<[T; SQUARE]>()
+                .write_unaligned(line)
+        };
     }
 }

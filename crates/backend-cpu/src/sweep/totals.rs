@@ -5,6 +5,8 @@
 //! several threads, the totals of rows (or of their chunks) wait in scratch
 //! memory and are combined in their order.
 
+use std::ops::Range;
+
 use backprop_core::Reduction;
 
 use super::{Fold, REDUCTIONS, Reduced};
@@ -95,7 +97,7 @@ impl Totals {
                 while row < end {
                     let count = (TILE / width).min(end - row);
                     code.tile(frame, row * width..(row + count) * width, 0..0);
-                    self.short(code, frame, count, |k, totals| put(row + k, totals));
+                    self.short(code, frame, row..row + count, (operands, partials));
                     row += count;
                 }
             }
@@ -103,7 +105,7 @@ impl Totals {
     }
 
     /// The totals of at most a chunk of a row.
-    unsafe fn long(&self, code: &Code, frame: &Frame, range: std::ops::Range<usize>) -> All {
+    unsafe fn long(&self, code: &Code, frame: &Frame, range: Range<usize>) -> All {
         let mut totals = [Total::Whole(0); REDUCTIONS];
         let mut start = range.start;
         while start < range.end {
@@ -125,16 +127,29 @@ impl Totals {
     }
 
     /// The totals of the whole rows of a tile.
-    unsafe fn short(&self, code: &Code, frame: &Frame, rows: usize, put: impl Fn(usize, &All)) {
-        let width = self.fold.width;
-        for row in 0..rows {
-            let mut totals = [Total::Whole(0); REDUCTIONS];
-            for (i, (reduced, total)) in self.reductions.iter().zip(&mut totals).enumerate() {
-                let at = row * width * reduced.reducer.lane().size();
-                // SAFETY: the tile has the row's values.
-                *total = unsafe { reduced.reducer.block(code.reduced(frame, i).add(at), width) };
+    unsafe fn short(
+        &self,
+        code: &Code,
+        frame: &Frame,
+        rows: Range<usize>,
+        (operands, partials): (&Operands<'_>, *mut u8),
+    ) {
+        let n = rows.len();
+        for (i, reduced) in self.reductions.iter().enumerate() {
+            let mut totals = [0; TILE];
+            // SAFETY: the tile has the values of the rows.
+            unsafe {
+                let from = code.reduced(frame, i);
+                reduced
+                    .reducer
+                    .blocks(from, (self.fold.width, n), totals.as_mut_ptr());
+                if self.is_direct() {
+                    results(reduced, &totals[..n], operands, rows.start);
+                } else {
+                    let to = partials.cast::<u64>().add(i * self.partials() + rows.start);
+                    std::ptr::copy_nonoverlapping(totals.as_ptr(), to, n);
+                }
             }
-            put(row, &totals);
         }
     }
 
@@ -143,7 +158,7 @@ impl Totals {
         for (i, (reduced, total)) in self.reductions.iter().zip(all).enumerate() {
             if self.is_direct() {
                 // SAFETY: there is a result for each row (P4).
-                unsafe { result(reduced, *total, operands, place) };
+                unsafe { results(reduced, &[total.bits()], operands, place) };
                 continue;
             }
             let slot = partials
@@ -179,7 +194,7 @@ impl Totals {
                 let reduction: Reduction = reducer.reduction();
                 if let Some(total) = totals.reduce(|a, b| a.then(reduction, b)) {
                     // SAFETY: there is a result for each kept place (P4).
-                    unsafe { result(reduced, total, operands, kept) };
+                    unsafe { results(reduced, &[total.bits()], operands, kept) };
                 }
             }
         }
@@ -187,14 +202,14 @@ impl Totals {
 }
 
 /// # Safety
-/// Element `at` of the output must be this worker's.
-unsafe fn result(reduced: &Reduced, total: Total, operands: &Operands<'_>, at: usize) {
-    let mut lane = 0u64;
-    let lane: *mut u8 = (&raw mut lane).cast();
-    // SAFETY: eight bytes hold any lane.
+/// The elements of the output from `at` on must be this worker's.
+unsafe fn results(reduced: &Reduced, totals: &[u64], operands: &Operands<'_>, at: usize) {
+    let mut lanes = [0u64; TILE];
+    let lanes: *mut u8 = lanes.as_mut_ptr().cast();
+    // SAFETY: eight bytes hold any lane, and there are at most a tile's worth.
     unsafe {
-        total.put(reduced.dtype, lane);
+        reduced.reducer.put(totals, reduced.dtype, lanes);
         let to = operands.write(reduced.write).add(at * reduced.dtype.size());
-        store(reduced.dtype, to, lane, 1);
+        store(reduced.dtype, to, lanes, totals.len());
     }
 }

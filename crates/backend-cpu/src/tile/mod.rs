@@ -371,12 +371,7 @@ impl Step {
                     dtype,
                     from,
                 } => {
-                    let from = frame.place(*from);
-                    for row in 0..n {
-                        let at = row * frame.width * reducer.lane().size();
-                        let total = reducer.row(from.add(at), frame.width);
-                        total.put(*dtype, to.add(row * reducer.lane().size()));
-                    }
+                    reducer.rows(frame.place(*from), (frame.width, n), (*dtype, to));
                 }
             }
         }

@@ -21,11 +21,12 @@ pub(crate) const CHUNK: usize = 32 * TILE;
 pub(crate) struct Reducer {
     reduction: Reduction,
     lane: Lane,
-    block: Block,
+    blocks: Blocks,
 }
 
-/// Reduces at most [`TILE`] elements.
-type Block = unsafe fn(*const u8, usize) -> Total;
+/// Reduces each of `rows` rows, which follow each other and have at most
+/// [`TILE`] elements, to the bits of a total.
+type Blocks = unsafe fn(from: *const u8, width: usize, rows: usize, to: *mut u64);
 
 /// A reduction in progress.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,7 +82,7 @@ impl Total {
 
 impl Reducer {
     pub(crate) fn new(reduction: Reduction, lane: Lane, level: Level) -> Reducer {
-        let block = match lane {
+        let blocks = match lane {
             Lane::F32 => real::<f32>(reduction, level),
             Lane::F64 => real::<f64>(reduction, level),
             Lane::I32 => whole::<i32>(reduction, level),
@@ -91,7 +92,7 @@ impl Reducer {
         Reducer {
             reduction,
             lane,
-            block,
+            blocks,
         }
     }
 
@@ -111,14 +112,82 @@ impl Reducer {
         }
     }
 
+    /// Reduces rows of at most [`TILE`] elements to the bits of their totals.
+    ///
+    /// # Safety
+    /// `rows` rows of `width` elements must be readable, both at least one, and
+    /// `rows` totals writable.
+    #[inline(always)]
+    pub(crate) unsafe fn blocks(
+        &self,
+        from: *const u8,
+        (width, rows): (usize, usize),
+        to: *mut u64,
+    ) {
+        // SAFETY: handed on; a reducer is only made for an available level.
+        unsafe { (self.blocks)(from, width, rows, to) }
+    }
+
     /// Reduces a block.
     ///
     /// # Safety
     /// `len` elements must be readable, at least one and at most [`TILE`].
     #[inline(always)]
     pub(crate) unsafe fn block(&self, from: *const u8, len: usize) -> Total {
-        // SAFETY: handed on; a reducer is only made for an available level.
-        unsafe { (self.block)(from, len) }
+        let mut bits = 0;
+        // SAFETY: handed on.
+        unsafe { self.blocks(from, (len, 1), &mut bits) };
+        self.total(bits)
+    }
+
+    /// Reduces each of `rows` rows of any width, and writes the results to a
+    /// tile, rounded to `dtype`.
+    ///
+    /// # Safety
+    /// The rows must be readable, and as many elements of the lane writable.
+    pub(crate) unsafe fn rows(
+        &self,
+        from: *const u8,
+        (width, rows): (usize, usize),
+        (dtype, to): (DType, *mut u8),
+    ) {
+        let size = self.lane.size();
+        for start in (0..rows).step_by(TILE) {
+            let n = TILE.min(rows - start);
+            let mut bits = [0; TILE];
+            // SAFETY: handed on.
+            unsafe {
+                if width <= TILE {
+                    let from = from.add(start * width * size);
+                    self.blocks(from, (width, n), bits.as_mut_ptr());
+                } else {
+                    for (row, bits) in bits[..n].iter_mut().enumerate() {
+                        let from = from.add((start + row) * width * size);
+                        *bits = self.row(from, width).bits();
+                    }
+                }
+                self.put(&bits[..n], dtype, to.add(start * size));
+            }
+        }
+    }
+
+    /// Writes totals to a tile, rounded to `dtype`.
+    ///
+    /// # Safety
+    /// As many elements of the lane must be writable.
+    pub(crate) unsafe fn put(&self, totals: &[u64], dtype: DType, to: *mut u8) {
+        for (i, &bits) in totals.iter().enumerate() {
+            // SAFETY: handed on.
+            unsafe {
+                match dtype {
+                    DType::F32 => to
+                        .cast::<f32>()
+                        .add(i)
+                        .write_unaligned(f64::from_bits(bits) as f32),
+                    _ => self.total(bits).put(dtype, to.add(i * self.lane.size())),
+                }
+            }
+        }
     }
 
     /// Reduces a row: blocks to chunks, chunks to the row.
@@ -175,15 +244,15 @@ macro_rules! folds {
             }
         })*
 
-        fn real<T: Real + From<f32> + Into<f64>>(reduction: Reduction, level: Level) -> Block {
+        fn real<T: Real + From<f32> + Into<f64>>(reduction: Reduction, level: Level) -> Blocks {
             match reduction {
-                $(Reduction::$name => real_block::<T, $name>(level),)*
+                $(Reduction::$name => real_blocks::<T, $name>(level),)*
             }
         }
 
-        fn whole<T: Whole>(reduction: Reduction, level: Level) -> Block {
+        fn whole<T: Whole>(reduction: Reduction, level: Level) -> Blocks {
             match reduction {
-                $(Reduction::$name => whole_block::<T, $name>(level),)*
+                $(Reduction::$name => whole_blocks::<T, $name>(level),)*
             }
         }
     };
@@ -194,51 +263,98 @@ folds! {
     Min: f32::INFINITY, min, smallest, i64::MAX, min;
 }
 
+/// Ones, then zeros: from `16 - n` on, truth for the first `n` lanes.
+static FIRST: [u8; 32] = {
+    let mut bytes = [0; 32];
+    let mut i = 0;
+    while i < 16 {
+        bytes[i] = 1;
+        i += 1;
+    }
+    bytes
+};
+
+/// The first `n` elements from `from`, then lanes that change nothing.
 #[inline(always)]
-unsafe fn real_block_at<S: Simd, T: Real + From<f32> + Into<f64>, F: Fold>(
-    from: *const u8,
+unsafe fn padded<V: Vector<Element: From<f32>>, F: Fold>(from: *const V::Element, n: usize) -> V {
+    // SAFETY: the caller passes `n` elements, less than a register, and an
+    // available level; a register has at most 16 lanes.
+    unsafe {
+        let neutral = V::splat(F::NEUTRAL.into());
+        let mask = V::load_mask(FIRST.as_ptr().add(16 - n));
+        V::select(mask, V::load_first(from, n), neutral)
+    }
+}
+
+#[inline(always)]
+unsafe fn real_block<V: Vector<Element: From<f32> + Into<f64>>, F: Fold>(
+    from: *const V::Element,
     len: usize,
-) -> Total {
-    let from: *const T = from.cast();
-    let lanes = T::In::<S>::LANES;
+) -> f64 {
+    let lanes = V::LANES;
     // SAFETY: the caller passes `len` elements and an available level.
     unsafe {
-        let neutral: T = F::NEUTRAL.into();
-        let mut sums = [T::In::<S>::splat(neutral); 4];
+        if len < lanes {
+            return F::lanes(padded::<V, F>(from, len)).into();
+        }
+        let mut sums = [V::splat(F::NEUTRAL.into()); 4];
         let mut at = 0;
         while at + 4 * lanes <= len {
             for (k, sum) in sums.iter_mut().enumerate() {
-                *sum = F::two(*sum, T::In::<S>::load(from.add(at + k * lanes)));
+                *sum = F::two(*sum, V::load(from.add(at + k * lanes)));
             }
             at += 4 * lanes;
         }
         for sum in &mut sums {
             if at + lanes <= len {
-                *sum = F::two(*sum, T::In::<S>::load(from.add(at)));
+                *sum = F::two(*sum, V::load(from.add(at)));
                 at += lanes;
             }
         }
         if at < len {
-            let mut last = [neutral; 16];
-            std::ptr::copy_nonoverlapping(from.add(at), last.as_mut_ptr(), len - at);
-            sums[3] = F::two(sums[3], T::In::<S>::load(last.as_ptr()));
+            sums[3] = F::two(sums[3], padded::<V, F>(from.add(at), len - at));
         }
         let sum = F::two(F::two(sums[0], sums[1]), F::two(sums[2], sums[3]));
-        Total::Real(F::lanes(sum).into())
+        F::lanes(sum).into()
     }
 }
-by_level! { fn real_block [T: Real + From<f32> + Into<f64>, F: Fold] [T, F]
-(from: *const u8, len: usize) -> Total = real_block_at; }
 
 #[inline(always)]
-unsafe fn whole_block_at<S: Simd, T: Whole, F: Fold>(from: *const u8, len: usize) -> Total {
-    let mut total = F::start();
-    for i in 0..len {
-        // SAFETY: the caller passes `len` elements.
-        let x = unsafe { from.cast::<T>().add(i).read_unaligned() };
-        total = F::whole(total, x.to_i64());
+unsafe fn real_blocks_at<S: Simd, T: Real + From<f32> + Into<f64>, F: Fold>(
+    from: *const u8,
+    width: usize,
+    rows: usize,
+    to: *mut u64,
+) {
+    for row in 0..rows {
+        // SAFETY: handed on.
+        unsafe {
+            let from = from.cast::<T>().add(row * width);
+            to.add(row)
+                .write(real_block::<T::In<S>, F>(from, width).to_bits());
+        }
     }
-    Total::Whole(total)
 }
-by_level! { fn whole_block [T: Whole, F: Fold] [T, F]
-(from: *const u8, len: usize) -> Total = whole_block_at; }
+by_level! { fn real_blocks [T: Real + From<f32> + Into<f64>, F: Fold] [T, F]
+(from: *const u8, width: usize, rows: usize, to: *mut u64) = real_blocks_at; }
+
+#[inline(always)]
+unsafe fn whole_blocks_at<S: Simd, T: Whole, F: Fold>(
+    from: *const u8,
+    width: usize,
+    rows: usize,
+    to: *mut u64,
+) {
+    for row in 0..rows {
+        let mut total = F::start();
+        for i in row * width..(row + 1) * width {
+            // SAFETY: the caller passes `rows * width` elements.
+            let x = unsafe { from.cast::<T>().add(i).read_unaligned() };
+            total = F::whole(total, x.to_i64());
+        }
+        // SAFETY: the caller passes room for `rows` totals.
+        unsafe { to.add(row).write(total as u64) };
+    }
+}
+by_level! { fn whole_blocks [T: Whole, F: Fold] [T, F]
+(from: *const u8, width: usize, rows: usize, to: *mut u64) = whole_blocks_at; }
