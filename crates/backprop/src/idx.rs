@@ -1,9 +1,9 @@
-//! Reads IDX files, the format of MNIST: a magic number naming the element type and the rank, the shape, then the
-//! elements in row-major order, all big-endian.
+//! Reads IDX files, the format of MNIST: a magic number naming the element type and the rank, the
+//! shape, then the elements in row-major order, all big-endian.
 //!
-//! The header is never believed before the file bears it out: nothing is allocated by its counts, and a file must hold
-//! exactly the bytes that its shape asks for. A truncated download is then an error that says so, instead of a
-//! network that trains on garbage.
+//! The header is never believed before the file bears it out: nothing is allocated by its counts,
+//! and a file must hold exactly the bytes that its shape asks for. A truncated download is then an
+//! error that says so, instead of a network that trains on garbage.
 //!
 //! ```
 //! use backprop::idx;
@@ -66,7 +66,8 @@ impl Idx {
 /// Reads the IDX file at `path`.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] when the file cannot be read, and [`ErrorKind::Format`] as [`parse`]; both name the file.
+/// [`ErrorKind::Io`] when the file cannot be read, and [`ErrorKind::Format`] as [`parse`]; both
+/// name the file.
 pub fn read(path: impl AsRef<Path>) -> Result<Idx> {
     let path = path.as_ref();
     let bytes = fs::read(path).map_err(|source| unreadable(path, &source))?;
@@ -76,8 +77,8 @@ pub fn read(path: impl AsRef<Path>) -> Result<Idx> {
 /// Reads the bytes of a whole IDX file.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] when the bytes are gzip-compressed, have a wrong magic number or an unknown element type, end
-/// too early, or go on after the last element.
+/// [`ErrorKind::Format`] when the bytes are gzip-compressed, have a wrong magic number or an
+/// unknown element type, end too early, or go on after the last element.
 pub fn parse(bytes: &[u8]) -> Result<Idx> {
     decode("IDX data", bytes)
 }

@@ -1,0 +1,77 @@
+//! Development tasks, run as `cargo xtask TASK`.
+//!
+//! They are Rust so that they work wherever the project builds, and depend on nothing so that they
+//! build in a second.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program talks to its terminal"
+)]
+
+mod ci;
+mod command;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What a task came to; the text says why it failed.
+type Outcome = Result<(), String>;
+
+struct Task {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Outcome,
+}
+
+const TASKS: [Task; 3] = [
+    Task {
+        name: "ci",
+        about: "everything a change has to pass: format, clippy, rustdoc, tests",
+        run: ci::run,
+    },
+    Task {
+        name: "tidy",
+        about: "the rules of the project that no compiler checks (also part of the tests)",
+        run: tidy::run,
+    },
+    Task {
+        name: "bless",
+        about: "accept what the snapshot tests print now; takes options of cargo test",
+        run: ci::bless,
+    },
+];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let Some(name) = arguments.next() else {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    };
+    let Some(task) = TASKS.iter().find(|task| task.name == name) else {
+        eprint!("error: no task is called `{name}`\n\n{}", usage());
+        return ExitCode::from(2);
+    };
+    match (task.run)(&arguments.collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> String {
+    let tasks: String = TASKS
+        .iter()
+        .map(|task| format!("  {:6} {}\n", task.name, task.about))
+        .collect();
+    format!("usage: cargo xtask TASK\n\n{tasks}")
+}
+
+/// The folder of the workspace.
+fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
