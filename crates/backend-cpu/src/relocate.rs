@@ -336,13 +336,10 @@ unsafe fn transpose<T: Copy + Default>(to: *mut T, rows: isize, from: *const T, 
         // SAFETY: handed on.
         unsafe { std::ptr::copy_nonoverlapping(source, line, SQUARE * size_of::<T>()) };
     }
-    for i in 0..SQUARE {
+    for (i, row) in (0..SQUARE).zip(0isize..) {
         let line: [T; SQUARE] = std::array::from_fn(|j| square[j][i]);
+        let target = to.wrapping_offset(row * rows).cast::<[T; SQUARE]>();
         // SAFETY: handed on.
-        unsafe {
-            to.wrapping_offset(i as isize * rows)
-                .cast::<[T; SQUARE]>()
-                .write_unaligned(line)
-        };
+        unsafe { target.write_unaligned(line) };
     }
 }

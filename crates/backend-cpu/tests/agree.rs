@@ -128,6 +128,67 @@ fn casts_between_all_types() {
     }
 }
 
+/// `outer(inner(x, y), z)`, or `outer(z, inner(x, y))`, of tensors of one type.
+fn pair(dtype: DType, n: usize, (inner, outer, swapped): (Scalar, Scalar, usize)) -> Primitive {
+    let mut code = Code::default();
+    let inputs: Vec<Register> = (0..3).map(|i| code.input(i, dtype)).collect();
+    let first = code.apply(inner, &inputs[..inner.arity()]);
+    let mut operands = [first, inputs[2]];
+    operands.rotate_left(swapped);
+    let y = code.apply(outer, &operands);
+    let outputs = vec![stored(y, dtype, &[n])];
+    sweep(
+        shape(&[n]),
+        (0..3).map(|_| dense(dtype, &[n])).collect(),
+        code,
+        outputs,
+    )
+}
+
+fn single(function: Scalar, dtype: DType, n: usize) -> Primitive {
+    let mut code = Code::default();
+    let inputs: Vec<Register> = (0..function.arity())
+        .map(|i| code.input(i as u16, dtype))
+        .collect();
+    let y = code.apply(function, &inputs);
+    let inputs = inputs.iter().map(|_| dense(dtype, &[n])).collect();
+    sweep(shape(&[n]), inputs, code, vec![stored(y, dtype, &[n])])
+}
+
+#[test]
+fn fused_programs_have_the_bits_of_separate_launches() {
+    use Scalar::{Add, Div, Mul, Square, Sub};
+    let n = 300;
+    for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
+        let reads: Vec<Vec<u8>> = (1..4)
+            .map(|seed| random_bytes(dtype, n, (-2.0, 2.0), seed))
+            .collect();
+        for inner in [Add, Sub, Mul, Div, Square] {
+            for outer in [Add, Sub, Mul, Div] {
+                for swapped in [0, 1] {
+                    for cpu in harness::levels() {
+                        let cpu = cpu(1);
+                        let fused = pair(dtype, n, (inner, outer, swapped));
+                        let first =
+                            run(&cpu, &single(inner, dtype, n), &reads[..inner.arity()], &[]);
+                        let mut operands = [first[0].clone(), reads[2].clone()];
+                        operands.rotate_left(swapped);
+                        let second = run(&cpu, &single(outer, dtype, n), &operands, &[]);
+                        assert_eq!(
+                            run(&cpu, &fused, &reads, &[]),
+                            second,
+                            "{inner:?} in {outer:?} at {cpu:?}"
+                        );
+                        for taken in [(0, 0), (0, 2)] {
+                            assert_eq!(run(&cpu, &fused, &reads, &[taken]), second, "in place");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Views of a tensor of the given type from a space of `[3, 40, 17]`.
 fn views(dtype: DType) -> Vec<Source> {
     let space = shape(&[3, 40, 17]);

@@ -38,10 +38,33 @@ pub(crate) struct Sweep {
 
 #[derive(Debug)]
 enum Work {
-    /// Results at every point.
-    Points(usize),
+    /// Results at every point, of so many.
+    Points(usize, Residence),
     Totals(Totals),
     Columns(Columns),
+}
+
+/// Where operands are when a launch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Residence {
+    Cache,
+    /// They are worth fetching ahead.
+    Memory,
+}
+
+/// Operands larger than this are not expected to wait in a cache of their own core.
+const CACHE: usize = 1 << 20;
+
+impl Residence {
+    fn of(body: &Body) -> Residence {
+        let inputs = body.inputs.iter().map(|input| input.tensor.bytes());
+        let outputs = body.outputs.iter().map(|output| output.tensor.bytes());
+        if inputs.chain(outputs).sum::<usize>() > CACHE {
+            Residence::Memory
+        } else {
+            Residence::Cache
+        }
+    }
 }
 
 /// One reduced output.
@@ -178,20 +201,26 @@ impl Elementwise {
         };
         // SAFETY: handed on.
         unsafe {
-            self.code
-                .run(&entry, |frame| each_tile(&self.code, frame, range))
+            self.code.run(&entry, |frame| {
+                each_tile(&self.code, frame, range, Residence::Cache);
+            });
         }
     }
 }
 
 /// # Safety
 /// As for [`Code::tile`], but for the length of the range.
-unsafe fn each_tile(code: &Code, frame: &Frame, range: Range<usize>) {
+unsafe fn each_tile(code: &Code, frame: &Frame, range: Range<usize>, residence: Residence) {
     let mut start = range.start;
     while start < range.end {
         let end = range.end.min(start + TILE);
         // SAFETY: handed on.
-        unsafe { code.tile(frame, start..end, 0..0) };
+        unsafe {
+            if residence == Residence::Memory && range.end - end >= TILE {
+                code.prefetch(frame, end..end + TILE);
+            }
+            code.tile(frame, start..end, 0..0);
+        }
         start = end;
     }
 }
@@ -273,6 +302,16 @@ pub(crate) fn supports(spec: &Spec) -> bool {
     common_axes(spec).is_some() && spec.body.outputs.iter().filter(reduced).count() <= REDUCTIONS
 }
 
+impl Work {
+    fn partial_bytes(&self) -> usize {
+        match self {
+            Work::Points(..) => 0,
+            Work::Totals(totals) => totals.partial_bytes(),
+            Work::Columns(columns) => columns.partial_bytes(),
+        }
+    }
+}
+
 impl Sweep {
     pub(crate) fn new(spec: &Spec, level: Level, threads: usize) -> Result<Sweep> {
         Sweep::lowered(spec, level, threads).map_err(|what| {
@@ -288,7 +327,7 @@ impl Sweep {
         let axes = common_axes(spec).ok_or("reductions over different axes")?;
         let reductions = reductions(&spec.body, level)?;
         let work = match axes.map(|axes| merged(spec.space, axes)) {
-            None => Work::Points(spec.space.count()),
+            None => Work::Points(spec.space.count(), Residence::of(&spec.body)),
             Some(axes) => match axes.split_last() {
                 Some((&(width, true), outer)) => {
                     Work::Totals(Totals::new(Fold::new(outer, width), reductions))
@@ -311,12 +350,7 @@ impl Sweep {
 
     /// Bytes of scratch: frames of the threads, then partial results.
     pub(crate) fn scratch(&self) -> usize {
-        self.frames()
-            + match &self.work {
-                Work::Points(_) => 0,
-                Work::Totals(totals) => totals.partial_bytes(),
-                Work::Columns(columns) => columns.partial_bytes(),
-            }
+        self.frames() + self.work.partial_bytes()
     }
 
     fn frames(&self) -> usize {
@@ -338,7 +372,7 @@ impl Sweep {
     unsafe fn work(&self, worker: Worker<'_>, operands: &Operands<'_>) {
         let scratch = operands.scratch();
         let points = match &self.work {
-            Work::Points(count) => TILE.min(*count),
+            Work::Points(count, _) => TILE.min(*count),
             Work::Totals(totals) => totals.tile_points(),
             Work::Columns(columns) => columns.tile_points(),
         };
@@ -355,19 +389,22 @@ impl Sweep {
         // results, which lie in the scratch memory (P4).
         unsafe {
             self.code.run(&entry, |frame| match &self.work {
-                Work::Points(count) => {
+                Work::Points(count, residence) => {
                     let tiles = worker.share(count.div_ceil(TILE));
                     let range = tiles.start * TILE..(tiles.end * TILE).min(*count);
-                    each_tile(&self.code, frame, range);
+                    each_tile(&self.code, frame, range, *residence);
                 }
                 Work::Totals(totals) => totals.sum(&self.code, frame, (worker, operands), partials),
                 Work::Columns(columns) => {
                     columns.sum(&self.code, frame, (worker, operands), partials);
                 }
             });
+            if self.work.partial_bytes() == 0 {
+                return;
+            }
             worker.barrier();
             match &self.work {
-                Work::Points(_) => {}
+                Work::Points(..) => {}
                 Work::Totals(totals) => totals.combine(worker, operands, partials),
                 Work::Columns(columns) => columns.combine(worker, operands, partials),
             }

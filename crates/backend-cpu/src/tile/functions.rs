@@ -17,7 +17,7 @@ use crate::simd::{Float32, Real, Simd, Vector, by_level};
 pub(crate) type Loop = unsafe fn(*mut u8, [*const u8; 3], usize);
 
 /// What works on registers of both floating-point types.
-trait Algebra {
+pub(super) trait Algebra {
     const ARITY: usize;
     fn apply<V: Vector<Element: From<f32>>>(a: V, b: V, c: V) -> V;
 }
@@ -46,7 +46,7 @@ fn number<V: Vector<Element: From<f32>>>(like: V, x: f32) -> V {
 
 macro_rules! algebra {
     ($($name:ident/$arity:literal |$a:ident $(, $b:ident $(, $c:ident)?)?| $value:expr;)*) => {
-        $(struct $name;
+        $(pub(super) struct $name;
         impl Algebra for $name {
             const ARITY: usize = $arity;
             #[inline(always)]
@@ -243,7 +243,7 @@ unsafe fn algebra_at<S: Simd, T: Real + From<f32>, O: Algebra>(
         }
     }
 }
-by_level! { fn algebra_loop [T: Real + From<f32>, O: Algebra] [T, O]
+by_level! { pub(super) fn algebra_loop [T: Real + From<f32>, O: Algebra] [T, O]
 (to: *mut u8, from: [*const u8; 3], n: usize) = algebra_at; }
 
 #[inline(always)]

@@ -10,6 +10,7 @@
 //! worker's own frame, or it slides along with the tile over an operand in
 //! memory, so that most loads and stores need no step of their own.
 
+mod chain;
 mod functions;
 mod lane;
 mod lower;
@@ -315,11 +316,46 @@ impl Code {
         }
     }
 
+    /// Asks for the operands of a tile to come, which the hardware's own
+    /// prefetching of many short streams leaves too late.
+    ///
+    /// # Safety
+    /// The frame is one that [`Code::run`] made.
+    #[inline]
+    pub(crate) unsafe fn prefetch(&self, frame: &Frame, points: Range<usize>) {
+        for slide in self
+            .slides
+            .iter()
+            .filter(|slide| slide.domain == Domain::Points)
+        {
+            let bytes = points.len() * slide.size;
+            // SAFETY: the frame has the base; nothing is read through the pointer.
+            let start = unsafe { frame.base(slide.base) };
+            let start = start.wrapping_add((points.start + slide.offset) * slide.size);
+            for line in (0..bytes).step_by(64) {
+                fetch(start.wrapping_add(line));
+            }
+        }
+    }
+
     /// Where the values of reduced output `i` of the last tile are.
     pub(crate) fn reduced(&self, frame: &Frame, i: usize) -> *const u8 {
         // SAFETY: the table has all places.
         unsafe { frame.place(self.reduced[i]) }
     }
+}
+
+/// Brings a line into the innermost cache, some time.
+#[inline(always)]
+fn fetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction, which reads nothing itself.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
 
 impl Frame {

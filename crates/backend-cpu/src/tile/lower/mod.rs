@@ -5,13 +5,16 @@
 //! it lies, a constant is filled once a worker, and a result is written
 //! straight to its operand where nothing that could lie there is read later.
 
+mod places;
+
 use backprop_core::{
-    Axes, Body, DType, Inst, Register, Rows, Scalar, Shape, Sink, Source as Input, View,
+    Axes, Body, DType, Inst, Register, Rows, Scalar, Shape, Source as Input, View,
 };
 
+use super::chain::{Chains, Inner, Side, chained};
 use super::{
-    Action, Code, Domain, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step, Stored,
-    Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
+    Action, Code, Domain, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step, Uniform,
+    UniformValue, Walk, cast, function, is_native, lane, load,
 };
 use crate::Level;
 
@@ -46,6 +49,7 @@ struct Lowering<'a> {
     row_valued: Vec<bool>,
     /// The last instruction that reads each register; `usize::MAX` for ever.
     last_use: Vec<usize>,
+    chains: Chains,
     held: Vec<Option<Held>>,
     free: Vec<usize>,
     slots: usize,
@@ -67,7 +71,7 @@ pub(crate) fn lower(request: &Request<'_>) -> Result<Code, Declined> {
     }
     let mut lowering = Lowering::new(request);
     for (at, &(inst, dtype)) in body.program.code().iter().enumerate() {
-        if lowering.last_use[at] > 0 {
+        if lowering.last_use[at] > 0 && !lowering.chains.taken[at] {
             lowering.instruction(at, inst, dtype)?;
         }
     }
@@ -107,10 +111,13 @@ impl<'a> Lowering<'a> {
         } else {
             rows.row_valued()
         };
+        let mut last_use = last_uses(request.body);
+        let chains = Chains::find(request.body, &row_valued, &mut last_use);
         Lowering {
             request,
             row_valued,
-            last_use: last_uses(request.body),
+            last_use,
+            chains,
             held: vec![None; count],
             free: Vec::new(),
             slots: 0,
@@ -147,28 +154,59 @@ impl<'a> Lowering<'a> {
                 };
                 self.computed(at, &[operand], action);
             }
-            Inst::Apply(scalar, _) => {
-                let operands = inst.operands();
-                let last = operands.last().copied().unwrap_or(Register(0));
-                let lane = self.lane(last)?;
-                let run = function(scalar, lane, level);
-                self.computed(at, operands, |from| match run {
-                    Some(run) => Action::Map { run, from },
-                    None => Action::Evaluate {
-                        function: (scalar, lane),
-                        from,
-                    },
-                });
-                if let Some(run) = lane::rounding(dtype, level).filter(|_| !is_exact(scalar)) {
-                    self.round(at, run);
-                }
-            }
+            Inst::Apply(scalar, _) => match self.chains.inner[at] {
+                Some(inner) => self.chain(at, scalar, inner)?,
+                None => self.apply(at, scalar, (inst.operands(), dtype))?,
+            },
             Inst::Reduce(reduction, operand) => {
                 let reducer = Reducer::new(reduction, self.lane(operand)?, level);
                 self.reduce(at, operand, reducer, dtype)?;
             }
         }
-        self.release(at);
+        self.release(at, inst.operands());
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        at: usize,
+        scalar: Scalar,
+        (operands, dtype): (&[Register], DType),
+    ) -> Result<(), Declined> {
+        let level = self.request.level;
+        let last = operands.last().copied().unwrap_or(Register(0));
+        let lane = self.lane(last)?;
+        let run = function(scalar, lane, level);
+        self.computed(at, operands, |from| match run {
+            Some(run) => Action::Map { run, from },
+            None => Action::Evaluate {
+                function: (scalar, lane),
+                from,
+            },
+        });
+        if let Some(run) = lane::rounding(dtype, level).filter(|_| !is_exact(scalar)) {
+            self.round(at, run);
+        }
+        Ok(())
+    }
+
+    /// Two instructions as one step.
+    fn chain(&mut self, at: usize, outer: Scalar, inner: Inner) -> Result<(), Declined> {
+        let code = self.request.body.program.code();
+        let (first, second) = (&code[inner.register.index()].0, &code[at].0);
+        let Inst::Apply(scalar, [a, b, _]) = *first else {
+            return Err(format!("{} is no function", inner.register));
+        };
+        let b = if scalar.arity() == 1 { a } else { b };
+        let c = match inner.side {
+            Side::Left => second.operands()[1],
+            Side::Right => second.operands()[0],
+        };
+        let lane = self.lane(c)?;
+        let run = chained((scalar, outer), inner.side, (lane, self.request.level));
+        let run = run.ok_or_else(|| format!("{scalar:?} in {outer:?}"))?;
+        self.computed(at, &[a, b, c], |from| Action::Map { run, from });
+        self.release(at, first.operands());
         Ok(())
     }
 
@@ -185,41 +223,6 @@ impl<'a> Lowering<'a> {
         } else {
             Domain::Rows
         }
-    }
-
-    /// A place in the frame.
-    fn slot(&mut self) -> (Place, usize) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots += 1;
-            self.slots - 1
-        });
-        (self.place(Some(slot)), slot)
-    }
-
-    fn place(&mut self, slot: Option<usize>) -> Place {
-        self.places.push(slot);
-        self.places.len() - 1
-    }
-
-    fn base(&mut self, operand: Operand) -> usize {
-        let bases = &mut self.code.bases;
-        bases
-            .iter()
-            .position(|&known| known == operand)
-            .unwrap_or_else(|| {
-                bases.push(operand);
-                bases.len() - 1
-            })
-    }
-
-    fn hold(&mut self, at: usize, place: Place, slot: Option<usize>) {
-        let domain = self.domain(at);
-        self.held[at] = Some(Held {
-            place,
-            domain,
-            slot,
-            uniform: false,
-        });
     }
 
     /// Uniform values stay for good, in slots that no step ever uses.
@@ -399,99 +402,6 @@ impl<'a> Lowering<'a> {
         });
         self.hold(at, to, Some(slot));
         Ok(())
-    }
-
-    /// Where an instruction writes: to the operand itself where that is sound.
-    fn target(&mut self, at: usize) -> (Place, Option<usize>) {
-        let Some(write) = self.direct_output(at) else {
-            let (place, slot) = self.slot();
-            return (place, Some(slot));
-        };
-        let base = self.base(Operand::Write(write));
-        let place = self.place(None);
-        let size = self.request.body.outputs[write].tensor.dtype.size();
-        let domain = self.domain(at);
-        self.code.slides.push(Slide {
-            place,
-            base,
-            size,
-            offset: 0,
-            domain,
-        });
-        (place, None)
-    }
-
-    /// The output that a register may be written to at once: no input that
-    /// could lie in the same place is read after it (P3 keeps others apart).
-    fn direct_output(&self, at: usize) -> Option<usize> {
-        let body = self.request.body;
-        let stored = |o: &backprop_core::Output| {
-            o.register.index() == at && o.sink == Sink::Store && is_native(o.tensor.dtype)
-        };
-        let write = body.outputs.iter().position(stored)?;
-        let dtype = body.outputs[write].tensor.dtype;
-        let read_later = body.program.code().iter().zip(&self.last_use).any(|(inst, &last)| {
-            matches!(*inst, (Inst::Input(i), d) if usize::from(i) >= self.request.external && d == dtype)
-                && last > at
-        });
-        (!read_later).then_some(write)
-    }
-
-    /// Gives back the slots of registers last read by instruction `at`.
-    fn release(&mut self, at: usize) {
-        let code = self.request.body.program.code();
-        for operand in code[at].0.operands() {
-            if self.last_use[operand.index()] == at
-                && let Some(held) = &mut self.held[operand.index()]
-            {
-                self.free.extend(held.slot.take());
-            }
-        }
-    }
-
-    /// Stores what no instruction has written to its operand.
-    fn outputs(&mut self) {
-        for (write, output) in self.request.body.outputs.iter().enumerate() {
-            let Some(held) = self.held[output.register.index()] else {
-                continue;
-            };
-            if output.sink != Sink::Store {
-                self.code.reduced.push(held.place);
-                continue;
-            }
-            let base = self.base(Operand::Write(write));
-            let slides = &mut self.code.slides.iter();
-            if slides.any(|slide| slide.place == held.place && slide.base == base) {
-                continue;
-            }
-            let domain = self.domain(output.register.index());
-            let (from, dtype) = (held.place, output.tensor.dtype);
-            self.code.stored.push(Stored {
-                from,
-                base,
-                dtype,
-                domain,
-            });
-        }
-    }
-
-    /// Slots get their bytes, now that the widest element is known.
-    fn finish(mut self) -> Code {
-        let types = self.request.body.program.code().iter();
-        let widest = types
-            .map(|&(_, dtype)| Lane::of(dtype).size())
-            .max()
-            .unwrap_or(1);
-        let bytes = (self.request.capacity * widest).next_multiple_of(64);
-        let offset = |slot: &Option<usize>| slot.map_or(0, |slot| slot * bytes);
-        self.code.places = self.places.iter().map(offset).collect();
-        self.code.tile_bytes = self.slots * bytes;
-        for step in &mut self.code.steps {
-            if let Action::Load(loader) = &mut step.action {
-                loader.slot *= bytes;
-            }
-        }
-        self.code
     }
 }
 
