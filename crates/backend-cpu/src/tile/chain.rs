@@ -1,4 +1,4 @@
-//! Pairs of arithmetic instructions that run as one loop.
+//! Pairs of instructions that run as one loop.
 //!
 //! Most of what a cheap instruction costs is bringing its operands into
 //! registers and its result out of them. A result that only the next
@@ -9,10 +9,12 @@ use std::marker::PhantomData;
 
 use backprop_core::{Body, DType, Inst, Register, Scalar};
 
-use super::functions::{Add, Algebra, Div, Mul, Sub, algebra_loop};
+use super::functions::{
+    Add, Algebra, Curve, Div, Erf, Exp, Mul, Sigmoid, Sub, Tanh, algebra_loop, curve_loop,
+};
 use super::{Lane, Loop};
 use crate::Level;
-use crate::simd::{Real, Vector};
+use crate::simd::{Float32, Real, Vector};
 
 /// Where the inner instruction's result stands among the outer one's operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +51,38 @@ impl<P: Algebra, Q: Algebra> Algebra for OnRight<P, Q> {
     }
 }
 
-/// The loop of two functions, the inner one of operands 0 and 1.
+/// `C(a P b)`.
+struct After<P, C>(PhantomData<(P, C)>);
+/// `C(a) * b`.
+struct Times<C>(PhantomData<C>);
+
+impl<P: Algebra, C: Curve> Curve for After<P, C> {
+    const ARITY: usize = 2;
+    #[inline(always)]
+    fn apply<V: Float32>(a: V, b: V) -> V {
+        let x = P::apply(a, b, b);
+        C::apply(x, x)
+    }
+}
+
+impl<C: Curve> Curve for Times<C> {
+    const ARITY: usize = 2;
+    #[inline(always)]
+    fn apply<V: Float32>(a: V, b: V) -> V {
+        C::apply(a, a).mul(b)
+    }
+}
+
+/// The loop of two functions. Its operands are those of the inner one (twice
+/// the same for a square), then the other one of the outer function.
 pub(super) fn chained(
     (inner, outer): (Scalar, Scalar),
     side: Side,
     (lane, level): (Lane, Level),
 ) -> Option<Loop> {
     match lane {
-        Lane::F32 => of_inner::<f32>(inner, (outer, side), level),
+        Lane::F32 => of_inner::<f32>(inner, (outer, side), level)
+            .or_else(|| with_curve((inner, outer), level)),
         Lane::F64 => of_inner::<f64>(inner, (outer, side), level),
         _ => None,
     }
@@ -91,6 +117,29 @@ fn of_outer<T: Real + From<f32>, P: Algebra>(
     })
 }
 
+/// Pairs of which one is among the transcendental functions met most.
+fn with_curve((inner, outer): (Scalar, Scalar), level: Level) -> Option<Loop> {
+    fn of<C: Curve>(other: Scalar, level: Level) -> Option<Loop> {
+        Some(match other {
+            Scalar::Add => curve_loop::<After<Add, C>>(level),
+            Scalar::Sub => curve_loop::<After<Sub, C>>(level),
+            Scalar::Mul => curve_loop::<After<Mul, C>>(level),
+            _ => return None,
+        })
+    }
+    match (inner, outer) {
+        (Scalar::Exp, Scalar::Mul) => Some(curve_loop::<Times<Exp>>(level)),
+        (Scalar::Tanh, Scalar::Mul) => Some(curve_loop::<Times<Tanh>>(level)),
+        (Scalar::Sigmoid, Scalar::Mul) => Some(curve_loop::<Times<Sigmoid>>(level)),
+        (Scalar::Erf, Scalar::Mul) => Some(curve_loop::<Times<Erf>>(level)),
+        (other, Scalar::Exp) => of::<Exp>(other, level),
+        (other, Scalar::Tanh) => of::<Tanh>(other, level),
+        (other, Scalar::Sigmoid) => of::<Sigmoid>(other, level),
+        (other, Scalar::Erf) => of::<Erf>(other, level),
+        _ => None,
+    }
+}
+
 /// The pairs of a program: for each instruction the one it takes in, and which
 /// ones are taken in.
 #[derive(Debug)]
@@ -114,7 +163,7 @@ impl Chains {
                 continue;
             };
             let is_float = matches!(dtype, DType::F32 | DType::F64);
-            if last_use[at] == 0 || !is_float || inst.operands().len() != 2 {
+            if last_use[at] == 0 || !is_float || inst.operands().len() > 2 {
                 continue;
             }
             let candidate = |(&register, side): (&Register, Side)| {
@@ -129,8 +178,8 @@ impl Chains {
                     && chained((inner, outer), side, (lane, Level::Scalar)).is_some();
                 fits.then_some(Inner { register, side })
             };
-            let sides = inst.operands().iter().zip([Side::Left, Side::Right]);
-            if let Some(inner) = sides.into_iter().find_map(candidate) {
+            let mut sides = inst.operands().iter().zip([Side::Left, Side::Right]);
+            if let Some(inner) = sides.find_map(candidate) {
                 let p = inner.register.index();
                 chains.inner[at] = Some(inner);
                 chains.taken[p] = true;

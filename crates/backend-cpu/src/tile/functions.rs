@@ -22,9 +22,10 @@ pub(super) trait Algebra {
     fn apply<V: Vector<Element: From<f32>>>(a: V, b: V, c: V) -> V;
 }
 
-/// What works on f32 only.
-trait Curve {
-    fn apply<V: Float32>(x: V) -> V;
+/// What works on f32 only: a transcendental function, alone or paired.
+pub(super) trait Curve {
+    const ARITY: usize;
+    fn apply<V: Float32>(a: V, b: V) -> V;
 }
 
 /// What gives truth values.
@@ -97,11 +98,12 @@ algebra! {
 
 macro_rules! curves {
     ($($name:ident $function:ident),*) => {
-        $(struct $name;
+        $(pub(super) struct $name;
         impl Curve for $name {
+            const ARITY: usize = 1;
             #[inline(always)]
-            fn apply<V: Float32>(x: V) -> V {
-                math::$function(x)
+            fn apply<V: Float32>(a: V, _: V) -> V {
+                math::$function(a)
             }
         })*
 
@@ -247,21 +249,25 @@ by_level! { pub(super) fn algebra_loop [T: Real + From<f32>, O: Algebra] [T, O]
 (to: *mut u8, from: [*const u8; 3], n: usize) = algebra_at; }
 
 #[inline(always)]
-unsafe fn curve_at<S: Simd, O: Curve>(to: *mut u8, from: [*const u8; 3], n: usize) {
-    let (to, x): (*mut f32, *const f32) = (to.cast(), from[0].cast());
+unsafe fn curve_at<S: Simd, O: Curve>(to: *mut u8, [a, b, _]: [*const u8; 3], n: usize) {
+    let (to, a, b): (*mut f32, *const f32, *const f32) = (to.cast(), a.cast(), b.cast());
     let whole = n - n % S::F32::LANES;
-    // SAFETY: the caller passes `n` elements on both sides.
+    // SAFETY: the caller passes `n` elements for each operand of the function.
     unsafe {
+        let second = |i| if O::ARITY > 1 { b.add(i) } else { a.add(i) };
         for i in (0..whole).step_by(S::F32::LANES) {
-            O::apply(S::F32::load(x.add(i))).store(to.add(i));
+            let (x, y) = (S::F32::load(a.add(i)), S::F32::load(second(i)));
+            O::apply(x, y).store(to.add(i));
         }
         if whole < n {
-            let last = S::F32::load_first(x.add(whole), n - whole);
-            O::apply(last).store_first(to.add(whole), n - whole);
+            let x = S::F32::load_first(a.add(whole), n - whole);
+            let y = S::F32::load_first(second(whole), n - whole);
+            O::apply(x, y).store_first(to.add(whole), n - whole);
         }
     }
 }
-by_level! { fn curve_loop [O: Curve] [O] (to: *mut u8, from: [*const u8; 3], n: usize) = curve_at; }
+by_level! { pub(super) fn curve_loop [O: Curve] [O]
+(to: *mut u8, from: [*const u8; 3], n: usize) = curve_at; }
 
 /// As many bytes as a register has lanes, at most.
 type Bytes = [u8; 16];

@@ -1,4 +1,9 @@
 //! Runs single primitives through checked plans, and compares backends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use backprop_core::plan::{
     Access, Buffer, Draft, Iteration, Launch, Role, Span, Step, Value, ValueId,

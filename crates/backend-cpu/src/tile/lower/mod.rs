@@ -194,18 +194,22 @@ impl<'a> Lowering<'a> {
     fn chain(&mut self, at: usize, outer: Scalar, inner: Inner) -> Result<(), Declined> {
         let code = self.request.body.program.code();
         let (first, second) = (&code[inner.register.index()].0, &code[at].0);
-        let Inst::Apply(scalar, [a, b, _]) = *first else {
+        let Inst::Apply(scalar, [a, ..]) = *first else {
             return Err(format!("{} is no function", inner.register));
         };
-        let b = if scalar.arity() == 1 { a } else { b };
-        let c = match inner.side {
-            Side::Left => second.operands()[1],
-            Side::Right => second.operands()[0],
+        let mut operands = first.operands().to_vec();
+        if scalar == Scalar::Square {
+            operands.push(a);
+        }
+        let other = match inner.side {
+            Side::Left => second.operands().get(1),
+            Side::Right => second.operands().first(),
         };
-        let lane = self.lane(c)?;
+        operands.extend(other);
+        let lane = self.lane(a)?;
         let run = chained((scalar, outer), inner.side, (lane, self.request.level));
         let run = run.ok_or_else(|| format!("{scalar:?} in {outer:?}"))?;
-        self.computed(at, &[a, b, c], |from| Action::Map { run, from });
+        self.computed(at, &operands, |from| Action::Map { run, from });
         self.release(at, first.operands());
         Ok(())
     }
