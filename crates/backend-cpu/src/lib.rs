@@ -61,6 +61,8 @@ pub struct Kernel {
     work: Work,
     /// Bytes of the operands read, then written, then scratch.
     sizes: Box<[usize]>,
+    /// Workers that the scratch memory is for.
+    threads: usize,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Cpu {
         Kernel {
             work,
             sizes: sizes.into(),
+            threads: self.threads(),
         }
     }
 }
@@ -218,6 +221,9 @@ impl Backend for Cpu {
         args: &Args,
         at: Iteration,
     ) -> Result<()> {
+        if kernel.threads < self.threads() {
+            return Err(memory::mismatch());
+        }
         let operands = Operands::new(memory, (args, at), &kernel.sizes)?;
         let (pool, operands) = (&*self.pool, &operands);
         // SAFETY: the arguments come from a checked plan (only that makes them),

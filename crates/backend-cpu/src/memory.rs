@@ -65,7 +65,7 @@ impl Drop for Buffer {
     }
 }
 
-fn mismatch() -> Error {
+pub(crate) fn mismatch() -> Error {
     Error::new(ErrorKind::Device {
         what: "a launch with operands that its kernel was not prepared for".into(),
     })

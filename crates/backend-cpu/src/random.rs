@@ -1,7 +1,5 @@
 //! Counter-based random numbers, many blocks abreast.
 
-use std::ops::Range;
-
 use backprop_core::random::{uniform_f32, uniform_f64};
 use backprop_core::{DType, Random as Spec, Result};
 
@@ -14,28 +12,38 @@ use crate::split::Split;
 /// Blocks that are computed abreast.
 const ABREAST: usize = 16;
 
+/// Numbers of a batch: all those of [`ABREAST`] blocks.
+const BATCH_F32: usize = 4 * ABREAST;
+const BATCH_F64: usize = 2 * ABREAST;
+
 /// A prepared generator.
 #[derive(Debug)]
 pub(crate) struct Random {
     count: usize,
-    dtype: DType,
-    blocks: Blocks,
+    batch: usize,
+    fill: Fill,
+    element: usize,
     split: Split,
 }
 
 /// Words of [`ABREAST`] blocks.
 type Words = [[u32; ABREAST]; 4];
 
-/// The blocks from a number on, under a key.
-type Blocks = unsafe fn([i64; 2], u64) -> Words;
+/// Writes a batch of numbers, from the block of the given number on.
+type Fill = unsafe fn(key: [i64; 2], first: u64, to: *mut u8);
 
 impl Random {
     pub(crate) fn new(spec: &Spec, level: Level) -> Random {
-        let count = spec.output.shape.count();
+        let (count, dtype) = (spec.output.shape.count(), spec.output.dtype);
+        let (fill, batch) = match dtype {
+            DType::F64 => (fill_f64(level), BATCH_F64),
+            _ => (fill_f32(level), BATCH_F32),
+        };
         Random {
             count,
-            dtype: spec.output.dtype,
-            blocks: blocks(level),
+            batch,
+            fill,
+            element: dtype.size(),
             split: Split::of(count.saturating_mul(16)),
         }
     }
@@ -43,43 +51,55 @@ impl Random {
     /// # Safety
     /// The operands are those of a checked launch of the spec.
     pub(crate) unsafe fn run(&self, pool: &Pool, operands: &Operands<'_>) -> Result<()> {
-        let per_block = if self.dtype == DType::F64 { 2 } else { 4 };
-        let step = per_block * ABREAST;
         let key: *const i64 = operands.read(0).cast();
         // SAFETY: the key is two i64 (P4).
         let key = unsafe { [key.read_unaligned(), key.add(1).read_unaligned()] };
         self.split.run(pool, &|worker| {
-            for batch in worker.share(self.count.div_ceil(step)) {
-                let range = batch * step..self.count.min((batch + 1) * step);
+            for number in worker.share(self.count.div_ceil(self.batch)) {
+                let start = number * self.batch;
+                let n = self.batch.min(self.count - start);
+                let first = (number * ABREAST) as u64;
                 // SAFETY: the level is available; batches are shared out and
-                // lie in the output (P4).
+                // lie in the output (P4). The last one goes by way of the stack.
                 unsafe {
-                    let words = (self.blocks)(key, (batch * ABREAST) as u64);
-                    self.write(&words, operands.write(0), range);
+                    let to = operands.write(0).add(start * self.element);
+                    if n == self.batch {
+                        (self.fill)(key, first, to);
+                    } else {
+                        let mut batch = [0u64; BATCH_F64];
+                        let batch: *mut u8 = batch.as_mut_ptr().cast();
+                        (self.fill)(key, first, batch);
+                        std::ptr::copy_nonoverlapping(batch, to, n * self.element);
+                    }
                 }
             }
         })
     }
-
-    unsafe fn write(&self, words: &Words, to: *mut u8, range: Range<usize>) {
-        let (start, n) = (range.start, range.len());
-        // SAFETY: handed on.
-        unsafe {
-            if self.dtype == DType::F64 {
-                let to = to.cast::<f64>().add(start);
-                let element = |k: usize| {
-                    let (block, half) = (k / 2, 2 * (k % 2));
-                    uniform_f64(words[half][block], words[half + 1][block])
-                };
-                (0..n).for_each(|k| to.add(k).write_unaligned(element(k)));
-            } else {
-                let to = to.cast::<f32>().add(start);
-                let element = |k: usize| uniform_f32(words[k % 4][k / 4]);
-                (0..n).for_each(|k| to.add(k).write_unaligned(element(k)));
-            }
-        }
-    }
 }
+
+#[inline(always)]
+unsafe fn fill_f32_at<S: Simd>(key: [i64; 2], first: u64, to: *mut u8) {
+    let words = blocks(key, first).map(|words| words.map(uniform_f32));
+    let numbers: [[f32; 4]; ABREAST] = std::array::from_fn(|block| words.map(|word| word[block]));
+    // SAFETY: the caller passes room for a batch.
+    unsafe { to.cast::<[[f32; 4]; ABREAST]>().write_unaligned(numbers) };
+}
+by_level! { fn fill_f32(key: [i64; 2], first: u64, to: *mut u8) = fill_f32_at; }
+
+#[inline(always)]
+unsafe fn fill_f64_at<S: Simd>(key: [i64; 2], first: u64, to: *mut u8) {
+    let [a, b, c, d] = blocks(key, first);
+    let pair = |block: usize| {
+        [
+            uniform_f64(a[block], b[block]),
+            uniform_f64(c[block], d[block]),
+        ]
+    };
+    let numbers: [[f64; 2]; ABREAST] = std::array::from_fn(pair);
+    // SAFETY: the caller passes room for a batch.
+    unsafe { to.cast::<[[f64; 2]; ABREAST]>().write_unaligned(numbers) };
+}
+by_level! { fn fill_f64(key: [i64; 2], first: u64, to: *mut u8) = fill_f64_at; }
 
 /// The high and the low words of products.
 #[inline(always)]
@@ -103,7 +123,7 @@ fn mix(a: &[u32; ABREAST], b: &[u32; ABREAST], key: u32) -> [u32; ABREAST] {
 
 /// [`philox_block`](backprop_core::random::philox_block), for [`ABREAST`] consecutive numbers.
 #[inline(always)]
-unsafe fn blocks_at<S: Simd>(key: [i64; 2], first: u64) -> Words {
+fn blocks(key: [i64; 2], first: u64) -> Words {
     let [seed, stream] = key.map(|part| part as u64);
     let number = |lane: usize| first + lane as u64;
     let mut c: Words = [
@@ -128,27 +148,20 @@ unsafe fn blocks_at<S: Simd>(key: [i64; 2], first: u64) -> Words {
     }
     c
 }
-by_level! { fn blocks(key: [i64; 2], first: u64) -> Words = blocks_at; }
 
 #[cfg(test)]
 mod tests {
     use backprop_core::random::philox_block;
 
     use super::{ABREAST, blocks};
-    use crate::Level;
 
     #[test]
     fn blocks_are_those_of_the_definition() {
-        for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
-            for (seed, stream, first) in
-                [(0, 0, 0), (-1, 7, 3), (1 << 40, -(1 << 50), (1 << 32) - 5)]
-            {
-                // SAFETY: the level is available.
-                let words = unsafe { blocks(level)([seed, stream], first) };
-                for lane in 0..ABREAST {
-                    let expected = philox_block(seed, stream, first + lane as u64);
-                    assert_eq!(words.map(|word| word[lane]), expected, "{level}");
-                }
+        for (seed, stream, first) in [(0, 0, 0), (-1, 7, 3), (1 << 40, -(1 << 50), (1 << 32) - 5)] {
+            let words = blocks([seed, stream], first);
+            for lane in 0..ABREAST {
+                let expected = philox_block(seed, stream, first + lane as u64);
+                assert_eq!(words.map(|word| word[lane]), expected);
             }
         }
     }
