@@ -7,6 +7,7 @@
 //! fused into the sweep nor the number of threads shows in the result.
 
 mod columns;
+mod elementwise;
 mod totals;
 
 use std::ops::Range;
@@ -22,6 +23,7 @@ use crate::pool::{Pool, Worker};
 use crate::split::Split;
 use crate::tile::{self, Code, Entry, Frame, Lane, Loop, Reducer, Request, TILE};
 use columns::Columns;
+pub(crate) use elementwise::Elementwise;
 use totals::Totals;
 
 /// The most reductions in one sweep.
@@ -145,69 +147,6 @@ impl Fold {
     }
 }
 
-/// A program over points alone, as the epilogue of a contraction has it.
-#[derive(Debug)]
-pub(crate) struct Elementwise {
-    code: Code,
-}
-
-impl Elementwise {
-    /// Lowers `body` over `space`; its first `external` inputs are handed over
-    /// with each range of points.
-    ///
-    /// # Errors
-    /// What tiles cannot do.
-    pub(crate) fn new(
-        body: &Body,
-        space: Shape,
-        external: usize,
-        level: Level,
-    ) -> Result<Elementwise, String> {
-        if body.outputs.iter().any(|output| output.sink != Sink::Store) {
-            return Err("a reduced output".into());
-        }
-        let code = tile::lower(&request(body, space, (external, level)))?;
-        if code.scratch() > 0 {
-            return Err("a program of too many values".into());
-        }
-        Ok(Elementwise { code })
-    }
-
-    /// Computes the points in `range`. Input 0 is read from `external` on,
-    /// where it is handed over; the other inputs are the launch's reads from
-    /// `first_read` on.
-    ///
-    /// # Safety
-    /// The operands are those of a checked launch of the body's primitive, the
-    /// range lies in the space and no other worker runs on it, and `external`
-    /// has an element for each of its points.
-    pub(crate) unsafe fn run(
-        &self,
-        range: Range<usize>,
-        operands: &Operands<'_>,
-        first_read: usize,
-        external: Option<(*const u8, DType)>,
-    ) {
-        let external = external.map_or(std::ptr::null(), |(start, dtype)| {
-            start.wrapping_sub(range.start * dtype.size())
-        });
-        let entry = Entry {
-            operands,
-            first_read,
-            external,
-            scratch: std::ptr::null_mut(),
-            points: range.len().min(TILE),
-            width: 0,
-        };
-        // SAFETY: handed on.
-        unsafe {
-            self.code.run(&entry, |frame| {
-                each_tile(&self.code, frame, range, Residence::Cache);
-            });
-        }
-    }
-}
-
 /// # Safety
 /// As for [`Code::tile`], but for the length of the range.
 unsafe fn each_tile(code: &Code, frame: &Frame, range: Range<usize>, residence: Residence) {
@@ -216,8 +155,8 @@ unsafe fn each_tile(code: &Code, frame: &Frame, range: Range<usize>, residence: 
         let end = range.end.min(start + TILE);
         // SAFETY: handed on.
         unsafe {
-            if residence == Residence::Memory && range.end - end >= TILE {
-                code.prefetch(frame, end..end + TILE);
+            if residence == Residence::Memory {
+                code.prefetch(frame, end..range.end.min(end + TILE));
             }
             code.tile(frame, start..end, 0..0);
         }
@@ -326,17 +265,18 @@ impl Sweep {
         let code = tile::lower(&request(&spec.body, spec.space, (0, level)))?;
         let axes = common_axes(spec).ok_or("reductions over different axes")?;
         let reductions = reductions(&spec.body, level)?;
+        let residence = Residence::of(&spec.body);
         let work = match axes.map(|axes| merged(spec.space, axes)) {
-            None => Work::Points(spec.space.count(), Residence::of(&spec.body)),
+            None => Work::Points(spec.space.count(), residence),
             Some(axes) => match axes.split_last() {
                 Some((&(width, true), outer)) => {
-                    Work::Totals(Totals::new(Fold::new(outer, width), reductions))
+                    Work::Totals(Totals::new(Fold::new(outer, width), reductions, residence))
                 }
                 Some((&(width, false), outer)) if !outer.is_empty() => {
                     Work::Columns(Columns::new(Fold::new(outer, width), reductions))
                 }
                 // Nothing is reduced: every point is its own total.
-                _ => Work::Totals(Totals::new(Fold::new(&axes, 1), reductions)),
+                _ => Work::Totals(Totals::new(Fold::new(&axes, 1), reductions, residence)),
             },
         };
         let split = Split::of(spec.space.count().saturating_mul(cost(&spec.body, level)));

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use backprop_core::Reduction;
 
-use super::{Fold, REDUCTIONS, Reduced};
+use super::{Fold, REDUCTIONS, Reduced, Residence};
 use crate::memory::Operands;
 use crate::pool::Worker;
 use crate::tile::{CHUNK, Code, Frame, TILE, Total, store};
@@ -23,13 +23,14 @@ pub(super) struct Totals {
     chunks: usize,
     /// Rows that are one worker's at a time; 1 where rows have chunks.
     group: usize,
+    residence: Residence,
 }
 
 /// A total for each reduction.
 type All = [Total; REDUCTIONS];
 
 impl Totals {
-    pub(super) fn new(fold: Fold, reductions: Vec<Reduced>) -> Totals {
+    pub(super) fn new(fold: Fold, reductions: Vec<Reduced>, residence: Residence) -> Totals {
         let chunks = fold.width.div_ceil(CHUNK);
         let group = (CHUNK / fold.width).max(1);
         Totals {
@@ -37,6 +38,7 @@ impl Totals {
             reductions,
             chunks,
             group,
+            residence,
         }
     }
 
@@ -111,7 +113,12 @@ impl Totals {
         while start < range.end {
             let end = range.end.min(start + TILE);
             // SAFETY: handed on.
-            unsafe { code.tile(frame, start..end, 0..0) };
+            unsafe {
+                if self.residence == Residence::Memory {
+                    code.prefetch(frame, end..range.end.min(end + TILE));
+                }
+                code.tile(frame, start..end, 0..0);
+            }
             for (i, (reduced, total)) in self.reductions.iter().zip(&mut totals).enumerate() {
                 // SAFETY: the tile has a value for each of its points.
                 let block = unsafe { reduced.reducer.block(code.reduced(frame, i), end - start) };

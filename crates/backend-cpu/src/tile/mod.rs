@@ -316,6 +316,19 @@ impl Code {
         }
     }
 
+    /// Says where point 0 of the external input would be.
+    #[inline]
+    pub(crate) fn hand_over(&self, frame: &Frame, origin: *const u8) {
+        if let Some(base) = self
+            .bases
+            .iter()
+            .position(|&base| base == Operand::External)
+        {
+            // SAFETY: the frame has an entry for every base.
+            unsafe { frame.bases.add(base).write(origin.cast_mut()) };
+        }
+    }
+
     /// Asks for the operands of a tile to come, which the hardware's own
     /// prefetching of many short streams leaves too late.
     ///
