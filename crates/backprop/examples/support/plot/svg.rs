@@ -1,0 +1,205 @@
+//! The same curves as a figure: one panel under the other, thin grid lines, and the last value
+//! written at the end of each curve instead of a legend.
+
+use super::scale::Axis;
+use super::{Chart, Curve, Panel, Stroke};
+
+const WIDTH: f64 = 720.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = WIDTH - 128.0;
+const TOP: f64 = 48.0;
+const PANEL: f64 = 180.0;
+const GAP: f64 = 64.0;
+const BOTTOM: f64 = 52.0;
+/// One for each name of a curve, the same in all panels.
+const COLOURS: [&str; 4] = ["#2563eb", "#d97706", "#059669", "#7c3aed"];
+const STYLE: &str = "text{font:12px system-ui,'Segoe UI',Helvetica,Arial,sans-serif;fill:#4b5563}\
+    .title{font-size:14px;font-weight:600;fill:#111827}.label{font-weight:600;fill:inherit}\
+    .grid{stroke:#e5e7eb}.axis{stroke:#9ca3af}\
+    polyline{fill:none;stroke-linejoin:round;stroke-linecap:round}";
+
+pub fn draw(chart: &Chart) -> String {
+    let panels = chart.panels.len() as f64;
+    let height = TOP + panels * PANEL + (panels - 1.0).max(0.0) * GAP + BOTTOM;
+    let x = chart.x_axis();
+    let mut drawn = String::new();
+    for (i, panel) in chart.panels.iter().enumerate() {
+        let y = panel.y_axis(|_| true).padded(0.04);
+        let frame = Frame {
+            chart,
+            x: &x,
+            y: &y,
+            top: TOP + i as f64 * (PANEL + GAP),
+        };
+        drawn += &frame.panel(panel);
+    }
+    let name = text((LEFT + RIGHT) / 2.0, height - 12.0, "middle", "", chart.x);
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height}' \
+         viewBox='0 0 {WIDTH} {height}'>\n<style>{STYLE}</style>\n\
+         <rect width='100%' height='100%' fill='#ffffff'/>\n{drawn}{name}</svg>\n"
+    )
+}
+
+/// Where the values of a panel lie on the page.
+struct Frame<'a> {
+    chart: &'a Chart,
+    x: &'a Axis,
+    y: &'a Axis,
+    top: f64,
+}
+
+impl Frame<'_> {
+    fn panel(&self, panel: &Panel) -> String {
+        let title = text(LEFT, self.top - 14.0, "start", "title", panel.title);
+        let curves: String = panel.curves.iter().map(|curve| self.curve(curve)).collect();
+        [title, self.grid(panel.unit), curves, self.end_labels(panel)].concat()
+    }
+
+    fn colour(&self, curve: &Curve) -> &'static str {
+        let mut names: Vec<&str> = Vec::new();
+        for curve in self.chart.panels.iter().flat_map(|panel| &panel.curves) {
+            if !names.contains(&curve.label) {
+                names.push(curve.label);
+            }
+        }
+        let index = names.iter().position(|name| *name == curve.label);
+        COLOURS[index.unwrap_or(0) % COLOURS.len()]
+    }
+
+    fn across(&self, value: f64) -> Option<f64> {
+        Some(LEFT + self.x.position(value)? * (RIGHT - LEFT))
+    }
+
+    fn down(&self, value: f64) -> Option<f64> {
+        Some(self.top + (1.0 - self.y.position(value)?) * PANEL)
+    }
+
+    fn grid(&self, unit: &str) -> String {
+        let bottom = self.top + PANEL;
+        let rows = self.y.ticks(6).into_iter().filter_map(|(value, label)| {
+            let y = self.down(value)?;
+            let number = text(LEFT - 8.0, y + 4.0, "end", "", &format!("{label}{unit}"));
+            Some(line("grid", (LEFT, y), (RIGHT, y)) + &number)
+        });
+        let columns = self.x.ticks(8).into_iter().filter_map(|(value, label)| {
+            let x = self.across(value)?;
+            let number = text(x, bottom + 18.0, "middle", "", &label);
+            Some(line("axis", (x, bottom), (x, bottom + 4.0)) + &number)
+        });
+        let base = line("axis", (LEFT, bottom), (RIGHT, bottom));
+        rows.chain(columns).chain([base]).collect()
+    }
+
+    /// One polyline for each run of points without a gap.
+    fn curve(&self, curve: &Curve) -> String {
+        let colour = self.colour(curve);
+        let (width, opacity) = match curve.stroke {
+            Stroke::Faint => (1.0, 0.3),
+            Stroke::Strong => (2.0, 1.0),
+        };
+        let place =
+            |&(x, y): &(f64, f64)| Some(format!("{:.1},{:.1}", self.across(x)?, self.down(y)?));
+        let places: Vec<Option<String>> = curve.points.iter().map(place).collect();
+        let runs = places.split(Option::is_none).filter(|run| !run.is_empty());
+        let polyline = |run: &[Option<String>]| {
+            let points = run
+                .iter()
+                .flatten()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(" ");
+            format!(
+                "<polyline stroke='{colour}' stroke-width='{width}' opacity='{opacity}' points='{points}'/>\n"
+            )
+        };
+        runs.map(polyline).collect()
+    }
+
+    /// The name and last value of each strong curve, kept apart where curves end close together.
+    fn end_labels(&self, panel: &Panel) -> String {
+        let last = |curve: &Curve| {
+            curve
+                .points
+                .iter()
+                .rev()
+                .find_map(|&(_, y)| Some((self.down(y)?, y)))
+        };
+        let strong = panel
+            .curves
+            .iter()
+            .filter(|curve| curve.stroke == Stroke::Strong);
+        let mut labels: Vec<_> = strong
+            .filter_map(|curve| {
+                let (y, value) = last(curve)?;
+                let words = format!("{} {value:.*}{}", curve.label, panel.decimals, panel.unit);
+                Some((y, words, self.colour(curve)))
+            })
+            .collect();
+        labels.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut free = self.top;
+        let place = |(y, words, colour): (f64, String, &str)| {
+            let y = y.max(free);
+            free = y + 16.0;
+            format!(
+                "<g fill='{colour}'>{}</g>\n",
+                text(RIGHT + 8.0, y + 4.0, "start", "label", &words).trim_end()
+            )
+        };
+        labels.into_iter().map(place).collect()
+    }
+}
+
+fn line(class: &str, from: (f64, f64), to: (f64, f64)) -> String {
+    let ((x1, y1), (x2, y2)) = (from, to);
+    format!("<line class='{class}' x1='{x1:.1}' y1='{y1:.1}' x2='{x2:.1}' y2='{y2:.1}'/>\n")
+}
+
+fn text(x: f64, y: f64, anchor: &str, class: &str, words: &str) -> String {
+    let words = words.replace('&', "&amp;").replace('<', "&lt;");
+    format!("<text class='{class}' x='{x:.1}' y='{y:.1}' text-anchor='{anchor}'>{words}</text>\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Scale;
+    use super::*;
+
+    #[test]
+    fn draws_panels_with_gaps_and_labels() {
+        let points = vec![(0.0, 2.0), (1.0, 1.0), (2.0, f64::NAN), (3.0, 0.5)];
+        let curve = |stroke, label| Curve {
+            label,
+            stroke,
+            points: points.clone(),
+        };
+        let curves = vec![curve(Stroke::Faint, "each"), curve(Stroke::Strong, "a < b")];
+        let panel = |title| Panel {
+            title,
+            scale: Scale::Log,
+            unit: "%",
+            decimals: 2,
+            curves: vec![],
+        };
+        let chart = Chart {
+            x: "epoch",
+            panels: vec![
+                Panel {
+                    curves,
+                    ..panel("loss")
+                },
+                panel("none"),
+            ],
+        };
+        let svg = chart.svg();
+        assert_eq!(
+            svg.matches("<polyline").count(),
+            4,
+            "a gap splits each of two curves"
+        );
+        assert!(svg.contains(">a &lt; b 0.50%<"), "{svg}");
+        assert!(!svg.contains(">each"), "only strong curves are named");
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        assert_eq!(svg.matches("</svg>").count(), 1);
+    }
+}
