@@ -135,7 +135,7 @@ impl ScatterAdd {
             geometry: Geometry::new(spec),
             split: Split::of(elements.saturating_mul(4)),
             add,
-            load: load(dtype),
+            load: load(dtype, level),
         })
     }
 

@@ -147,7 +147,7 @@ impl Move {
         } else {
             let lane = Lane::of(source);
             Copying::Cast {
-                load: load(source),
+                load: load(source, level),
                 convert: cast(lane, dtype, level),
                 dtype,
             }

@@ -10,6 +10,7 @@ use backprop_core::DType;
 use half::{bf16, f16};
 
 use super::functions::Loop;
+use super::narrow::{from_bf16, from_f16, to_bf16, to_f16};
 use crate::Level;
 use crate::simd::{Simd, by_level};
 
@@ -122,6 +123,7 @@ pub(crate) fn cast(from: Lane, dtype: DType, level: Level) -> Loop {
         };
     }
     match dtype {
+        DType::F16 | DType::BF16 if from == Lane::F32 => narrowing(dtype, level),
         DType::Bool => by_lane!(truth_loop),
         DType::F16 => by_lane!(to_f16_loop),
         DType::BF16 => by_lane!(to_bf16_loop),
@@ -132,21 +134,36 @@ pub(crate) fn cast(from: Lane, dtype: DType, level: Level) -> Loop {
 /// The loop that rounds what an instruction computed, where its type is
 /// narrower than its lane.
 pub(crate) fn rounding(dtype: DType, level: Level) -> Option<Loop> {
+    matches!(dtype, DType::F16 | DType::BF16).then(|| narrowing(dtype, level))
+}
+
+/// The loop that rounds f32 to a 16-bit format.
+fn narrowing(dtype: DType, level: Level) -> Loop {
     match dtype {
-        DType::F16 => Some(to_f16_loop::<f32>(level)),
-        DType::BF16 => Some(to_bf16_loop::<f32>(level)),
-        _ => None,
+        DType::F16 => round_f16_loop(level),
+        _ => round_bf16_loop(level),
     }
 }
 
-/// `to[i] = convert(from[i])`, also in place.
+/// Elements that are read before any of theirs is written, so that the compiler
+/// may use registers although both sides can be the same place.
+const ABREAST: usize = 32;
+
+/// `to[i] = convert(from[i])`, also in place where sizes are the same.
 #[inline(always)]
-unsafe fn each<A: Copy, B>(to: *mut u8, from: *const u8, n: usize, convert: impl Fn(A) -> B) {
-    for i in 0..n {
-        // SAFETY: the caller passes `n` elements on both sides.
-        unsafe {
-            let x = from.cast::<A>().add(i).read_unaligned();
-            to.cast::<B>().add(i).write_unaligned(convert(x));
+unsafe fn each<A: Copy, B: Copy>(to: *mut u8, from: *const u8, n: usize, convert: impl Fn(A) -> B) {
+    let (to, from): (*mut B, *const A) = (to.cast(), from.cast());
+    let whole = n - n % ABREAST;
+    // SAFETY: the caller passes `n` elements on both sides.
+    unsafe {
+        for i in (0..whole).step_by(ABREAST) {
+            let x = from.add(i).cast::<[A; ABREAST]>().read_unaligned();
+            let y: [B; ABREAST] = std::array::from_fn(|k| convert(x[k]));
+            to.add(i).cast::<[B; ABREAST]>().write_unaligned(y);
+        }
+        for i in whole..n {
+            to.add(i)
+                .write_unaligned(convert(from.add(i).read_unaligned()));
         }
     }
 }
@@ -163,8 +180,10 @@ macro_rules! conversion_loops {
     )* };
 }
 conversion_loops! {
-    cast_loop = cast_at [A: As<B> + Copy, B] [A, B] |x: A| x.convert();
+    cast_loop = cast_at [A: As<B> + Copy, B: Copy] [A, B] |x: A| x.convert();
     truth_loop = truth_at [A: Copy + Default + PartialEq] [A] |x: A| u8::from(x != A::default());
+    round_f16_loop = round_f16_at [] [] |x: f32| from_f16(to_f16(x));
+    round_bf16_loop = round_bf16_at [] [] |x: f32| from_bf16(to_bf16(x));
     to_f16_loop = to_f16_at [A: As<f64> + Copy] [A] |x: A| f16::from_f64(x.convert()).to_f32();
     to_bf16_loop = to_bf16_at [A: As<f64> + Copy] [A] |x: A| bf16::from_f64(x.convert()).to_f32();
 }
@@ -173,14 +192,14 @@ conversion_loops! {
 pub(crate) type Load = unsafe fn(*mut u8, *const u8, isize, usize);
 
 /// How elements of `dtype` come into a tile.
-pub(crate) fn load(dtype: DType) -> Load {
+pub(crate) fn load(dtype: DType, level: Level) -> Load {
     match dtype {
-        DType::F16 => load_run::<u16, f32, Half>,
-        DType::BF16 => load_run::<u16, f32, Brain>,
+        DType::F16 => load_loop::<u16, f32, Half>(level),
+        DType::BF16 => load_loop::<u16, f32, Brain>(level),
         _ => match dtype.size() {
-            1 => load_run::<u8, u8, Same>,
-            4 => load_run::<u32, u32, Same>,
-            _ => load_run::<u64, u64, Same>,
+            1 => load_loop::<u8, u8, Same>(level),
+            4 => load_loop::<u32, u32, Same>(level),
+            _ => load_loop::<u64, u64, Same>(level),
         },
     }
 }
@@ -202,7 +221,7 @@ struct Half;
 impl Widen<u16, f32> for Half {
     #[inline(always)]
     fn widen(x: u16) -> f32 {
-        f16::from_bits(x).to_f32()
+        from_f16(x)
     }
 }
 
@@ -210,11 +229,12 @@ struct Brain;
 impl Widen<u16, f32> for Brain {
     #[inline(always)]
     fn widen(x: u16) -> f32 {
-        bf16::from_bits(x).to_f32()
+        from_bf16(x)
     }
 }
 
-unsafe fn load_run<A: Copy, B: Copy, W: Widen<A, B>>(
+#[inline(always)]
+unsafe fn load_run<S: Simd, A: Copy, B: Copy, W: Widen<A, B>>(
     to: *mut u8,
     from: *const u8,
     stride: isize,
@@ -243,6 +263,9 @@ unsafe fn load_run<A: Copy, B: Copy, W: Widen<A, B>>(
     }
 }
 
+by_level! { fn load_loop [A: Copy, B: Copy, W: Widen<A, B>] [A, B, W]
+(to: *mut u8, from: *const u8, stride: isize, n: usize) = load_run; }
+
 /// Stores `n` elements of a tile as `dtype`.
 ///
 /// # Safety
@@ -251,8 +274,8 @@ pub(crate) unsafe fn store(dtype: DType, to: *mut u8, from: *const u8, n: usize)
     // SAFETY: handed on; what is the same in memory and in a tile is copied.
     unsafe {
         match dtype {
-            DType::F16 => each(to, from, n, f16::from_f32),
-            DType::BF16 => each(to, from, n, bf16::from_f32),
+            DType::F16 => each(to, from, n, to_f16),
+            DType::BF16 => each(to, from, n, to_bf16),
             _ => std::ptr::copy_nonoverlapping(from, to, n * dtype.size()),
         }
     }

@@ -14,6 +14,7 @@ mod chain;
 mod functions;
 mod lane;
 mod lower;
+mod narrow;
 mod reduce;
 mod walk;
 

@@ -256,7 +256,7 @@ impl<'a> Lowering<'a> {
             let at_byte = element * dtype.size();
             let value = UniformValue::Element {
                 base,
-                load: load(dtype),
+                load: load(dtype, self.request.level),
                 at: at_byte,
             };
             return self.uniform(at, value);
@@ -264,7 +264,11 @@ impl<'a> Lowering<'a> {
         match walk.consecutive() {
             Some(offset) if is_native(dtype) => self.slide(at, base, offset, dtype),
             _ => {
-                let (load, size, native) = (load(dtype), dtype.size(), is_native(dtype));
+                let (load, size, native) = (
+                    load(dtype, self.request.level),
+                    dtype.size(),
+                    is_native(dtype),
+                );
                 self.loaded(
                     at,
                     &source.view,
@@ -361,7 +365,7 @@ impl<'a> Lowering<'a> {
             .unwrap_or(DType::F32);
         let lane = Lane::of(dtype);
         let action = Action::Spread {
-            load: load_lane(lane),
+            load: load_lane(lane, self.request.level),
             size: lane.size(),
             from,
         };
@@ -410,14 +414,15 @@ impl<'a> Lowering<'a> {
 }
 
 /// How a value of a tile is repeated in a tile.
-fn load_lane(lane: Lane) -> super::Load {
-    load(match lane {
+fn load_lane(lane: Lane, level: Level) -> super::Load {
+    let dtype = match lane {
         Lane::F32 => DType::F32,
         Lane::F64 => DType::F64,
         Lane::I32 => DType::I32,
         Lane::I64 => DType::I64,
         Lane::U8 => DType::U8,
-    })
+    };
+    load(dtype, level)
 }
 
 /// Whether a function of 16-bit values needs no rounding.
