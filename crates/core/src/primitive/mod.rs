@@ -159,7 +159,7 @@ impl Primitive {
     pub fn may_overwrite(&self, write: usize, read: usize) -> bool {
         match self {
             Primitive::Sweep(spec) => spec.body.may_overwrite(spec.space, write, read),
-            Primitive::Rows(spec) => spec.body.may_overwrite(spec.space, write, read),
+            Primitive::Rows(spec) => spec.may_overwrite(write, read),
             Primitive::MatMul(spec) => spec.may_overwrite(write, read),
             _ => false,
         }

@@ -79,6 +79,31 @@ impl Rows {
         }
     }
 
+    /// Row-valued results as in a sweep; a value per row may take the place of an input with one
+    /// element per row, in the same order.
+    pub(super) fn may_overwrite(&self, write: usize, read: usize) -> bool {
+        let (Some(output), Some(input)) =
+            (self.body.outputs.get(write), self.body.inputs.get(read))
+        else {
+            return false;
+        };
+        if self.row_valued()[output.register.index()] {
+            return self.body.may_overwrite(self.space, write, read);
+        }
+        let kept = self.space.without(self.axes);
+        let mut dense = kept.strides().into_iter();
+        let in_order = (0..self.space.rank()).all(|axis| {
+            let along = self.axes.contains(axis);
+            let stride = if along { 0 } else { dense.next().unwrap_or(0) };
+            self.space.size(axis) == 1 || input.view.strides[axis] == stride
+        });
+        in_order
+            && input.view.offset == 0
+            && input.tensor.dtype == output.tensor.dtype
+            && input.tensor.layout == output.tensor.layout
+            && input.tensor.shape.count() == self.count()
+    }
+
     pub(super) fn check(&self) -> Check {
         self.body.check(self.space, 0)?;
         let stored = self.body.outputs.iter().all(|o| o.sink == Sink::Store);

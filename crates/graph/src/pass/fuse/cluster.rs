@@ -1,0 +1,322 @@
+//! Which stored values come from one launch.
+//!
+//! Clusters stand in a line, in an order in which they can run. Values are visited by depth (how
+//! many heavy launches they wait for), and a value may only join a cluster behind which nothing
+//! stands that it reads; so the line stays an order that works, and no search for cycles is needed.
+
+use std::collections::HashMap;
+
+use backprop_core::{Axes, Shape, View};
+
+use super::stored::is_made;
+use super::views::{Seen, Views};
+use super::{is_elementwise, is_resident};
+use crate::ir::{Node, NodeId, Op};
+use crate::pass::Work;
+
+/// The most values that one launch reads, and that it writes.
+const MOST_READS: usize = 24;
+const MOST_MEMBERS: usize = 12;
+
+/// Values that one launch makes.
+#[derive(Clone, Debug)]
+pub(super) struct Cluster {
+    /// The index space.
+    pub(super) space: Shape,
+    /// The axes over which members are reduced, if any are.
+    pub(super) axes: Option<Axes>,
+    /// In the order in which they are computed.
+    pub(super) members: Vec<NodeId>,
+    /// Whether a reduction is used again inside of the cluster.
+    pub(super) by_rows: bool,
+    /// Stored values of other clusters that are read.
+    pub(super) reads: Vec<NodeId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Clusters {
+    pub(super) list: Vec<Cluster>,
+    /// The cluster that makes each stored value.
+    pub(super) of: HashMap<NodeId, usize>,
+}
+
+/// A stored value that a program reads, and how.
+pub(super) type Read = Seen;
+
+pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], plain: &[bool]) -> Clusters {
+    let mut builder = Builder {
+        work,
+        views,
+        plain,
+        clusters: Clusters {
+            list: Vec::new(),
+            of: HashMap::new(),
+        },
+        readers: HashMap::new(),
+    };
+    let reads: HashMap<NodeId, Vec<Read>> = work
+        .ir
+        .ids()
+        .filter(|&id| is_made(work, stored, id))
+        .map(|id| (id, reads_of(work, views, stored, id)))
+        .collect();
+    for id in by_depth(work, &reads) {
+        builder.assign(id, &reads[&id]);
+    }
+    builder.clusters
+}
+
+/// The stored values by how many heavy launches they wait for; among equals, in order of building.
+fn by_depth(work: &Work, reads: &HashMap<NodeId, Vec<Read>>) -> Vec<NodeId> {
+    let mut ids: Vec<NodeId> = reads.keys().copied().collect();
+    ids.sort_unstable();
+    let mut depth: HashMap<NodeId, usize> = HashMap::new();
+    for &id in &ids {
+        let waits = reads[&id].iter().filter_map(|read| {
+            let heavy = !is_elementwise(work.ir.node(read.base));
+            depth.get(&read.base).map(|d| d + usize::from(heavy))
+        });
+        let deepest = waits.max().unwrap_or(0);
+        depth.insert(id, deepest);
+    }
+    ids.sort_by_key(|id| (depth[id], *id));
+    ids
+}
+
+/// The stored values that are read to compute `id`, with everything inline looked through.
+fn reads_of(work: &Work, views: &Views, stored: &[bool], id: NodeId) -> Vec<Read> {
+    if let Some(seen) = views.copy(id) {
+        return vec![seen];
+    }
+    let mut reads: Vec<Read> = Vec::new();
+    let mut open: Vec<NodeId> = work.ir.node(id).inputs.clone();
+    let mut seen: Vec<NodeId> = Vec::new();
+    while let Some(input) = open.pop() {
+        if seen.contains(&input) {
+            continue;
+        }
+        seen.push(input);
+        let read = views.of(input);
+        let base = work.ir.node(read.base);
+        if !stored[read.base.index()] && is_elementwise(base) {
+            open.extend(&base.inputs);
+        } else if base.shape.count() > 0 {
+            reads.push(read);
+        }
+    }
+    reads
+}
+
+/// What a cluster's launch is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Points of a space, perhaps reduced.
+    Points,
+    /// A matrix product with its epilogue.
+    MatMul,
+    /// Something that takes nobody in.
+    Single,
+}
+
+fn kind(node: &Node, copied: bool) -> Kind {
+    match node.op {
+        _ if copied => Kind::Single,
+        Op::MatMul => Kind::MatMul,
+        Op::Reduce(..) => Kind::Points,
+        _ if is_elementwise(node) => Kind::Points,
+        _ => Kind::Single,
+    }
+}
+
+struct Builder<'w> {
+    work: &'w Work,
+    views: &'w Views,
+    plain: &'w [bool],
+    clusters: Clusters,
+    /// The last cluster that reads a stored value in order, over a space.
+    readers: HashMap<(NodeId, Shape), usize>,
+}
+
+impl Builder<'_> {
+    fn node(&self, id: NodeId) -> &Node {
+        self.work.ir.node(id)
+    }
+
+    fn kind(&self, id: NodeId) -> Kind {
+        kind(self.node(id), self.views.copy(id).is_some())
+    }
+
+    /// The index space in which a value is computed.
+    fn space(&self, id: NodeId) -> Shape {
+        match self.node(id).op {
+            Op::Reduce(..) => self.node(self.node(id).inputs[0]).shape,
+            _ => self.node(id).shape,
+        }
+    }
+
+    fn assign(&mut self, id: NodeId, reads: &[Read]) {
+        let made = reads
+            .iter()
+            .filter_map(|read| self.clusters.of.get(&read.base));
+        let latest = made.max().copied();
+        let space = self.space(id);
+        let siblings = reads.iter().filter(|read| read.view.is_dense());
+        let siblings = siblings.filter_map(|read| self.readers.get(&(read.base, space)));
+        let behind = |c: &usize| latest.is_none_or(|latest| *c >= latest);
+        let candidates = latest.into_iter().chain(siblings.copied().filter(behind));
+        let candidates: Vec<usize> = candidates.collect();
+        let joined = candidates.into_iter().find(|&c| self.joins(c, id, reads));
+        let c = joined.unwrap_or_else(|| {
+            self.clusters.list.push(Cluster {
+                space,
+                axes: None,
+                members: Vec::new(),
+                by_rows: false,
+                reads: Vec::new(),
+            });
+            self.clusters.list.len() - 1
+        });
+        let (axes, kind) = (self.reduced_axes(id), self.kind(id));
+        let reduction = |read: &Read| {
+            let reduced = matches!(self.node(read.base).op, Op::Reduce(..));
+            reduced && self.clusters.of.get(&read.base) == Some(&c)
+        };
+        let by_rows = reads.iter().any(reduction);
+        let cluster = &mut self.clusters.list[c];
+        cluster.members.push(id);
+        cluster.axes = cluster.axes.or(axes);
+        cluster.by_rows |=
+            by_rows || (kind == Kind::Points && space.count() != cluster.space.count());
+        if kind == Kind::Points && cluster.members.len() == 2 && axes.is_none() {
+            // A matrix product's space is that of its first companion, which has as many points.
+            if cluster.space.count() == space.count() {
+                cluster.space = space;
+            }
+        }
+        for read in reads {
+            let of_other = self.clusters.of.get(&read.base) != Some(&c);
+            if of_other && !cluster.reads.contains(&read.base) {
+                cluster.reads.push(read.base);
+            }
+            if kind == Kind::Points && read.view.is_dense() {
+                self.readers.insert((read.base, space), c);
+            }
+        }
+        self.clusters.of.insert(id, c);
+    }
+
+    fn reduced_axes(&self, id: NodeId) -> Option<Axes> {
+        match self.node(id).op {
+            Op::Reduce(_, axes) => Some(axes),
+            _ => None,
+        }
+    }
+
+    fn joins(&self, c: usize, id: NodeId, reads: &[Read]) -> bool {
+        let cluster = &self.clusters.list[c];
+        let first = cluster.members[0];
+        let more = reads
+            .iter()
+            .filter(|r| !cluster.reads.contains(&r.base))
+            .count();
+        if cluster.members.len() >= MOST_MEMBERS || cluster.reads.len() + more > MOST_READS {
+            return false;
+        }
+        if self.plain[id.index()] || self.plain[first.index()] {
+            return self.joins_plainly(cluster, id, reads, c);
+        }
+        match (self.kind(first), self.kind(id)) {
+            (Kind::MatMul, Kind::Points) => self.joins_product(cluster, id, reads, c),
+            (Kind::Points, Kind::Points) => self.joins_points(cluster, id, reads, c),
+            _ => false,
+        }
+    }
+
+    /// Only stored results of one space, read from each other in order: what every backend does.
+    fn joins_plainly(&self, cluster: &Cluster, id: NodeId, reads: &[Read], c: usize) -> bool {
+        let both = [cluster.members[0], id];
+        let elementwise = both
+            .iter()
+            .all(|&m| is_elementwise(self.node(m)) && self.views.copy(m).is_none());
+        elementwise
+            && cluster.axes.is_none()
+            && cluster.space == self.node(id).shape
+            && self
+                .inner(reads, c)
+                .all(|read| self.in_order(read, cluster.space))
+    }
+
+    /// An elementwise value in the epilogue of a product.
+    fn joins_product(&self, cluster: &Cluster, id: NodeId, reads: &[Read], c: usize) -> bool {
+        let space = self.node(id).shape;
+        let alone = cluster.members.len() == 1;
+        let fits = space == cluster.space || (alone && space.count() == cluster.space.count());
+        is_elementwise(self.node(id))
+            && fits
+            && self
+                .inner(reads, c)
+                .all(|read| read.view.is_dense() && read.view.shape == space)
+    }
+
+    fn joins_points(&self, cluster: &Cluster, id: NodeId, reads: &[Read], c: usize) -> bool {
+        if let Some(axes) = self.reduced_axes(id)
+            && cluster.axes.is_some_and(|others| others != axes)
+        {
+            return false;
+        }
+        let axes = self.reduced_axes(id).or(cluster.axes);
+        if self.space(id) == cluster.space {
+            return self
+                .inner(reads, c)
+                .all(|read| match self.is_per_row(cluster, read.base) {
+                    true => axes.is_some_and(|axes| is_repeated(&read.view, axes)),
+                    false => self.in_order(read, cluster.space),
+                });
+        }
+        // A value for each row, made from reductions of this cluster.
+        let per_row = cluster
+            .axes
+            .is_some_and(|axes| same_points(self.node(id).shape, cluster.space.without(axes)));
+        per_row
+            && is_elementwise(self.node(id))
+            && self
+                .inner(reads, c)
+                .all(|read| self.is_per_row(cluster, read.base) && read.view.is_dense())
+    }
+
+    /// The reads of values that the cluster itself makes.
+    fn inner<'r>(&'r self, reads: &'r [Read], c: usize) -> impl Iterator<Item = &'r Read> {
+        reads.iter().filter(move |read| {
+            !is_resident(self.node(read.base)) && self.clusters.of.get(&read.base) == Some(&c)
+        })
+    }
+
+    fn in_order(&self, read: &Read, space: Shape) -> bool {
+        read.view.is_dense() && read.view.shape == space && self.node(read.base).shape == space
+    }
+
+    fn is_per_row(&self, cluster: &Cluster, id: NodeId) -> bool {
+        matches!(self.node(id).op, Op::Reduce(..)) || self.node(id).shape != cluster.space
+    }
+}
+
+/// Whether two shapes are the same but for axes of size 1.
+pub(super) fn same_points(a: Shape, b: Shape) -> bool {
+    let wide = |shape: Shape| shape.filter(|axis| shape.size(axis) != 1);
+    wide(a) == wide(b)
+}
+
+/// Whether a view of a value with one element a row repeats it along the row's `axes`.
+fn is_repeated(view: &View, axes: Axes) -> bool {
+    let kept = view.shape.without(axes);
+    let mut dense = kept.strides().into_iter();
+    view.offset == 0
+        && (0..view.shape.rank()).all(|axis| {
+            let expected = if axes.contains(axis) {
+                0
+            } else {
+                dense.next().unwrap_or(0)
+            };
+            view.shape.size(axis) == 1 || view.strides[axis] == expected
+        })
+}

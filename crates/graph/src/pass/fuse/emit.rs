@@ -1,0 +1,490 @@
+//! Clusters as primitives, and their values.
+
+use std::collections::{HashMap, HashSet};
+
+use backprop_core::{
+    Axes, Body, DType, Indexing, Inst, MatMul, Operand, Output, Piece, Primitive, Program, Random,
+    Register, Relocate, Rows, Shape, Sink, Source, Sweep, View,
+};
+
+use super::cluster::{Cluster, Clusters, same_points};
+use super::is_resident;
+use super::views::{Seen, Views};
+use crate::ir::{NodeId, Op};
+use crate::pass::Work;
+use crate::pass::launches::{Home, Launch, Launches, Value};
+
+/// A cluster's launch, on nodes.
+#[derive(Debug)]
+pub(super) struct Emitted {
+    pub(super) primitive: Primitive,
+    reads: Vec<NodeId>,
+    writes: Vec<NodeId>,
+}
+
+pub(super) fn emit(work: &Work, views: &Views, clusters: &Clusters) -> Vec<Emitted> {
+    let mut needed: HashSet<NodeId> = work.roots().map(|root| views.of(root).base).collect();
+    needed.extend(clusters.list.iter().flat_map(|cluster| &cluster.reads));
+    let one = |(c, cluster)| Emitter::new(work, views, clusters, c, cluster).emit(&needed);
+    clusters.list.iter().enumerate().map(one).collect()
+}
+
+struct Emitter<'w> {
+    work: &'w Work,
+    views: &'w Views,
+    clusters: &'w Clusters,
+    c: usize,
+    cluster: &'w Cluster,
+    program: Program,
+    /// The program's number of the first entry of `inputs`.
+    external: usize,
+    inputs: Vec<Source>,
+    reads: Vec<NodeId>,
+    computed: HashMap<NodeId, Register>,
+    loaded: HashMap<(NodeId, View), Register>,
+    constants: HashMap<(u64, DType), Register>,
+}
+
+impl<'w> Emitter<'w> {
+    fn new(
+        work: &'w Work,
+        views: &'w Views,
+        clusters: &'w Clusters,
+        c: usize,
+        cluster: &'w Cluster,
+    ) -> Emitter<'w> {
+        Emitter {
+            work,
+            views,
+            clusters,
+            c,
+            cluster,
+            program: Program::default(),
+            external: 0,
+            inputs: Vec::new(),
+            reads: Vec::new(),
+            computed: HashMap::new(),
+            loaded: HashMap::new(),
+            constants: HashMap::new(),
+        }
+    }
+
+    fn source(&self, seen: Seen) -> Source {
+        Source {
+            tensor: self.work.ir.node(seen.base).tensor(),
+            view: seen.view,
+        }
+    }
+
+    fn emit(self, needed: &HashSet<NodeId>) -> Emitted {
+        let first = self.cluster.members[0];
+        let node = self.work.ir.node(first);
+        if let Some(seen) = self.views.copy(first) {
+            return self.relocate(first, &[(seen, View::dense(node.shape))], None);
+        }
+        let operand = |k: usize| self.views.of(node.inputs[k]);
+        match &node.op {
+            Op::Pad(stride, fill) => {
+                let shape = self.work.ir.node(node.inputs[0]).shape;
+                let into = View::dense(node.shape).slice(&stride.start, &stride.step, shape);
+                let pieces = if shape.count() == 0 {
+                    vec![]
+                } else {
+                    vec![(operand(0), into)]
+                };
+                self.relocate(first, &pieces, Some(*fill))
+            }
+            Op::Concat(axis) => {
+                let pieces = self.boxes(first, usize::from(*axis));
+                self.relocate(first, &pieces, None)
+            }
+            Op::Gather(axis) | Op::ScatterAdd(axis) => self.indexing(first, usize::from(*axis)),
+            Op::Random => {
+                let spec = Random {
+                    key: self.source(operand(0)).tensor,
+                    output: node.tensor(),
+                };
+                self.single(first, Primitive::Random(spec), vec![operand(0).base])
+            }
+            Op::MatMul => self.matmul(first, needed),
+            _ => self.points(needed),
+        }
+    }
+
+    fn single(self, write: NodeId, primitive: Primitive, reads: Vec<NodeId>) -> Emitted {
+        Emitted {
+            primitive,
+            reads,
+            writes: vec![write],
+        }
+    }
+
+    fn relocate(self, id: NodeId, pieces: &[(Seen, View)], fill: Option<u64>) -> Emitted {
+        let boxes = pieces.iter().map(|&(seen, into)| Piece {
+            from: self.source(seen),
+            into,
+        });
+        let spec = Relocate {
+            pieces: boxes.collect(),
+            fill,
+            output: self.work.ir.node(id).tensor(),
+        };
+        let reads = pieces.iter().map(|(seen, _)| seen.base).collect();
+        self.single(id, Primitive::Relocate(spec), reads)
+    }
+
+    /// The boxes of a concatenation.
+    fn boxes(&self, id: NodeId, axis: usize) -> Vec<(Seen, View)> {
+        let node = self.work.ir.node(id);
+        let mut start = vec![0; node.shape.rank()];
+        let step = vec![1; node.shape.rank()];
+        let mut boxes = Vec::new();
+        for &input in &node.inputs {
+            let shape = self.work.ir.node(input).shape;
+            if shape.count() > 0 {
+                let into = View::dense(node.shape).slice(&start, &step, shape);
+                boxes.push((self.views.of(input), into));
+            }
+            start[axis] += shape.size(axis);
+        }
+        boxes
+    }
+
+    fn indexing(self, id: NodeId, axis: usize) -> Emitted {
+        let node = self.work.ir.node(id);
+        let [x, indices] = [node.inputs[0], node.inputs[1]];
+        let gathers = matches!(node.op, Op::Gather(_));
+        let (table, picked) = if gathers { (x, id) } else { (id, x) };
+        let shape = self.work.ir.node(table).shape;
+        let spec = Indexing {
+            table: self.work.ir.node(table).tensor(),
+            indices: self.work.ir.node(indices).tensor(),
+            picked: self.work.ir.node(picked).tensor(),
+            outer: shape.filter(|a| a < axis).count(),
+            rows: shape.size(axis),
+            inner: shape.filter(|a| a > axis).count(),
+        };
+        let reads = vec![self.views.of(x).base, self.views.of(indices).base];
+        let kind = if gathers {
+            Primitive::Gather
+        } else {
+            Primitive::ScatterAdd
+        };
+        self.single(id, kind(spec), reads)
+    }
+
+    fn matmul(mut self, id: NodeId, needed: &HashSet<NodeId>) -> Emitted {
+        let node = self.work.ir.node(id);
+        let seen = [self.views.of(node.inputs[0]), self.views.of(node.inputs[1])];
+        let [left, right] = seen.map(|seen| Operand::plain(self.source(seen)));
+        let shape = node.shape;
+        let rank = shape.rank();
+        let accumulator = node.dtype.accumulator();
+        self.external = 1;
+        let sums = self.push(Inst::Input(0), accumulator);
+        let value = if accumulator == node.dtype {
+            sums
+        } else {
+            self.push(Inst::Cast(sums), node.dtype)
+        };
+        self.computed.insert(id, value);
+        let (outputs, writes) = self.members(needed);
+        let spec = MatMul {
+            batch: shape.filter(|axis| axis + 2 < rank),
+            m: shape.size(rank - 2),
+            k: seen[0].view.shape.size(rank - 1),
+            n: shape.size(rank - 1),
+            left,
+            right,
+            accumulator,
+            space: self.cluster.space,
+            epilogue: self.body(outputs),
+        };
+        let reads = seen.iter().map(|seen| seen.base).chain(self.reads);
+        Emitted {
+            primitive: Primitive::MatMul(spec),
+            reads: reads.collect(),
+            writes,
+        }
+    }
+
+    fn points(mut self, needed: &HashSet<NodeId>) -> Emitted {
+        let (outputs, writes) = self.members(needed);
+        let (space, reads) = (self.cluster.space, std::mem::take(&mut self.reads));
+        let axes = self.cluster.axes.filter(|_| self.cluster.by_rows);
+        let body = self.body(outputs);
+        let primitive = match axes {
+            Some(axes) => Primitive::Rows(Rows { space, axes, body }),
+            None => Primitive::Sweep(Sweep { space, body }),
+        };
+        Emitted {
+            primitive,
+            reads,
+            writes,
+        }
+    }
+
+    fn body(&mut self, outputs: Vec<Output>) -> Body {
+        Body {
+            inputs: std::mem::take(&mut self.inputs),
+            program: std::mem::take(&mut self.program),
+            outputs,
+        }
+    }
+
+    /// Computes all members; the outputs are those that somebody else needs.
+    fn members(&mut self, needed: &HashSet<NodeId>) -> (Vec<Output>, Vec<NodeId>) {
+        let (mut outputs, mut writes) = (Vec::new(), Vec::new());
+        for &id in &self.cluster.members {
+            let node = self.work.ir.node(id);
+            let mut sink = Sink::Store;
+            let register = match node.op {
+                Op::MatMul => self.computed[&id],
+                Op::Reduce(reduction, axes) => {
+                    let operand = self.operand(node.inputs[0], node.inputs[0]);
+                    if self.cluster.by_rows {
+                        let row = self.push(Inst::Reduce(reduction, operand), node.dtype);
+                        self.computed.insert(id, row);
+                        row
+                    } else {
+                        sink = Sink::Reduce(reduction, axes);
+                        operand
+                    }
+                }
+                _ => self.compute(id),
+            };
+            if needed.contains(&id) {
+                let tensor = node.tensor();
+                outputs.push(Output {
+                    register,
+                    sink,
+                    tensor,
+                });
+                writes.push(id);
+            }
+        }
+        (outputs, writes)
+    }
+
+    fn push(&mut self, inst: Inst, dtype: DType) -> Register {
+        // Programs are limited in length and well typed by construction.
+        self.program.push(inst, dtype).unwrap_or(Register(0))
+    }
+
+    /// The register of an operand of `user`, computing what is inline.
+    fn operand(&mut self, input: NodeId, user: NodeId) -> Register {
+        let seen = self.views.of(input);
+        if let Some(register) = self.ready(seen, user) {
+            return register;
+        }
+        self.compute(seen.base)
+    }
+
+    /// The register of what `user` sees, unless it has to be computed first.
+    fn ready(&mut self, seen: Seen, user: NodeId) -> Option<Register> {
+        let node = self.work.ir.node(seen.base);
+        if let Some(&register) = self.computed.get(&seen.base) {
+            return Some(register);
+        }
+        if let Op::Constant(bits) = node.op
+            && !self.is_elsewhere(seen.base)
+        {
+            if let Some(&register) = self.constants.get(&(bits, node.dtype)) {
+                return Some(register);
+            }
+            let register = self.push(Inst::Constant(bits), node.dtype);
+            self.constants.insert((bits, node.dtype), register);
+            return Some(register);
+        }
+        if !is_resident(node) && !self.is_elsewhere(seen.base) {
+            return None;
+        }
+        let view = self.in_space(seen.view, self.work.ir.node(user).shape);
+        if let Some(&register) = self.loaded.get(&(seen.base, view)) {
+            return Some(register);
+        }
+        let number = (self.external + self.inputs.len()) as u16;
+        self.inputs.push(self.source(Seen {
+            base: seen.base,
+            view,
+        }));
+        self.reads.push(seen.base);
+        let register = self.push(Inst::Input(number), node.dtype);
+        self.loaded.insert((seen.base, view), register);
+        Some(register)
+    }
+
+    /// Whether another cluster stores a value.
+    fn is_elsewhere(&self, id: NodeId) -> bool {
+        self.clusters.of.get(&id).is_some_and(|&c| c != self.c)
+    }
+
+    /// Computes an elementwise value with everything inline below it, without recursion.
+    fn compute(&mut self, id: NodeId) -> Register {
+        let mut open = vec![id];
+        while let Some(&top) = open.last() {
+            if self.computed.contains_key(&top) {
+                open.pop();
+                continue;
+            }
+            let node = self.work.ir.node(top);
+            let mut operands = [Register(0); 3];
+            let mut missing = None;
+            for (slot, &input) in operands.iter_mut().zip(&node.inputs) {
+                let seen = self.views.of(input);
+                match self.ready(seen, top) {
+                    Some(register) => *slot = register,
+                    None => missing = Some(seen.base),
+                }
+            }
+            if let Some(base) = missing {
+                open.push(base);
+                continue;
+            }
+            let inst = match node.op {
+                Op::Scalar(function) => Inst::Apply(function, operands),
+                Op::Coordinate(axis) => Inst::Coordinate(self.axis(node.shape, axis)),
+                Op::Constant(bits) => Inst::Constant(bits),
+                _ => Inst::Cast(operands[0]),
+            };
+            let register = self.push(inst, node.dtype);
+            self.computed.insert(top, register);
+            open.pop();
+        }
+        self.computed[&id]
+    }
+
+    /// A view from a value's own shape as a view from the cluster's space: values with one element a
+    /// row do not move along it.
+    fn in_space(&self, view: View, shape: Shape) -> View {
+        let space = self.cluster.space;
+        if shape == space || view.shape == space {
+            return view;
+        }
+        let mut moved = View {
+            shape: space,
+            offset: view.offset,
+            strides: [0; backprop_core::MAX_RANK],
+        };
+        for (axis, own) in self.matching_axes(view.shape) {
+            moved.strides[axis] = view.strides[own];
+        }
+        moved
+    }
+
+    /// The cluster's axis that an axis of a value with one element a row stands for.
+    fn axis(&self, shape: Shape, axis: u8) -> u8 {
+        if shape == self.cluster.space {
+            return axis;
+        }
+        let found = self
+            .matching_axes(shape)
+            .find(|&(_, own)| own == usize::from(axis));
+        found.map_or(0, |(axis, _)| axis as u8)
+    }
+
+    /// Pairs of an axis of the space and an axis of `shape`, which lacks the row's axes.
+    fn matching_axes(&self, shape: Shape) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let space = self.cluster.space;
+        let row = self.cluster.axes.unwrap_or(Axes::NONE);
+        debug_assert!(same_points(shape, space.without(row)));
+        let wide = move |axis: &usize| space.size(*axis) != 1 && !row.contains(*axis);
+        let own = (0..shape.rank()).filter(move |&axis| shape.size(axis) != 1);
+        (0..space.rank()).filter(wide).zip(own)
+    }
+}
+
+/// Gives every stored value its home, and copies what two homes want.
+pub(super) fn connect(
+    work: &Work,
+    views: &Views,
+    clusters: &Clusters,
+    emitted: Vec<Emitted>,
+) -> Launches {
+    let mut connector = Connector {
+        work,
+        launches: Launches {
+            scopes: work.ir.scopes.clone(),
+            ..Launches::default()
+        },
+        values: HashMap::new(),
+    };
+    for (cluster, emitted) in clusters.list.iter().zip(emitted) {
+        if emitted.writes.is_empty() {
+            continue;
+        }
+        let reads = emitted
+            .reads
+            .iter()
+            .map(|&id| connector.value(id))
+            .collect();
+        let writes = emitted
+            .writes
+            .iter()
+            .map(|&id| connector.value(id))
+            .collect();
+        let origin = work.ir.origins[cluster.members[0].index()];
+        connector.launches.list.push(Launch {
+            primitive: emitted.primitive,
+            reads,
+            writes,
+            origin: Some(origin),
+        });
+    }
+    for &(parameter, id) in &work.updates {
+        connector.settle(views.of(id).base, id, Home::Update(parameter));
+    }
+    for (k, &id) in work.fetches.iter().enumerate() {
+        connector.settle(views.of(id).base, id, Home::Result(k));
+    }
+    connector.launches
+}
+
+struct Connector<'w> {
+    work: &'w Work,
+    launches: Launches,
+    values: HashMap<NodeId, usize>,
+}
+
+impl Connector<'_> {
+    fn value(&mut self, id: NodeId) -> usize {
+        let ir = &self.work.ir;
+        let node = ir.node(id);
+        if let Some(&value) = self.values.get(&id) {
+            return value;
+        }
+        let (home, name) = match &node.op {
+            Op::Parameter(i) => (Home::Parameter(*i), ir.parameters[*i as usize].name.clone()),
+            Op::Input(i) => (Home::Input(*i), ir.inputs[*i as usize].name.clone()),
+            Op::Data(bytes) => (Home::Data(bytes.clone()), "data".to_owned()),
+            op => (Home::Temporary, op.name()),
+        };
+        let tensor = node.tensor();
+        let value = self.launches.add_value(Value { tensor, home, name });
+        self.values.insert(id, value);
+        value
+    }
+
+    /// Puts a value where the host or a parameter wants it: it is computed there if nobody else
+    /// wants it elsewhere, and copied otherwise.
+    fn settle(&mut self, base: NodeId, id: NodeId, home: Home) {
+        let node = self.work.ir.node(id);
+        if node.shape.count() == 0 {
+            return;
+        }
+        let name = match home {
+            Home::Update(i) => self.work.ir.parameters[i as usize].name.clone(),
+            _ => self.work.ir.label(id),
+        };
+        let value = self.value(base);
+        let tensor = node.tensor();
+        if self.launches.values[value].home == Home::Temporary {
+            self.launches.values[value] = Value { tensor, home, name };
+            return;
+        }
+        let origin = self.work.ir.origins[id.index()];
+        let view = View::dense(self.launches.values[value].tensor.shape);
+        self.launches
+            .add_copy(value, view, Value { tensor, home, name }, Some(origin));
+    }
+}

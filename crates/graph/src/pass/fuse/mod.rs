@@ -1,0 +1,59 @@
+//! Turns nodes into launches.
+//!
+//! 1. [`views`]: rearrangements become views of what they rearrange; only where strides cannot say
+//!    it is a copy made.
+//! 2. [`stored`]: which values get memory. Everything else elementwise is computed inside of whoever
+//!    needs it (again, if several do: arithmetic is cheaper than memory).
+//! 3. [`cluster`]: which stored values come from one launch.
+//! 4. [`emit`]: each cluster as a primitive.
+//!
+//! The backend is asked about every cluster that is not plain. The values of a declined one are
+//! clustered again, this time into plain forms only.
+
+mod cluster;
+mod emit;
+mod stored;
+mod views;
+
+use backprop_core::Primitive;
+
+use super::{Launches, Work};
+use crate::ir::{Node, Op};
+
+/// Values that no launch computes, because they are there.
+fn is_resident(node: &Node) -> bool {
+    matches!(node.op, Op::Input(_) | Op::Parameter(_) | Op::Data(_))
+}
+
+/// Nodes that a program computes at a point from its operands at that point.
+fn is_elementwise(node: &Node) -> bool {
+    matches!(
+        node.op,
+        Op::Scalar(_) | Op::Cast | Op::Constant(_) | Op::Coordinate(_)
+    )
+}
+
+pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launches {
+    let views = views::views(work);
+    let stored = stored::stored(work, &views);
+    let mut plain = vec![false; work.ir.nodes.len()];
+    loop {
+        let clusters = cluster::cluster(work, &views, &stored, &plain);
+        let emitted = emit::emit(work, &views, &clusters);
+        let declined: Vec<usize> = (0..clusters.list.len())
+            .filter(|&c| {
+                let primitive = &emitted[c].primitive;
+                let unsound = || primitive.check().is_err();
+                !primitive.is_plain() && (unsound() || !supports(primitive))
+            })
+            .collect();
+        if declined.is_empty() {
+            return emit::connect(work, &views, &clusters, emitted);
+        }
+        for c in declined {
+            for member in &clusters.list[c].members {
+                plain[member.index()] = true;
+            }
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! State and plans on one device.
+
+mod exchange;
+mod storage;
+
+use std::collections::HashMap;
+use std::panic::Location;
+use std::sync::Arc;
+
+use backprop_core::{Backend, Error, ErrorKind, Executable, Memory, Place, Plan, Result};
+
+pub use exchange::ParameterInfo;
+use storage::Storage;
+
+use crate::graph::Graph;
+use crate::ir::NodeId;
+use crate::pass::{self, Home, Launches, Work};
+use crate::summary;
+use crate::tensor::Key;
+use crate::updates::Updates;
+
+/// Which of a session's plans.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PlanId(usize);
+
+/// Parameters with their values, and the compiled plans that use and change them, on one device.
+///
+/// A session borrows nothing from the graph it was compiled from, and can be sent to another thread.
+/// A step allocates nothing: everything was placed when the plan was compiled.
+pub struct Session<B: Backend> {
+    backend: B,
+    graph: u64,
+    /// What the graph was when the session was compiled.
+    work: Work,
+    memory: Memory<B::Buffer>,
+    storage: Storage,
+    plans: Vec<Loaded<B>>,
+}
+
+struct Loaded<B: Backend> {
+    plan: Arc<Plan>,
+    executable: Box<dyn Executable<B>>,
+    /// Inputs that have to be fed.
+    inputs: Vec<u32>,
+    fetches: Vec<NodeId>,
+}
+
+impl<B: Backend> std::fmt::Debug for Session<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("backend", &self.backend)
+            .field("parameters", &self.work.ir.parameters.len())
+            .field("plans", &self.plans.len())
+            .finish()
+    }
+}
+
+impl<B: Backend> Session<B> {
+    /// Compiles a step: computes `fetches` and updates parameters. Parameters get their initial
+    /// values.
+    ///
+    /// # Errors
+    /// Everything recorded while building the graph; keys of another graph; a parameter updated
+    /// twice or with a value of another type or shape; memory that cannot be had.
+    #[track_caller]
+    pub fn compile(
+        graph: &Graph,
+        backend: B,
+        fetches: &[Key],
+        updates: Updates,
+    ) -> Result<Session<B>> {
+        let place = Location::caller();
+        graph.check()?;
+        let work = Work {
+            ir: graph.ir.borrow().clone(),
+            fetches: Vec::new(),
+            updates: Vec::new(),
+        };
+        let storage = Storage::new(&work.ir);
+        let mut state = backend.alloc(storage.state_bytes())?;
+        for (parameter, span) in work.ir.parameters.iter().zip(storage.parameters()) {
+            let node = work.ir.node(parameter.node);
+            let values = parameter
+                .init
+                .values(node.shape, graph.seed, &parameter.name);
+            backend.upload(
+                &mut state,
+                span.offset,
+                &storage::encode(&values, node.dtype),
+            )?;
+        }
+        let memory = Memory {
+            arena: backend.alloc(0)?,
+            io: backend.alloc(0)?,
+            state,
+        };
+        let mut session = Session {
+            backend,
+            graph: graph.id,
+            work,
+            memory,
+            storage,
+            plans: Vec::new(),
+        };
+        session.add_plan(fetches, updates, place)?;
+        Ok(session)
+    }
+
+    /// Compiles another plan over the same parameters and memory: an evaluation beside a training
+    /// step, or a step on another batch size.
+    ///
+    /// # Errors
+    /// As [`compile`](Session::compile). The session is unchanged.
+    #[track_caller]
+    pub fn plan(&mut self, fetches: &[Key], updates: Updates) -> Result<PlanId> {
+        self.add_plan(fetches, updates, Location::caller())
+    }
+
+    fn add_plan(&mut self, fetches: &[Key], updates: Updates, place: Place) -> Result<PlanId> {
+        if let Some(error) = Error::gather(updates.errors().iter().cloned()) {
+            return Err(error);
+        }
+        let mut work = self.work.clone();
+        for key in fetches {
+            let node = self.node(*key, "fetch", place)?;
+            if !work.fetches.contains(&node) {
+                work.fetches.push(node);
+            }
+        }
+        for &(parameter, key) in updates.pairs() {
+            let node = self.node(key, "update", place)?;
+            work.updates.push((parameter.index, node));
+            self.check_update(&work, parameter.graph, place)?;
+        }
+        let fetches = work.fetches.clone();
+        let launches = pass::lower(&pass::rewrite(&work), &self.backend);
+        let inputs = inputs_of(&launches);
+        let mut storage = self.storage.clone();
+        let homes = storage.place(&self.work.ir, &launches, &fetches);
+        let compiled = pass::compile(launches.clone(), &self.backend, &homes)?;
+        let plan = Arc::new(compiled.plan);
+        let executable = self.backend.load(Arc::clone(&plan), compiled.kernels)?;
+        self.grow(&storage, &plan)?;
+        for (v, span) in &homes.data {
+            if let Home::Data(bytes) = &launches.values[*v].home {
+                self.backend
+                    .upload(&mut self.memory.io, span.offset, bytes)?;
+            }
+        }
+        self.storage = storage;
+        self.plans.push(Loaded {
+            plan,
+            executable,
+            inputs,
+            fetches,
+        });
+        Ok(PlanId(self.plans.len() - 1))
+    }
+
+    /// Makes the buffers as large as all plans need, keeping what the host has fed.
+    fn grow(&mut self, storage: &Storage, plan: &Plan) -> Result<()> {
+        let arenas = self
+            .plans
+            .iter()
+            .map(|p| p.plan.bytes(backprop_core::plan::Buffer::Arena));
+        let needed = plan.bytes(backprop_core::plan::Buffer::Arena);
+        if needed > arenas.max().unwrap_or(0) {
+            self.memory.arena = self.backend.alloc(needed)?;
+        }
+        if storage.io_bytes() > self.storage.io_bytes() {
+            let mut kept = vec![0; self.storage.io_bytes()];
+            self.backend.download(&self.memory.io, 0, &mut kept)?;
+            let mut io = self.backend.alloc(storage.io_bytes())?;
+            self.backend.upload(&mut io, 0, &kept)?;
+            self.memory.io = io;
+        }
+        Ok(())
+    }
+
+    fn node(&self, key: Key, operation: &str, place: Place) -> Result<NodeId> {
+        if key.graph != self.graph {
+            let operation = operation.to_owned();
+            return Err(Error::new(ErrorKind::MixedGraphs { operation }).at(place));
+        }
+        if key.node.index() >= self.work.ir.nodes.len() {
+            let what = format!("{operation}: the tensor was built after the session was compiled");
+            return Err(Error::new(ErrorKind::Unknown { what }).at(place));
+        }
+        Ok(key.node)
+    }
+
+    /// Checks the last update of `work`.
+    fn check_update(&self, work: &Work, graph: u64, place: Place) -> Result<()> {
+        let Some((&(parameter, node), before)) = work.updates.split_last() else {
+            return Ok(());
+        };
+        let known = work
+            .ir
+            .parameters
+            .get(parameter as usize)
+            .filter(|_| graph == self.graph);
+        let Some(known) = known else {
+            let operation = "update".to_owned();
+            return Err(Error::new(ErrorKind::MixedGraphs { operation }).at(place));
+        };
+        if before.iter().any(|&(other, _)| other == parameter) {
+            let what = format!("parameter `{}` is updated twice", known.name);
+            return Err(Error::new(ErrorKind::Unknown { what }).at(place));
+        }
+        let (old, new) = (work.ir.node(known.node), work.ir.node(node));
+        if (old.dtype, old.shape) != (new.dtype, new.shape) {
+            let error = Error::new(ErrorKind::Mismatch {
+                name: known.name.clone(),
+                expected: format!("{}{}", old.dtype, old.shape),
+                found: format!("updated by {}{}", new.dtype, new.shape),
+            });
+            let born = work.ir.origins[node.index()].place;
+            return Err(error
+                .at(place)
+                .note("update", work.ir.label(node), Some(born)));
+        }
+        Ok(())
+    }
+
+    /// Runs the first plan once.
+    ///
+    /// # Errors
+    /// An input that has not been fed, or whatever the device reports.
+    #[track_caller]
+    pub fn step(&mut self) -> Result<()> {
+        self.run_at(PlanId(0), Location::caller())
+    }
+
+    /// Runs a plan once.
+    ///
+    /// # Errors
+    /// An input that has not been fed, or whatever the device reports.
+    #[track_caller]
+    pub fn run(&mut self, plan: PlanId) -> Result<()> {
+        self.run_at(plan, Location::caller())
+    }
+
+    fn run_at(&mut self, id: PlanId, place: Place) -> Result<()> {
+        let Some(loaded) = self.plans.get_mut(id.0) else {
+            let what = "the plan belongs to another session".to_owned();
+            return Err(Error::new(ErrorKind::Unknown { what }).at(place));
+        };
+        if let Some(missing) = loaded.inputs.iter().find(|&&i| !self.storage.is_fed(i)) {
+            let input = &self.work.ir.inputs[*missing as usize];
+            let name = input.name.clone();
+            let born = self.work.ir.origins[input.node.index()].place;
+            let error = Error::new(ErrorKind::NotFed { name }).at(place);
+            return Err(error.note("input", "declared", Some(born)));
+        }
+        loaded.executable.step(&self.backend, &mut self.memory)?;
+        for fetch in &loaded.fetches {
+            self.storage.set_ready(*fetch);
+        }
+        Ok(())
+    }
+
+    /// The backend.
+    #[must_use]
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The first plan.
+    #[must_use]
+    pub fn step_plan(&self) -> &Plan {
+        &self.plans[0].plan
+    }
+
+    /// A plan of this session.
+    #[must_use]
+    pub fn plan_of(&self, id: PlanId) -> Option<&Plan> {
+        self.plans.get(id.0).map(|loaded| &*loaded.plan)
+    }
+
+    /// The first plan as text: totals, then one line a launch with its operands and the user's place.
+    #[must_use]
+    pub fn plan_text(&self) -> String {
+        self.step_plan().to_string()
+    }
+
+    /// Parameters with shapes and bytes, and what the first plan does, as a table.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        summary::table(&self.work.ir, self.step_plan())
+    }
+
+    /// The bytes of all buffers together: what a step needs at its peak.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let arenas = self
+            .plans
+            .iter()
+            .map(|p| p.plan.bytes(backprop_core::plan::Buffer::Arena));
+        arenas.max().unwrap_or(0) + self.storage.state_bytes() + self.storage.io_bytes()
+    }
+}
+
+fn inputs_of(launches: &Launches) -> Vec<u32> {
+    let homes = launches.values.iter().map(|value| &value.home);
+    let inputs = homes.filter_map(|home| match home {
+        Home::Input(i) => Some(*i),
+        _ => None,
+    });
+    let map: HashMap<u32, ()> = inputs.map(|i| (i, ())).collect();
+    let mut inputs: Vec<u32> = map.into_keys().collect();
+    inputs.sort_unstable();
+    inputs
+}
