@@ -4,7 +4,7 @@ use std::ops::RangeFull;
 
 use backprop_core::{Axes, ErrorKind};
 
-/// Axes to reduce over: an `i32`, an array or slice of them, or `..` for all. Negative ones count
+/// Axes to reduce over: an `i32`, an array or slice of them, a set, or `..` for all. Negative ones count
 /// from the back. In [`Keep`], the axes stay with size 1.
 pub trait AxisList {
     /// The axes, as given; `None` for all.
@@ -37,6 +37,19 @@ impl AxisList for &[i32] {
 impl AxisList for RangeFull {
     fn given(&self) -> Option<Vec<i32>> {
         None
+    }
+}
+impl AxisList for Axes {
+    fn given(&self) -> Option<Vec<i32>> {
+        Some(self.iter().map(|axis| axis as i32).collect())
+    }
+}
+impl<A: AxisList> AxisList for &A {
+    fn given(&self) -> Option<Vec<i32>> {
+        (**self).given()
+    }
+    fn keeps(&self) -> bool {
+        (**self).keeps()
     }
 }
 impl<A: AxisList> AxisList for Keep<A> {

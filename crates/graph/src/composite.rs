@@ -117,7 +117,8 @@ impl Graph {
     #[track_caller]
     pub fn apply_one<'g>(&'g self, composite: impl Composite, inputs: &[Tensor<'g>]) -> Tensor<'g> {
         let place = Location::caller();
-        let outputs = self.at(place, || self.apply_composite(composite, inputs));
+        let origin = self.origin_of(composite.name(), place);
+        let outputs = self.within(origin, || self.apply_composite(composite, inputs));
         match outputs.first() {
             Some(&output) => output,
             None => self.apply("composite", inputs, place, |_| {

@@ -14,6 +14,11 @@ mod init;
 mod ir;
 mod op;
 mod operand;
+pub mod optim;
+mod pass;
+mod print;
+mod session;
+mod summary;
 mod tensor;
 mod updates;
 
@@ -21,6 +26,10 @@ pub use axes::{AxisList, Keep};
 pub use composite::{Composite, Sample, Vjp};
 pub use graph::Graph;
 pub use init::Init;
+pub use op::{CrossEntropy, Mask, NegativeLogLikelihood, Recurrent, Reduce};
+#[doc(hidden)]
+pub use op::{Entry, catalogue};
 pub use operand::Operand;
+pub use session::{ParameterInfo, PlanId, Session};
 pub use tensor::{Key, Param, Tensor};
 pub use updates::Updates;

@@ -2,9 +2,9 @@
 
 use std::panic::Location;
 
-use backprop_core::{Class, DType, Place, Scalar};
+use backprop_core::{Class, DType, Place, Scalar, Shape};
 
-use crate::graph::{Graph, bad_dtype, bad_shape};
+use crate::graph::{Graph, bad_attribute, bad_dtype, bad_shape};
 use crate::ir::Op;
 use crate::operand::Operand;
 use crate::tensor::Tensor;
@@ -17,10 +17,8 @@ impl Graph {
         operands: &[Tensor<'g>],
         place: Place,
     ) -> Tensor<'g> {
-        let shapes = operands.iter().map(|x| x.shape());
-        let common = shapes.fold(Some(backprop_core::Shape::SCALAR), |common, shape| {
-            common.and_then(|common| common.broadcast(&shape))
-        });
+        let mut shapes = operands.iter().map(|x| x.shape());
+        let common = shapes.try_fold(Shape::SCALAR, |common, shape| common.broadcast(&shape));
         let same_graph = operands.iter().all(|x| std::ptr::eq(x.graph, self));
         let broadcast: Vec<Tensor<'g>> = match common {
             Some(shape) if same_graph => operands
@@ -213,13 +211,14 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     #[must_use]
     pub fn clamp(self, low: f64, high: f64) -> Tensor<'g> {
-        let place = Location::caller();
-        self.graph.at(place, || {
-            let inside = self.ge(low).logical_and(self.le(high));
+        let (place, name) = (Location::caller(), "clamp");
+        self.graph.compose(name, &[self], place, || {
+            if low > high || low.is_nan() || high.is_nan() {
+                return Err(bad_attribute(name, format!("to {low}..={high}")));
+            }
             // Not maximum and minimum, which share the gradient at the bounds.
-            let outside = self.gt(high).select(self.number(high), self.number(low));
-            let limited = inside.select(self, outside);
-            self.ne(self).select(self, limited)
+            let limited = self.gt(high).select(high, self);
+            Ok(self.lt(low).select(low, limited))
         })
     }
 
@@ -232,7 +231,7 @@ impl<'g> Tensor<'g> {
         if self.dtype() == dtype {
             return self;
         }
-        let cast = |types: &[(DType, backprop_core::Shape)]| Ok((Op::Cast, (dtype, types[0].1)));
+        let cast = |types: &[(DType, Shape)]| Ok((Op::Cast, (dtype, types[0].1)));
         self.graph.apply("cast", &[self], Location::caller(), cast)
     }
 

@@ -70,6 +70,85 @@ impl<'g> Tensor<'g> {
         self.graph.require_range(indices, (0, rows as i64), None);
         scattered
     }
+
+    /// The rows of this table picked by integer `indices`: `[rows, ..]` becomes
+    /// `[indices.., ..]`, as by [`take`](Tensor::take) along axis 0.
+    #[track_caller]
+    #[must_use]
+    pub fn embedding(self, indices: Tensor<'g>) -> Tensor<'g> {
+        let place = Location::caller();
+        let build = || Ok(self.take(indices, 0));
+        self.graph
+            .compose("embedding", &[self, indices], place, build)
+    }
+
+    /// For each of the integer `indices`, the element that has it as coordinate along `axis` and is
+    /// at the same place along the others; the result has the shape of `indices`, which may be
+    /// smaller along those others. Range and gradients as for [`take`](Tensor::take).
+    #[track_caller]
+    #[must_use]
+    pub fn gather(self, axis: i32, indices: Tensor<'g>) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "gather");
+        self.graph.compose(name, &[self, indices], place, || {
+            let axis = resolve(name, axis, self.rank())?;
+            let flat = flat_indices(name, self.shape(), axis, indices)?;
+            Ok(self.flatten_from(0).take(flat, 0))
+        })
+    }
+
+    /// This tensor, with each element of `source` added where its own coordinates say, the one along
+    /// `axis` replaced by its index in `indices`, which has the shape of `source`. What falls on one
+    /// place adds up.
+    #[track_caller]
+    #[must_use]
+    pub fn scatter_add(self, axis: i32, indices: Tensor<'g>, source: Tensor<'g>) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "scatter_add");
+        self.graph
+            .compose(name, &[self, indices, source], place, || {
+                let axis = resolve(name, axis, self.rank())?;
+                if source.shape() != indices.shape() || source.dtype() != self.dtype() {
+                    let (dtype, shape) = (source.dtype(), source.shape());
+                    let what = format!("{dtype}{shape} by {} indices", indices.shape());
+                    return Err(bad_shape(name, what));
+                }
+                let flat = flat_indices(name, self.shape(), axis, indices)?.flatten_from(0);
+                let added = source.flatten_from(0);
+                let table = added.scatter_rows(flat, 0, self.shape().count());
+                Ok(self + table.reshape_to(self.shape()))
+            })
+    }
+}
+
+/// Positions in the flattened `shape`: the coordinates of `indices`, that along `axis` replaced.
+fn flat_indices<'g>(
+    operation: &str,
+    shape: Shape,
+    axis: usize,
+    indices: Tensor<'g>,
+) -> Result<Tensor<'g>, Problem> {
+    check_indices(operation, (indices.dtype(), indices.shape()))?;
+    let wanted = indices.shape();
+    let inside = |at: usize| at == axis || wanted.size(at) <= shape.size(at);
+    let empty = shape.size(axis) == 0 && wanted.count() > 0;
+    if wanted.rank() != shape.rank() || !(0..shape.rank()).all(inside) || empty {
+        let what = format!("indices {wanted} along axis {axis} of {shape}");
+        return Err(bad_shape(operation, what));
+    }
+    let rows = shape.size(axis) as i64;
+    indices.graph.require_range(indices, (0, rows), None);
+    let strides = shape.strides();
+    let along = |at: usize| {
+        let coordinate = match at == axis {
+            true => {
+                let wide = indices.cast(DType::I64);
+                wide.maximum(0.0).minimum(wide.number((rows - 1) as f64))
+            }
+            false => indices.graph.coordinate(wanted, at),
+        };
+        coordinate * coordinate.number(strides[at] as f64)
+    };
+    let parts = (0..shape.rank()).map(along).reduce(|sum, part| sum + part);
+    Ok(parts.unwrap_or_else(|| indices.cast(DType::I64)))
 }
 
 impl Graph {

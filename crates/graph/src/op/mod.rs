@@ -3,14 +3,59 @@
 //! Rules use the public builder alone, so that a gradient can be differentiated again. None of them
 //! deals with accumulation or with whether a gradient is needed: the walker in `grad.rs` does.
 
+mod activations;
+mod arrange;
+mod attention;
+mod catalogue;
+mod classification;
+mod einsum;
 mod elementwise;
 mod index;
+mod loss;
 mod matmul;
+mod norm;
+mod recurrent;
 mod reduce;
 mod shape;
+mod softmax;
+mod statistics;
+mod upsample;
 
+use backprop_core::Place;
+
+use crate::graph::{Graph, Problem, bad_attribute};
 use crate::ir::{Node, Op};
 use crate::tensor::Tensor;
+
+pub use attention::Mask;
+pub use catalogue::{Entry, catalogue};
+pub use classification::{CrossEntropy, NegativeLogLikelihood};
+pub use loss::Reduce;
+pub use recurrent::Recurrent;
+
+impl Graph {
+    /// Builds an operation made of others: everything in it bears the operation's name and its
+    /// caller's place, and a problem becomes an error that shows the operands. `build` sees only
+    /// operands of this graph that are in order.
+    pub(crate) fn compose<'g>(
+        &'g self,
+        operation: &str,
+        operands: &[Tensor<'g>],
+        place: Place,
+        build: impl FnOnce() -> Result<Tensor<'g>, Problem>,
+    ) -> Tensor<'g> {
+        let failed = |x: &Tensor<'g>| self.ir.borrow().node(x.id).op == Op::Poison;
+        let sound = |x: &Tensor<'g>| std::ptr::eq(x.graph, self) && !failed(x);
+        self.within(self.origin_of(operation, place), || {
+            let problem = match operands.iter().all(sound).then(build) {
+                Some(Ok(result)) => return result,
+                Some(Err(problem)) => problem,
+                None => bad_attribute(operation, "an operand failed to build"),
+            };
+            self.apply(operation, operands, place, |_| Err(problem))
+        })
+    }
+}
 
 /// The cotangent of each operand of a node, given the operands `x`, the result `y` and its
 /// cotangent `g`.

@@ -21,9 +21,11 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     #[must_use]
     pub fn mean(self, axes: impl AxisList) -> Tensor<'g> {
-        let sum = self.reduce("mean", Reduction::Sum, &axes);
-        let count = self.shape().count() as f64 / sum.shape().count().max(1) as f64;
-        sum / sum.number(count)
+        self.graph.compose("mean", &[self], Location::caller(), || {
+            let sum = self.reduce("mean", Reduction::Sum, &axes);
+            let count = self.shape().count() as f64 / sum.shape().count().max(1) as f64;
+            Ok(sum / sum.number(count))
+        })
     }
 
     /// The largest element over axes; NaN if any is. The gradient is shared equally at ties.
@@ -90,7 +92,9 @@ impl<'g> Tensor<'g> {
             Ok((Op::Reduce(reduction, axes), (dtype, shape.without(axes))))
         });
         match resolved {
-            Ok(set) if axes.keeps() => reduced.reshape_to(kept(self.shape(), set)),
+            Ok(set) if axes.keeps() => self
+                .graph
+                .at(place, || reduced.reshape_to(kept(self.shape(), set))),
             _ => reduced,
         }
     }

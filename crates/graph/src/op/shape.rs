@@ -31,52 +31,58 @@ impl<'g> Tensor<'g> {
             return self;
         }
         let sizes: Vec<isize> = shape.sizes().iter().map(|&size| size as isize).collect();
-        self.reshape(sizes)
+        self.graph.at(Location::caller(), || self.reshape(sizes))
     }
 
     /// All axes from `start` on in one.
     #[track_caller]
     #[must_use]
     pub fn flatten_from(self, start: usize) -> Tensor<'g> {
-        let shape = self.shape();
-        let kept = shape.sizes().iter().take(start).map(|&size| size as isize);
-        let rest: isize = shape
-            .sizes()
-            .iter()
-            .skip(start)
-            .map(|&size| size as isize)
-            .product();
-        self.reshape(kept.chain([rest]).collect::<Vec<_>>())
+        self.graph.at(Location::caller(), || {
+            let shape = self.shape();
+            let kept = shape.sizes().iter().take(start).map(|&size| size as isize);
+            let rest: isize = shape
+                .sizes()
+                .iter()
+                .skip(start)
+                .map(|&size| size as isize)
+                .product();
+            self.reshape(kept.chain([rest]).collect::<Vec<_>>())
+        })
     }
 
     /// With a new axis of size 1 before axis `axis` (-1: at the end).
     #[track_caller]
     #[must_use]
     pub fn unsqueeze(self, axis: i32) -> Tensor<'g> {
-        let shape = self.shape();
-        match resolve("unsqueeze", axis, shape.rank() + 1) {
-            Ok(at) if shape.rank() < MAX_RANK => {
-                let mut sizes = shape.sizes().to_vec();
-                sizes.insert(at, 1);
-                self.reshape_to(sizes.into_iter().collect())
+        self.graph.at(Location::caller(), || {
+            let shape = self.shape();
+            match resolve("unsqueeze", axis, shape.rank() + 1) {
+                Ok(at) if shape.rank() < MAX_RANK => {
+                    let mut sizes = shape.sizes().to_vec();
+                    sizes.insert(at, 1);
+                    self.reshape_to(sizes.into_iter().collect())
+                }
+                outcome => self.failed("unsqueeze", outcome.err().map(Problem::from)),
             }
-            outcome => self.failed("unsqueeze", outcome.err().map(Problem::from)),
-        }
+        })
     }
 
     /// Without axis `axis`, which has size 1.
     #[track_caller]
     #[must_use]
     pub fn squeeze(self, axis: i32) -> Tensor<'g> {
-        let shape = self.shape();
-        match resolve("squeeze", axis, shape.rank()) {
-            Ok(at) if shape.size(at) == 1 => self.reshape_to(shape.filter(|axis| axis != at)),
-            Ok(at) => {
-                let what = format!("axis {at} of {shape} is not of size 1");
-                self.failed("squeeze", Some(bad_shape("squeeze", what)))
+        self.graph.at(Location::caller(), || {
+            let shape = self.shape();
+            match resolve("squeeze", axis, shape.rank()) {
+                Ok(at) if shape.size(at) == 1 => self.reshape_to(shape.filter(|axis| axis != at)),
+                Ok(at) => {
+                    let what = format!("axis {at} of {shape} is not of size 1");
+                    self.failed("squeeze", Some(bad_shape("squeeze", what)))
+                }
+                Err(kind) => self.failed("squeeze", Some(kind.into())),
             }
-            Err(kind) => self.failed("squeeze", Some(kind.into())),
-        }
+        })
     }
 
     /// Axis `i` of the result is axis `order[i]` of this.
@@ -106,22 +112,24 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     #[must_use]
     pub fn transpose(self, a: i32, b: i32) -> Tensor<'g> {
-        let rank = self.rank();
-        match (resolve("transpose", a, rank), resolve("transpose", b, rank)) {
-            (Ok(a), Ok(b)) => {
-                let mut order: Vec<i32> = (0..rank as i32).collect();
-                order.swap(a, b);
-                self.permute(order)
+        self.graph.at(Location::caller(), || {
+            let rank = self.rank();
+            match (resolve("transpose", a, rank), resolve("transpose", b, rank)) {
+                (Ok(a), Ok(b)) => {
+                    let mut order: Vec<i32> = (0..rank as i32).collect();
+                    order.swap(a, b);
+                    self.permute(order)
+                }
+                (Err(kind), _) | (_, Err(kind)) => self.failed("transpose", Some(kind.into())),
             }
-            (Err(kind), _) | (_, Err(kind)) => self.failed("transpose", Some(kind.into())),
-        }
+        })
     }
 
     /// With the last two axes exchanged: the transpose of a matrix, or of each in a batch.
     #[track_caller]
     #[must_use]
     pub fn t(self) -> Tensor<'g> {
-        self.transpose(-2, -1)
+        self.graph.at(Location::caller(), || self.transpose(-2, -1))
     }
 
     /// Repeated along new leading axes and axes of size 1, up to `shape`.
@@ -158,16 +166,18 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     #[must_use]
     pub fn narrow(self, axis: i32, start: usize, end: usize) -> Tensor<'g> {
-        let shape = self.shape();
-        match resolve("narrow", axis, shape.rank()) {
-            Ok(axis) => {
-                let mut starts = vec![0; shape.rank()];
-                let mut ends = shape.sizes().to_vec();
-                (starts[axis], ends[axis]) = (start, end);
-                self.slice(starts, ends, vec![1; shape.rank()])
+        self.graph.at(Location::caller(), || {
+            let shape = self.shape();
+            match resolve("narrow", axis, shape.rank()) {
+                Ok(axis) => {
+                    let mut starts = vec![0; shape.rank()];
+                    let mut ends = shape.sizes().to_vec();
+                    (starts[axis], ends[axis]) = (start, end);
+                    self.slice(starts, ends, vec![1; shape.rank()])
+                }
+                Err(kind) => self.failed("narrow", Some(kind.into())),
             }
-            Err(kind) => self.failed("narrow", Some(kind.into())),
-        }
+        })
     }
 
     /// Elements `start, start + step, ..` below `end` along each axis; steps are at least 1.
@@ -207,21 +217,23 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     #[must_use]
     pub fn flip(self, axes: impl crate::AxisList) -> Tensor<'g> {
-        let shape = self.shape();
-        match crate::axes::resolve_all("flip", axes.given().as_deref(), shape.rank()) {
-            Ok(axes) => {
-                let last = |axis: usize| shape.size(axis).saturating_sub(1);
-                let flipped = |axis: usize| axes.contains(axis);
-                let start = |a: usize| if flipped(a) { last(a) } else { 0 };
-                let step = |a: usize| if flipped(a) { -1 } else { 1 };
-                let stride = Stride {
-                    start: (0..shape.rank()).map(start).collect(),
-                    step: (0..shape.rank()).map(step).collect(),
-                };
-                self.slice_by(&stride, shape)
+        self.graph.at(Location::caller(), || {
+            let shape = self.shape();
+            match crate::axes::resolve_all("flip", axes.given().as_deref(), shape.rank()) {
+                Ok(axes) => {
+                    let last = |axis: usize| shape.size(axis).saturating_sub(1);
+                    let flipped = |axis: usize| axes.contains(axis);
+                    let start = |a: usize| if flipped(a) { last(a) } else { 0 };
+                    let step = |a: usize| if flipped(a) { -1 } else { 1 };
+                    let stride = Stride {
+                        start: (0..shape.rank()).map(start).collect(),
+                        step: (0..shape.rank()).map(step).collect(),
+                    };
+                    self.slice_by(&stride, shape)
+                }
+                Err(kind) => self.failed("flip", Some(kind.into())),
             }
-            Err(kind) => self.failed("flip", Some(kind.into())),
-        }
+        })
     }
 
     /// With `low[axis]` elements of `value` before and `high[axis]` after, along each axis.
@@ -233,20 +245,22 @@ impl<'g> Tensor<'g> {
         high: impl AsRef<[usize]>,
         value: f64,
     ) -> Tensor<'g> {
-        let (low, high) = (low.as_ref(), high.as_ref());
-        let shape = self.shape();
-        if low.len() != shape.rank() || high.len() != shape.rank() {
-            let what = format!("{low:?} and {high:?} around {shape}");
-            return self.failed("pad", Some(bad_attribute("pad", what)));
-        }
-        let padded = (0..shape.rank())
-            .map(|a| low[a] + shape.size(a) + high[a])
-            .collect();
-        let stride = Stride {
-            start: low.into(),
-            step: vec![1; shape.rank()].into(),
-        };
-        self.pad_by(&stride, value, padded)
+        self.graph.at(Location::caller(), || {
+            let (low, high) = (low.as_ref(), high.as_ref());
+            let shape = self.shape();
+            if low.len() != shape.rank() || high.len() != shape.rank() {
+                let what = format!("{low:?} and {high:?} around {shape}");
+                return self.failed("pad", Some(bad_attribute("pad", what)));
+            }
+            let padded = (0..shape.rank())
+                .map(|a| low[a] + shape.size(a) + high[a])
+                .collect();
+            let stride = Stride {
+                start: low.into(),
+                step: vec![1; shape.rank()].into(),
+            };
+            self.pad_by(&stride, value, padded)
+        })
     }
 
     #[track_caller]
@@ -322,8 +336,8 @@ fn too_many_axes(operation: &str) -> Problem {
 /// The shape that `wanted` means for as many elements as `shape` has.
 fn fill_in(shape: Shape, wanted: &[isize]) -> Result<Shape, Problem> {
     let wrong = || bad_shape("reshape", format!("{shape} has no shape {wanted:?}"));
-    let known = wanted.iter().filter(|&&size| size >= 0);
-    let product = known.fold(Some(1usize), |n, &size| n?.checked_mul(size as usize));
+    let mut known = wanted.iter().filter(|&&size| size >= 0);
+    let product = known.try_fold(1usize, |n, &size| n.checked_mul(size as usize));
     let unknown = wanted.iter().filter(|&&size| size < 0).count();
     let rest = match (unknown, product) {
         (0, Some(product)) if product == shape.count() => 0,

@@ -1,0 +1,269 @@
+//! Losses of class scores with integer labels.
+//!
+//! A label is compared with the coordinate along the class axis instead of indexing by it: the
+//! whole loss is then one pass over the rows, and so is its gradient, `softmax - target`.
+
+use std::panic::Location;
+
+use backprop_core::{Axes, DType};
+
+use crate::axes::{Keep, resolve};
+use crate::composite::{Composite, Sample, Vjp};
+use crate::graph::{Graph, Problem, bad_attribute, bad_dtype, bad_shape};
+use crate::op::loss::Reduce;
+use crate::tensor::Tensor;
+
+/// How [`cross_entropy`](Tensor::cross_entropy) counts.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CrossEntropy {
+    /// How the losses become one. With [`Reduce::Mean`], ignored ones do not count.
+    pub reduce: Reduce,
+    /// The part of the target that is spread evenly over all classes (arXiv:1512.00567), in 0..=1.
+    pub label_smoothing: f64,
+    /// A label whose losses are 0 and do not count.
+    pub ignore_index: Option<i64>,
+    /// The axis of the classes.
+    pub axis: i32,
+}
+
+impl Default for CrossEntropy {
+    /// The mean over all, without smoothing; classes along the last axis.
+    fn default() -> CrossEntropy {
+        CrossEntropy {
+            reduce: Reduce::Mean,
+            label_smoothing: 0.0,
+            ignore_index: None,
+            axis: -1,
+        }
+    }
+}
+
+/// How [`nll_loss`](Tensor::nll_loss) counts: as [`CrossEntropy`] does.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NegativeLogLikelihood {
+    /// How the losses become one.
+    pub reduce: Reduce,
+    /// A label whose losses are 0 and do not count.
+    pub ignore_index: Option<i64>,
+    /// The axis of the classes.
+    pub axis: i32,
+}
+
+impl Default for NegativeLogLikelihood {
+    /// The mean over all; classes along the last axis.
+    fn default() -> NegativeLogLikelihood {
+        NegativeLogLikelihood {
+            reduce: Reduce::Mean,
+            ignore_index: None,
+            axis: -1,
+        }
+    }
+}
+
+impl<'g> Tensor<'g> {
+    /// The cross-entropy of `softmax(self)` with integer `labels`, whose shape is this one without
+    /// the axis of the classes. Labels that are fed must lie in `0..classes` or be the ignored one:
+    /// anything else is an error before the step runs. 16-bit types are computed in `f32`.
+    #[track_caller]
+    #[must_use]
+    pub fn cross_entropy(self, labels: Tensor<'g>, how: CrossEntropy) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "cross_entropy");
+        self.graph.compose(name, &[self, labels], place, || {
+            let smoothing = how.label_smoothing;
+            if !(0.0..=1.0).contains(&smoothing) {
+                return Err(bad_attribute(name, format!("label smoothing {smoothing}")));
+            }
+            let classes = Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
+            let fused = FusedCrossEntropy {
+                classes,
+                smoothing,
+                reduce: how.reduce,
+            };
+            let loss = self.graph.apply_one(fused, &[self.widened(), labels]);
+            Ok(loss.cast(self.dtype()))
+        })
+    }
+
+    /// The negative of the log-probability, in this tensor, of each of the integer `labels`.
+    /// Shapes and labels as for [`cross_entropy`](Tensor::cross_entropy).
+    #[track_caller]
+    #[must_use]
+    pub fn nll_loss(self, labels: Tensor<'g>, how: NegativeLogLikelihood) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "nll_loss");
+        self.graph.compose(name, &[self, labels], place, || {
+            let classes = Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
+            let picked = classes.hits(self, labels).select(self, 0.0);
+            let losses = classes.counted(labels, -picked.sum(Keep(classes.axis)));
+            Ok(classes.reduced(how.reduce, losses, labels))
+        })
+    }
+
+    /// 1 at each of the integer `labels`, 0 elsewhere, along a new last axis of `classes`.
+    #[track_caller]
+    #[must_use]
+    pub fn one_hot(self, classes: usize, dtype: DType) -> Tensor<'g> {
+        let place = Location::caller();
+        self.graph.compose("one_hot", &[self], place, || {
+            integers("one_hot", self)?;
+            let sizes = [self.shape().sizes(), &[classes]].concat();
+            let last = Axes::NONE.with(self.rank());
+            self.graph.require_range(self, (0, classes as i64), None);
+            Ok(self.graph.hits(&sizes, last, self).cast(dtype))
+        })
+    }
+}
+
+impl Graph {
+    /// Where, in `shape`, the coordinate along `axis` is the label.
+    #[track_caller]
+    fn hits<'g>(&'g self, shape: &[usize], axis: Axes, labels: Tensor<'g>) -> Tensor<'g> {
+        let along = axis.iter().next().unwrap_or(0);
+        let labels = labels.unsqueeze(along as i32).cast(DType::I64);
+        self.coordinate(shape, along).eq(labels)
+    }
+}
+
+fn integers(operation: &str, labels: Tensor<'_>) -> Result<(), Problem> {
+    if labels.dtype().is_integer() {
+        return Ok(());
+    }
+    let problem = bad_dtype(operation, format!("labels of type {}", labels.dtype()));
+    Err(problem.help("labels are class numbers, of type `I32` or `I64`"))
+}
+
+/// The axis of the classes (one, as a set) and the label that does not count.
+#[derive(Clone, Debug)]
+struct Classes {
+    axis: Axes,
+    ignored: Option<i64>,
+}
+
+impl Classes {
+    fn new(
+        operation: &str,
+        [x, labels]: [Tensor<'_>; 2],
+        axis: i32,
+        ignored: Option<i64>,
+    ) -> Result<Classes, Problem> {
+        let at = resolve(operation, axis, x.rank())?;
+        let axis = Axes::NONE.with(at);
+        integers(operation, labels)?;
+        let expected = x.shape().without(axis);
+        if labels.shape() != expected {
+            let what = format!("labels of shape {}, not {expected}", labels.shape());
+            let help = format!("one label for each point besides the classes along axis {at}");
+            return Err(bad_shape(operation, what).help(help));
+        }
+        let range = (0, x.shape().size(at) as i64);
+        x.graph.require_range(labels, range, ignored);
+        Ok(Classes { axis, ignored })
+    }
+
+    fn hits<'g>(&self, x: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {
+        x.graph.hits(x.shape().sizes(), self.axis, labels)
+    }
+
+    /// Which rows count; `None` if all do.
+    fn valid<'g>(&self, labels: Tensor<'g>) -> Option<Tensor<'g>> {
+        let along = self.axis.iter().next()? as i32;
+        let ignored = labels.unsqueeze(along).number(self.ignored? as f64);
+        Some(labels.unsqueeze(along).ne(ignored))
+    }
+
+    /// Values of rows (the class axis has size 1), 0 where a row does not count.
+    fn counted<'g>(&self, labels: Tensor<'g>, rows: Tensor<'g>) -> Tensor<'g> {
+        match self.valid(labels) {
+            Some(valid) => valid.select(rows, 0.0),
+            None => rows,
+        }
+    }
+
+    /// By what the sum of the losses is divided.
+    fn divisor<'g>(&self, reduce: Reduce, losses: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {
+        let number = |value: usize| losses.graph.full([], value as f64, losses.dtype());
+        match (reduce, self.valid(labels)) {
+            (Reduce::Mean, Some(valid)) => valid.cast(losses.dtype()).sum(..),
+            (Reduce::Mean, None) => number(losses.shape().count()),
+            (Reduce::BatchMean, _) => number(losses.shape().size(0)),
+            (Reduce::Sum | Reduce::None, _) => number(1),
+        }
+    }
+
+    fn reduced<'g>(&self, reduce: Reduce, losses: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {
+        match reduce {
+            Reduce::None => losses.reshape_to(losses.shape().without(self.axis)),
+            _ => losses.sum(..) / self.divisor(reduce, losses, labels),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FusedCrossEntropy {
+    classes: Classes,
+    smoothing: f64,
+    reduce: Reduce,
+}
+
+impl FusedCrossEntropy {
+    /// The shifted logits and the logarithm of the sum of their exponentials.
+    fn logits<'g>(&self, x: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
+        let shifted = x.shifted(self.classes.axis);
+        (shifted, shifted.exp().sum(Keep(self.classes.axis)).log())
+    }
+
+    /// The part of the target that every class gets.
+    fn spread(&self, x: Tensor<'_>) -> f64 {
+        let classes = x.shape().filter(|axis| self.classes.axis.contains(axis));
+        self.smoothing / classes.count() as f64
+    }
+}
+
+impl Composite for FusedCrossEntropy {
+    fn name(&self) -> &str {
+        "cross_entropy"
+    }
+
+    fn decompose<'g>(&self, inputs: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+        let (x, labels) = (inputs[0], inputs[1]);
+        let (shifted, log_sum) = self.logits(x);
+        let hits = self.classes.hits(x, labels);
+        let picked = hits.select(shifted, 0.0).sum(Keep(self.classes.axis));
+        let mut losses = match self.smoothing {
+            0.0 => log_sum - picked,
+            smoothing => log_sum - picked * (1.0 - smoothing),
+        };
+        if self.smoothing > 0.0 {
+            losses = losses - shifted.sum(Keep(self.classes.axis)) * self.spread(x);
+        }
+        let losses = self.classes.counted(labels, losses);
+        vec![self.classes.reduced(self.reduce, losses, labels)]
+    }
+
+    fn gradient<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
+        let (x, labels, g) = (cx.inputs[0], cx.inputs[1], cx.cotangents[0]?);
+        let (shifted, log_sum) = self.logits(x);
+        let weight = match self.reduce {
+            Reduce::None => g.reshape_to(log_sum.shape()),
+            reduce => g / self.classes.divisor(reduce, log_sum, labels),
+        };
+        let weight = self.classes.counted(labels, weight);
+        let (even, peak) = (self.spread(x), 1.0 - self.smoothing);
+        let target = self
+            .classes
+            .hits(x, labels)
+            .select(shifted.number(peak + even), shifted.number(even));
+        Some(vec![
+            Some(((shifted - log_sum).exp() - target) * weight),
+            None,
+        ])
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let axis = self.classes.axis.iter().next().unwrap_or(0);
+        let shape: Vec<usize> = (0..=axis.max(1)).map(|axis| 3 + axis).collect();
+        let mut labels = shape.clone();
+        let classes = labels.remove(axis);
+        let range = (0.0, classes as f64);
+        vec![Sample::reals(&[&shape]).with(DType::I64, &labels, range)]
+    }
+}

@@ -1,0 +1,130 @@
+//! Recurrent layers, unrolled over time. The projections of all inputs are one matrix product before
+//! the first step.
+
+use std::panic::Location;
+
+use crate::graph::{Problem, bad_shape};
+use crate::tensor::Tensor;
+
+/// The weights of a recurrent layer, in PyTorch's layout: the gates one after the other along the
+/// first axis, `hidden` rows each.
+#[derive(Clone, Copy, Debug)]
+pub struct Recurrent<'g> {
+    /// From the input: `[gates * hidden, input]`.
+    pub weight_ih: Tensor<'g>,
+    /// From the hidden state: `[gates * hidden, hidden]`.
+    pub weight_hh: Tensor<'g>,
+    /// Added to the input's part: `[gates * hidden]`.
+    pub bias_ih: Tensor<'g>,
+    /// Added to the hidden state's part: `[gates * hidden]`.
+    pub bias_hh: Tensor<'g>,
+}
+
+impl<'g> Recurrent<'g> {
+    /// `h = tanh(W x + b + U h + c)` over the time steps of `x`, `[time, batch, input]`, from a zero
+    /// state: all hidden states, `[time, batch, hidden]`.
+    #[track_caller]
+    #[must_use]
+    pub fn rnn_tanh(&self, x: Tensor<'g>) -> Tensor<'g> {
+        x.graph
+            .compose("rnn_tanh", &self.operands(x), Location::caller(), || {
+                let zero = self.start("rnn_tanh", x, 1)?;
+                let step = |_, [input, recurrent]: [Tensor<'g>; 2]| (input + recurrent).tanh();
+                Ok(self.unroll(x, zero, step))
+            })
+    }
+
+    /// A long short-term memory (Hochreiter and Schmidhuber, 1997; with forget gates) over the time
+    /// steps of `x`, from zero states; gates in the order input, forget, cell, output. Shapes as for
+    /// [`rnn_tanh`](Recurrent::rnn_tanh).
+    #[track_caller]
+    #[must_use]
+    pub fn lstm(&self, x: Tensor<'g>) -> Tensor<'g> {
+        x.graph
+            .compose("lstm", &self.operands(x), Location::caller(), || {
+                let mut cell = self.start("lstm", x, 4)?;
+                let gate = |sum, gate| self.gate(sum, gate);
+                Ok(self.unroll(x, cell, |_, [input, recurrent]| {
+                    let sum = input + recurrent;
+                    let kept = gate(sum, 1).sigmoid() * cell;
+                    cell = kept + gate(sum, 0).sigmoid() * gate(sum, 2).tanh();
+                    gate(sum, 3).sigmoid() * cell.tanh()
+                }))
+            })
+    }
+
+    /// A gated recurrent unit (arXiv:1406.1078, with the reset gate after the product) over the time
+    /// steps of `x`, from a zero state; gates in the order reset, update, new. Shapes as for
+    /// [`rnn_tanh`](Recurrent::rnn_tanh).
+    #[track_caller]
+    #[must_use]
+    pub fn gru(&self, x: Tensor<'g>) -> Tensor<'g> {
+        x.graph
+            .compose("gru", &self.operands(x), Location::caller(), || {
+                let zero = self.start("gru", x, 3)?;
+                let gate = |part, gate| self.gate(part, gate);
+                Ok(self.unroll(x, zero, |state, [input, recurrent]| {
+                    let reset = (gate(input, 0) + gate(recurrent, 0)).sigmoid();
+                    let update = (gate(input, 1) + gate(recurrent, 1)).sigmoid();
+                    let new = (gate(input, 2) + reset * gate(recurrent, 2)).tanh();
+                    new + update * (state - new)
+                }))
+            })
+    }
+
+    fn operands(&self, x: Tensor<'g>) -> [Tensor<'g>; 5] {
+        [
+            x,
+            self.weight_ih,
+            self.weight_hh,
+            self.bias_ih,
+            self.bias_hh,
+        ]
+    }
+
+    /// The zero state, once all shapes are known to fit.
+    fn start(&self, name: &str, x: Tensor<'g>, gates: usize) -> Result<Tensor<'g>, Problem> {
+        let shapes = self.operands(x).map(Tensor::shape);
+        let [x_shape, ih, hh, bias_ih, bias_hh] = shapes;
+        let (rows, hidden) = (gates * hh.size(1), hh.size(1));
+        let fits = x_shape.rank() == 3
+            && ih.sizes() == [rows, x_shape.size(2)]
+            && hh.sizes() == [rows, hidden]
+            && bias_ih.sizes() == [rows]
+            && bias_hh.sizes() == [rows];
+        if !fits || x_shape.size(0) == 0 {
+            let what = format!("{x_shape} by weights {ih}, {hh} and biases {bias_ih}, {bias_hh}");
+            let help = format!(
+                "[time, batch, input] by [{gates} hidden, input], [{gates} hidden, hidden] and \
+                 [{gates} hidden] twice"
+            );
+            return Err(bad_shape(name, what).help(help));
+        }
+        Ok(x.graph.full([x_shape.size(1), hidden], 0.0, x.dtype()))
+    }
+
+    /// Picks a gate's columns.
+    fn gate(&self, all: Tensor<'g>, gate: usize) -> Tensor<'g> {
+        let hidden = self.weight_hh.shape().size(1);
+        all.narrow(-1, gate * hidden, (gate + 1) * hidden)
+    }
+
+    /// Takes the state through all time steps: `step` gets it with the parts of input and state.
+    fn unroll(
+        &self,
+        x: Tensor<'g>,
+        mut state: Tensor<'g>,
+        mut step: impl FnMut(Tensor<'g>, [Tensor<'g>; 2]) -> Tensor<'g>,
+    ) -> Tensor<'g> {
+        let inputs = x.matmul(self.weight_ih.t()) + self.bias_ih;
+        let recurrent = self.weight_hh.t();
+        let states: Vec<Tensor<'g>> = (0..x.shape().size(0))
+            .map(|t| {
+                let input = inputs.narrow(0, t, t + 1).squeeze(0);
+                state = step(state, [input, state.matmul(recurrent) + self.bias_hh]);
+                state
+            })
+            .collect();
+        x.graph.stack(&states, 0)
+    }
+}

@@ -1,0 +1,236 @@
+//! Statistics and products over axes, and running sums and products along one.
+
+use std::panic::Location;
+
+use backprop_core::{Axes, DType};
+
+use crate::axes::{AxisList, Keep, resolve, resolve_all};
+use crate::composite::{Composite, Sample, Vjp};
+use crate::graph::Problem;
+use crate::op::softmax::sample_over;
+use crate::tensor::Tensor;
+
+impl<'g> Tensor<'g> {
+    /// The mean squared distance from the mean, over axes. NaN over an empty axis.
+    #[track_caller]
+    #[must_use]
+    pub fn var(self, axes: impl AxisList) -> Tensor<'g> {
+        self.spread("var", axes, 0.0, Ok)
+    }
+
+    /// The variance of the population of which this is a sample: divided by one less than the
+    /// number of elements. NaN for a single element.
+    #[track_caller]
+    #[must_use]
+    pub fn var_unbiased(self, axes: impl AxisList) -> Tensor<'g> {
+        self.spread("var_unbiased", axes, 1.0, Ok)
+    }
+
+    /// The square root of [`var`](Tensor::var); gradient 0 at 0.
+    #[track_caller]
+    #[must_use]
+    pub fn std(self, axes: impl AxisList) -> Tensor<'g> {
+        self.spread("std", axes, 0.0, |var| Ok(var.sqrt_or_flat()))
+    }
+
+    /// The square root of [`var_unbiased`](Tensor::var_unbiased); gradient 0 at 0.
+    #[track_caller]
+    #[must_use]
+    pub fn std_unbiased(self, axes: impl AxisList) -> Tensor<'g> {
+        self.spread("std_unbiased", axes, 1.0, |var| Ok(var.sqrt_or_flat()))
+    }
+
+    #[track_caller]
+    fn spread(
+        self,
+        name: &'static str,
+        axes: impl AxisList,
+        correction: f64,
+        finish: impl FnOnce(Tensor<'g>) -> Result<Tensor<'g>, Problem>,
+    ) -> Tensor<'g> {
+        self.graph.compose(name, &[self], Location::caller(), || {
+            let set = resolve_all(name, axes.given().as_deref(), self.rank())?;
+            let variance = Variance {
+                axes: set,
+                correction,
+            };
+            let var = self.graph.apply_one(variance, &[self.widened()]);
+            Ok(finish(var)?.cast(self.dtype()).without_kept(set, &axes))
+        })
+    }
+
+    /// The norm `sum(|x|^p)^(1/p)` over axes: `p` may be infinite (the largest magnitude), negative
+    /// infinite (the smallest) or 0 (the number of elements that are not 0). Gradient 0 at 0.
+    #[track_caller]
+    #[must_use]
+    pub fn norm(self, p: f64, axes: impl AxisList) -> Tensor<'g> {
+        self.graph.compose("norm", &[self], Location::caller(), || {
+            let set = resolve_all("norm", axes.given().as_deref(), self.rank())?;
+            let x = self.widened();
+            let norm = match p {
+                0.0 => x.ne(0.0).cast(x.dtype()).sum(Keep(set)),
+                1.0 => x.abs().sum(Keep(set)),
+                2.0 => x.square().sum(Keep(set)).sqrt_or_flat(),
+                f64::INFINITY => x.abs().max(Keep(set)),
+                f64::NEG_INFINITY => x.abs().min(Keep(set)),
+                p => {
+                    let zero_to = |power: f64| if power < 0.0 { f64::INFINITY } else { 0.0 };
+                    let powers = x.abs().away_from_zero(|x| x.pow(p), zero_to(p));
+                    let sum = powers.sum(Keep(set));
+                    sum.away_from_zero(|sum| sum.pow(1.0 / p), zero_to(p))
+                }
+            };
+            Ok(norm.cast(self.dtype()).without_kept(set, &axes))
+        })
+    }
+
+    /// The square root, with gradient 0 instead of infinity at 0.
+    #[track_caller]
+    fn sqrt_or_flat(self) -> Tensor<'g> {
+        self.away_from_zero(Tensor::sqrt, 0.0)
+    }
+
+    /// `function` where this is not 0, and `at_zero` without a gradient where it is.
+    #[track_caller]
+    fn away_from_zero(
+        self,
+        function: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+        at_zero: f64,
+    ) -> Tensor<'g> {
+        let zero = self.eq(0.0);
+        zero.select(at_zero, function(zero.select(1.0, self)))
+    }
+
+    /// The product over axes; 1 over an empty axis. Derivatives of every order are exact, at zeros
+    /// too: the elements are multiplied pairwise, in a tree, and nothing is divided.
+    #[track_caller]
+    #[must_use]
+    pub fn prod(self, axes: impl AxisList) -> Tensor<'g> {
+        self.graph.compose("prod", &[self], Location::caller(), || {
+            let set = resolve_all("prod", axes.given().as_deref(), self.rank())?;
+            let product = set.iter().fold(self, |x, axis| x.prod_along(axis));
+            Ok(product.without_kept(set, &axes))
+        })
+    }
+
+    #[track_caller]
+    fn prod_along(self, axis: usize) -> Tensor<'g> {
+        let (mut x, along) = (self, axis as i32);
+        if self.shape().size(axis) == 0 {
+            return self
+                .graph
+                .full(self.shape().with(axis, 1), 1.0, self.dtype());
+        }
+        loop {
+            let size = x.shape().size(axis);
+            if size <= 1 {
+                return x;
+            }
+            let half = size / 2;
+            let pairs = x.narrow(along, 0, half) * x.narrow(along, half, 2 * half);
+            x = match size % 2 {
+                0 => pairs,
+                _ => self
+                    .graph
+                    .concat(&[pairs, x.narrow(along, 2 * half, size)], along),
+            };
+        }
+    }
+
+    /// The sums of the elements up to each one, along `axis`.
+    #[track_caller]
+    #[must_use]
+    pub fn cumsum(self, axis: i32) -> Tensor<'g> {
+        self.running("cumsum", axis, 0.0, |x, earlier| x + earlier)
+    }
+
+    /// The products of the elements up to each one, along `axis`. Derivatives of every order are
+    /// exact, at zeros too.
+    #[track_caller]
+    #[must_use]
+    pub fn cumprod(self, axis: i32) -> Tensor<'g> {
+        self.running("cumprod", axis, 1.0, |x, earlier| x * earlier)
+    }
+
+    /// Combines every element with all before it by doubling: after step `k`, an element holds the
+    /// last `2^k` (Hillis and Steele, 1986). More work than one after the other, and wide.
+    #[track_caller]
+    fn running(
+        self,
+        name: &str,
+        axis: i32,
+        neutral: f64,
+        combine: impl Fn(Tensor<'g>, Tensor<'g>) -> Tensor<'g>,
+    ) -> Tensor<'g> {
+        self.graph.compose(name, &[self], Location::caller(), || {
+            let at = resolve(name, axis, self.rank())?;
+            let size = self.shape().size(at);
+            let steps = (0..usize::BITS)
+                .map(|k| 1 << k)
+                .take_while(|&step| step < size);
+            Ok(steps.fold(self, |x, step| {
+                let (mut low, high) = (vec![0; self.rank()], vec![0; self.rank()]);
+                low[at] = step;
+                let earlier = x.narrow(axis, 0, size - step).pad(low, high, neutral);
+                combine(x, earlier)
+            }))
+        })
+    }
+
+    /// Whether any element over axes is true (for numbers: not 0); false over an empty axis.
+    #[track_caller]
+    #[must_use]
+    pub fn any(self, axes: impl AxisList) -> Tensor<'g> {
+        self.graph.compose("any", &[self], Location::caller(), || {
+            let hits = self.cast(DType::Bool).cast(DType::I64).sum(&axes);
+            Ok(hits.ne(0.0))
+        })
+    }
+
+    /// Whether all elements over axes are true (for numbers: not 0); true over an empty axis.
+    #[track_caller]
+    #[must_use]
+    pub fn all(self, axes: impl AxisList) -> Tensor<'g> {
+        self.graph.compose("all", &[self], Location::caller(), || {
+            let misses = self.cast(DType::Bool).logical_not();
+            Ok(misses.cast(DType::I64).sum(&axes).eq(0.0))
+        })
+    }
+}
+
+/// The axes stay with size 1. Its own gradient leaves out the path through the mean, along which
+/// nothing but rounding errors comes back.
+#[derive(Debug)]
+struct Variance {
+    axes: Axes,
+    correction: f64,
+}
+
+impl Variance {
+    fn divisor(&self, x: Tensor<'_>) -> f64 {
+        let count = x.shape().filter(|axis| self.axes.contains(axis)).count();
+        (count as f64 - self.correction).max(0.0)
+    }
+}
+
+impl Composite for Variance {
+    fn name(&self) -> &str {
+        "var"
+    }
+
+    fn decompose<'g>(&self, inputs: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+        let x = inputs[0];
+        let centered = x - x.mean(Keep(self.axes));
+        vec![centered.square().sum(Keep(self.axes)) / self.divisor(x)]
+    }
+
+    fn gradient<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
+        let (x, g) = (cx.inputs[0], cx.cotangents[0]?);
+        let centered = x - x.mean(Keep(self.axes));
+        Some(vec![Some(centered * (g * 2.0 / self.divisor(x)))])
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        vec![sample_over(self.axes)]
+    }
+}
