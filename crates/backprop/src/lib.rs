@@ -1,6 +1,54 @@
-//! Backpropagation: static graphs, exact gradients of any order, whole training steps compiled into one plan.
+//! Backpropagation as a library: static computation graphs, exact gradients of any order, and whole
+//! training steps compiled into one plan.
+//!
+//! A [`Graph`] is built with `Copy` handles; [`Graph::grad`] adds the nodes of a gradient to it;
+//! optimizers add those of an update. [`Session::compile`] turns all of it into one checked plan for
+//! a [`Backend`], in which every value has its place in memory before the first step, and runs it.
+//!
+//! ```
+//! use backprop::prelude::*;
+//!
+//! let g = Graph::new();
+//! let (x, labels) = (g.input("x", [32, 64], F32), g.input("labels", [32], I32));
+//! let w = g.parameter("w", [64, 10], F32, Init::Kaiming);
+//! let b = g.parameter("b", [10], F32, Init::Zeros);
+//! let loss = (x.matmul(w) + b).cross_entropy(labels, CrossEntropy::default());
+//! let grads = g.grad(loss, &[w, b])?;
+//! let updates = optim::adamw(&g, &[w, b], &grads, AdamW { lr: 1e-3.into(), ..Default::default() });
+//!
+//! let mut session = Session::compile(&g, Cpu::new()?, &[loss.key()], updates)?;
+//! session.feed(x, &[0.5f32; 32 * 64])?.feed(labels, &[3i32; 32])?.step()?;
+//! println!("{}\nloss {}", session.plan_text(), session.scalar(loss)?);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! Read on in the [`guide`].
+//!
+//! # Features
+//! - `cpu` (default): the [`Cpu`] backend.
 #![forbid(unsafe_code)]
 
+pub mod guide;
 pub mod idx;
+pub mod weights;
 
-pub use backprop_core::{Error, ErrorKind, Result};
+#[cfg(feature = "cpu")]
+pub use backprop_cpu::{Cpu, Level};
+
+pub use backprop_core as core;
+pub use backprop_core::{
+    Backend, Calculus, DType, Element, Error, ErrorKind, Plan, Reference, Result, Scalar, Shape,
+};
+pub use backprop_graph::*;
+
+/// What most programs use, for `use backprop::prelude::*`.
+pub mod prelude {
+    #[cfg(feature = "cpu")]
+    pub use crate::Cpu;
+    pub use crate::DType::{self, BF16, Bool, F16, F32, F64, I32, I64, U8};
+    pub use crate::optim::{self, Adam, AdamW, Rate, Sgd};
+    pub use crate::{
+        Backend, Composite, CrossEntropy, Error, Graph, Init, Keep, Key, Operand, Param, Result,
+        Sample, Session, Tensor, Updates, Vjp, weights,
+    };
+}

@@ -160,22 +160,32 @@ impl Graph {
     ) -> Param {
         let origin = self.origin(Location::caller());
         let shape = self.shape_of("parameter", shape.as_ref(), origin);
-        let name = self.scoped(name);
+        let shape = shape.unwrap_or(Shape::SCALAR);
+        self.parameter_of(self.scoped(name), shape, dtype, init)
+    }
+
+    /// A parameter by its full name.
+    #[track_caller]
+    pub(crate) fn parameter_of(
+        &self,
+        name: String,
+        shape: Shape,
+        dtype: DType,
+        init: Init,
+    ) -> Param {
+        let origin = self.origin(Location::caller());
         if self.ir.borrow().parameters.iter().any(|p| p.name == name) {
             self.fail(
                 ErrorKind::DuplicateName { name: name.clone() }.into(),
                 origin,
             );
         }
-        if let Some(shape) = shape
-            && let Err(problem) = init.check(&name, shape)
-        {
+        if let Err(problem) = init.check(&name, shape) {
             self.fail(problem, origin);
         }
         let mut ir = self.ir.borrow_mut();
         let index = ir.parameters.len() as u32;
-        let op = Op::Parameter(index);
-        let node = ir.push(leaf(op, dtype, shape.unwrap_or(Shape::SCALAR)), origin);
+        let node = ir.push(leaf(Op::Parameter(index), dtype, shape), origin);
         ir.parameters.push(Parameter { name, node, init });
         Param {
             graph: self.id,
@@ -389,6 +399,14 @@ impl Graph {
         }
         let node = leaf(Op::Constant(value.to_bits()), dtype, shape);
         self.tensor(self.ir.borrow_mut().push(node, origin))
+    }
+
+    /// Stands in for a tensor of another graph.
+    #[track_caller]
+    pub(crate) fn foreign(&self, operation: &str) -> Tensor<'_> {
+        let operation = operation.to_owned();
+        let error = Error::new(ErrorKind::MixedGraphs { operation });
+        self.fail(error, self.origin(Location::caller()))
     }
 
     /// Records an error and stands in for the result.

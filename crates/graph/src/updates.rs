@@ -1,6 +1,6 @@
 //! What a step changes: parameters and their new values.
 
-use backprop_core::{Error, ErrorKind};
+use backprop_core::Error;
 
 use crate::tensor::{Key, Param, Tensor};
 
@@ -38,9 +38,9 @@ impl Updates {
     }
 
     /// What went wrong while the updates were made.
-    pub(crate) fn failed(kind: ErrorKind) -> Updates {
+    pub(crate) fn failed(error: Error) -> Updates {
         Updates {
-            errors: vec![kind.into()],
+            errors: vec![error],
             ..Updates::default()
         }
     }

@@ -118,8 +118,9 @@ impl Graph {
     #[track_caller]
     fn hits<'g>(&'g self, shape: &[usize], axis: Axes, labels: Tensor<'g>) -> Tensor<'g> {
         let along = axis.iter().next().unwrap_or(0);
-        let labels = labels.unsqueeze(along as i32).cast(DType::I64);
-        self.coordinate(shape, along).eq(labels)
+        // Converted point by point where they are compared, not in a pass of their own.
+        let labels = labels.unsqueeze(along as i32).broadcast_to(shape);
+        self.coordinate(shape, along).eq(labels.cast(DType::I64))
     }
 }
 

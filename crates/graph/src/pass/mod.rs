@@ -18,6 +18,8 @@ mod launches;
 mod place;
 mod schedule;
 mod simplify;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 

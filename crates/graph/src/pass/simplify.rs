@@ -11,16 +11,20 @@ pub(super) fn simplify(work: &Work) -> Work {
     let users = users(work);
     // For each new node, whether it stands for a node with one user.
     let mut single: Vec<bool> = Vec::new();
-    work.rebuild(|ir, id, node, origin| {
-        let new = match rewritten(ir, &node, &single) {
-            Some(Rewrite::Same(id)) => id,
-            Some(Rewrite::Node(node)) => ir.push(node, origin),
-            None => ir.push(node, origin),
+    let simplified = work.rebuild(|ir, id, mut node, origin| {
+        let new = loop {
+            match rewritten(ir, &node, &single) {
+                Some(Rewrite::Same(id)) => break id,
+                Some(Rewrite::Node(next)) => node = next,
+                None => break ir.push(node, origin),
+            }
         };
         single.resize(ir.nodes.len(), false);
         single[new.index()] = users[id.index()] == 1;
         new
-    })
+    });
+    // Without what nobody needs any more.
+    simplified.rebuild(|ir, _, node, origin| ir.push(node, origin))
 }
 
 /// The number of uses of each node.

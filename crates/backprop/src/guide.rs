@@ -1,0 +1,22 @@
+//! The guide. Its examples are compiled and run as tests.
+//!
+//! 1. [`tutorial`]: from a line fitted to points to a network that trains.
+//! 2. [`architecture`]: crates, passes, invariants, and what a step does in memory.
+//! 3. [`derivatives`]: rules, composites, higher orders, and how each is tested.
+//! 4. [`backends`]: writing a backend and proving it right.
+
+#[doc = include_str!("../guide/tutorial.md")]
+pub mod tutorial {}
+
+#[doc = include_str!("../guide/architecture.md")]
+pub mod architecture {}
+
+#[doc = include_str!("../guide/derivatives.md")]
+pub mod derivatives {}
+
+#[doc = include_str!("../guide/backends.md")]
+pub mod backends {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

@@ -1,0 +1,239 @@
+//! Passes as text: a graph in, the rewritten nodes or the plan out.
+
+use backprop_core::DType::{F32, I64};
+use backprop_core::{Primitive, Reference};
+use expect_test::{Expect, expect};
+
+use super::{Work, fuse, rewrite, schedule};
+use crate::graph::Graph;
+use crate::init::Init;
+use crate::session::Session;
+use crate::tensor::Tensor;
+use crate::updates::Updates;
+
+fn work(graph: &Graph, fetches: &[Tensor<'_>]) -> Work {
+    Work {
+        ir: graph.ir.borrow().clone(),
+        fetches: fetches.iter().map(|x| x.id).collect(),
+        updates: Vec::new(),
+    }
+}
+
+/// The nodes that are left of `build`'s result.
+#[track_caller]
+fn check_rewrite(build: impl for<'g> Fn(&'g Graph) -> Tensor<'g>, expected: Expect) {
+    let g = Graph::new();
+    let y = build(&g);
+    g.check().unwrap();
+    expected.assert_eq(&rewrite(&work(&g, &[y])).ir.to_string());
+}
+
+/// The launches that `build`'s results become on a backend that takes every form.
+#[track_caller]
+fn check_plan(build: impl for<'g> Fn(&'g Graph) -> Vec<Tensor<'g>>, expected: Expect) {
+    let g = Graph::new();
+    let keys: Vec<_> = build(&g).into_iter().map(Tensor::key).collect();
+    let session = Session::compile(&g, Reference, &keys, Updates::none()).unwrap();
+    let text = session.plan_text();
+    let launches: Vec<&str> = text
+        .lines()
+        .skip(1)
+        .map(|l| l.split("  //").next().unwrap_or(""))
+        .collect();
+    expected.assert_eq(&(launches.join("\n") + "\n"));
+}
+
+#[test]
+fn constants_fold_and_identities_vanish() {
+    check_rewrite(
+        |g| {
+            let x = g.input("x", [3], F32);
+            let two = g.full([3], 1.0, F32) + 1.0;
+            (x * 1.0 - 0.0) * two
+        },
+        expect![[r#"
+            %0 = input x : f32[3]
+            %1 = 2 : f32[3]
+            %2 = mul %0 %1 : f32[3]
+        "#]],
+    );
+}
+
+#[test]
+fn adding_zero_stays_because_it_changes_a_negative_zero() {
+    check_rewrite(
+        |g| g.input("x", [3], F32) + 0.0,
+        expect![[r#"
+        %0 = input x : f32[3]
+        %1 = 0 : f32[3]
+        %2 = add %0 %1 : f32[3]
+    "#]],
+    );
+}
+
+#[test]
+fn a_product_with_one_user_becomes_a_fused_multiply_add() {
+    check_rewrite(
+        |g| {
+            let (x, y) = (g.input("x", [3], F32), g.input("y", [3], F32));
+            let shared = x * y;
+            (x * 2.0 + y) * (shared + shared)
+        },
+        expect![[r#"
+            %0 = input x : f32[3]
+            %1 = input y : f32[3]
+            %2 = mul %0 %1 : f32[3]
+            %3 = 2 : f32[3]
+            %4 = fma %0 %3 %1 : f32[3]
+            %5 = add %2 %2 : f32[3]
+            %6 = mul %4 %5 : f32[3]
+        "#]],
+    );
+}
+
+#[test]
+fn rearrangements_of_rearrangements_are_one() {
+    check_rewrite(
+        |g| {
+            let x = g.input("x", [2, 3, 4], F32);
+            x.permute([1, 0, 2])
+                .permute([1, 0, 2])
+                .reshape([6, 4])
+                .reshape([4, -1])
+        },
+        expect![[r#"
+            %0 = input x : f32[2, 3, 4]
+            %1 = reshape %0 : f32[4, 6]
+        "#]],
+    );
+}
+
+#[test]
+fn what_differentiation_needed_is_gone() {
+    check_rewrite(
+        |g| {
+            let x = g.input("x", [3], F32);
+            let y = x.exp().custom_vjp(&[x], |cx| vec![cx.cotangents[0]]);
+            y.stop_gradient() * x
+        },
+        expect![[r#"
+            %0 = input x : f32[3]
+            %1 = exp %0 : f32[3]
+            %2 = mul %1 %0 : f32[3]
+        "#]],
+    );
+}
+
+#[test]
+fn a_layer_is_one_launch() {
+    check_plan(
+        |g| {
+            let x = g.input("x", [8, 4], F32);
+            let (w, b) = (
+                g.parameter("w", [4, 3], F32, Init::Ones),
+                g.parameter("b", [3], F32, Init::Zeros),
+            );
+            vec![(x.matmul(w) + b).relu()]
+        },
+        expect![[r#"
+            relu = matmul [8, 4]x[4, 3] then add relu (x w b)
+        "#]],
+    );
+}
+
+#[test]
+fn a_softmax_by_hand_is_one_row_program() {
+    check_plan(
+        |g| {
+            let x = g.input("x", [8, 4], F32);
+            let e = (x - x.max(crate::Keep(-1))).exp();
+            vec![e / e.sum(crate::Keep(-1))]
+        },
+        expect![[r#"
+            div = rows [8, 4] by [1] row_max sub exp row_sum div (x)
+        "#]],
+    );
+}
+
+#[test]
+fn views_cost_nothing_until_strides_cannot_say_it() {
+    check_plan(
+        |g| {
+            let x = g.input("x", [2, 3, 4], F32);
+            let moved = x.permute([2, 0, 1]);
+            let mixed = x.permute([1, 0, 2]).reshape([6, 4]);
+            vec![
+                moved.narrow(0, 1, 3).exp(),
+                moved.reshape([4, 6]).exp(),
+                mixed.exp(),
+            ]
+        },
+        expect![[r#"
+            %1 = relocate f32[2, 3, 4] as [3, 2, 4]/[4, 12, 1] into f32[3, 2, 4] (x)
+            exp = sweep [2, 2, 3] exp (x)
+            exp = sweep [4, 6] exp (x)
+            exp = sweep [6, 4] exp (%1)
+        "#]],
+    );
+}
+
+#[test]
+fn one_pass_makes_all_results_of_one_space() {
+    check_plan(
+        |g| {
+            let (x, y) = (g.input("x", [100], F32), g.input("y", [100], F32));
+            let d = x - y;
+            vec![d, d.square().sum(..), x.sigmoid() * d]
+        },
+        expect![[r#"
+            sub sum over [0] mul = sweep [100] sub square sigmoid mul sum over [0] (x y)
+        "#]],
+    );
+}
+
+#[test]
+fn lookups_and_copies_are_launches_of_their_own() {
+    check_plan(
+        |g| {
+            let (table, i) = (g.input("table", [5, 2], F32), g.input("i", [3], I64));
+            let rows = table.take(i, 0);
+            vec![g.concat(&[rows.relu(), table], 0).pad([0, 1], [0, 0], 0.0)]
+        },
+        expect![[r#"
+            %2 = gather f32[5, 2] by i64[3] of f32[3, 2] (table i)
+            %3 = sweep [3, 2] relu (%2)
+            %4 = relocate f32[3, 2], f32[5, 2] into f32[8, 2] (%3 table)
+            pad = relocate f32[8, 2] and 0 into f32[8, 3] (%4)
+        "#]],
+    );
+}
+
+/// What a backend declines is clustered again into plain forms.
+#[test]
+fn a_backend_of_plain_forms_gets_plain_forms() {
+    let g = Graph::new();
+    let x = g.input("x", [8, 4], F32);
+    let w = g.parameter("w", [4, 3], F32, Init::Ones);
+    let y = x.matmul(w).relu();
+    let e = (y - y.max(crate::Keep(-1))).exp();
+    let work = rewrite(&work(&g, &[e / e.sum(crate::Keep(-1)), y]));
+    let launches = schedule::schedule(fuse::fuse(&work, &|_| false)).unwrap();
+    assert!(
+        launches
+            .list
+            .iter()
+            .all(|launch| launch.primitive.is_plain())
+    );
+    let kinds: Vec<&str> = launches
+        .list
+        .iter()
+        .map(|launch| launch.primitive.name())
+        .collect();
+    assert_eq!(kinds, ["matmul", "sweep", "sweep", "sweep", "sweep"]);
+    assert!(
+        launches
+            .list
+            .iter()
+            .all(|l| !matches!(l.primitive, Primitive::Rows(_)))
+    );
+}
