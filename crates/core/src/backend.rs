@@ -49,9 +49,9 @@ impl<B> Memory<B> {
 ///
 /// # What a backend may rely on
 /// Every [`Args`] comes from a checked plan: operands have the sizes their spec gives, lie inside of
-/// their buffers at multiples of 64 bytes, have been written, and overlap only where
-/// [`Primitive::may_overwrite`] allows it (properties P1 to P6 of the plan checker). Spaces have at
-/// least one point.
+/// their buffers at multiples of 64 bytes (slices that move with a loop: of their element's size),
+/// have been written, and overlap only where [`Primitive::may_overwrite`] allows it (properties P1
+/// to P6 of the plan checker). Spaces have at least one point.
 ///
 /// # What a backend has to keep
 /// Results depend on the operands alone: the same bits on every launch, whatever the number of

@@ -4,20 +4,20 @@
 //! it holds. A plan that passes has these properties, which `unsafe` code in backends relies on:
 //!
 //! - **P1** Every span lies inside of its buffer, aligned to [`ALIGNMENT`](super::ALIGNMENT), and
-//!   is as large as its value's type says; slices stay inside of their value at every iteration.
+//!   is as large as its value's type says; slices stay inside of their value at every iteration,
+//!   at multiples of the element size.
 //! - **P2** Every read finds the value it names, whole.
 //! - **P3** What a launch writes overlaps neither its scratch, nor another write, nor a read, unless
 //!   the primitive lets the write take the read's place and both are the same bytes.
 //! - **P4** A launch has the operands its primitive asks for, of the very types and in its order,
 //!   and at least the scratch its kernel asked for; and the primitive itself is sound
 //!   ([`Primitive::check`]).
-//! - **P5** A parameter is written at most once, in place of its old value, and holds its old value
-//!   or its update at the end. Inputs and constants are never written. Results hold at the end.
+//! - **P5** A parameter is written by at most one launch, in place of its old value, and holds its
+//!   old value or its update at the end. Inputs and constants are never written. Results hold at the end.
 //! - **P6** A loop's carried values lie in one span, which holds the entering value before the loop
 //!   and the leaving one after each iteration.
 
-use std::collections::BTreeMap;
-
+use super::labels::Labels;
 use super::{
     ALIGNMENT, Access, Args, BRANCH_DTYPE, Buffer, Carry, Command, Draft, Launch, MAX_LOOPS, Plan,
     Role, Slot, Span, Step, Value, ValueId,
@@ -44,55 +44,18 @@ fn wrong<T>(what: String) -> Result<T> {
     Err(Error::new(ErrorKind::Plan { what }))
 }
 
-/// Which value each byte of the buffers holds: start -> (end, value).
-#[derive(Clone, Default, PartialEq)]
-struct Labels([BTreeMap<usize, (usize, ValueId)>; 3]);
-
-impl Labels {
-    fn holds(&self, span: Span, value: ValueId) -> bool {
-        let labels = &self.0[span.buffer as usize];
-        let (mut at, end) = (span.offset, span.offset + span.bytes);
-        while at < end {
-            match labels.range(..=at).next_back() {
-                Some((_, &(until, label))) if label == value && until > at => at = until,
-                _ => return false,
-            }
+/// Whether anything in a body moves with the loop at `depth`.
+fn moves(body: &[Step<Launch>], depth: usize) -> bool {
+    body.iter().any(|step| match step {
+        Step::Launch(launch) => {
+            let mut accesses = launch.reads.iter().chain(&launch.writes);
+            accesses.any(|access| access.strides[depth] > 0)
         }
-        true
-    }
-
-    fn write(&mut self, span: Span, value: Option<ValueId>) {
-        let labels = &mut self.0[span.buffer as usize];
-        let (start, end) = (span.offset, span.offset + span.bytes);
-        if let Some((&before, &(until, label))) = labels.range(..start).next_back()
-            && until > start
-        {
-            labels.insert(before, (start, label));
-            if until > end {
-                labels.insert(end, (until, label));
-            }
-        }
-        let inside: Vec<usize> = labels.range(start..end).map(|(&at, _)| at).collect();
-        for at in inside {
-            if let Some((until, label)) = labels.remove(&at)
-                && until > end
-            {
-                labels.insert(end, (until, label));
-            }
-        }
-        if let Some(value) = value
-            && start < end
-        {
-            labels.insert(start, (end, value));
-        }
-    }
-
-    /// Keeps what both hold.
-    fn meet(&mut self, other: &Labels) {
-        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
-            mine.retain(|at, label| theirs.get(at) == Some(label));
-        }
-    }
+        Step::Loop { body, .. } => moves(body, depth),
+        Step::Branch {
+            then, otherwise, ..
+        } => moves(then, depth) || moves(otherwise, depth),
+    })
 }
 
 /// A loop around the step being checked.
@@ -116,6 +79,9 @@ impl<'d> Checker<'d> {
             labels: Labels::default(),
             written: vec![false; draft.values.len()],
         };
+        if draft.scratch.len() != draft.primitives.len() {
+            return wrong("P4: not every primitive says what scratch it needs".into());
+        }
         for (i, value) in draft.values.iter().enumerate() {
             checker.value(value)?;
             if matches!(value.role, Role::Parameter | Role::Input | Role::Constant) {
@@ -224,8 +190,8 @@ impl<'d> Checker<'d> {
         }
     }
 
-    /// Executes the first two iterations on labels: what holds for the step from the first to the
-    /// second holds for all later ones, since slices move linearly and are bounded by P1.
+    /// Executes every iteration on labels where slices move. Where none does, all iterations write
+    /// the same bytes, so that each one after the second finds what the second found.
     fn iterate(
         &mut self,
         (times, reverse): (usize, bool),
@@ -244,7 +210,12 @@ impl<'d> Checker<'d> {
             }
         }
         let mut commands = Vec::new();
-        for round in 0..times.min(2) {
+        let rounds = if moves(body, loops.len()) {
+            times
+        } else {
+            times.min(2)
+        };
+        for round in 0..rounds {
             let now = if reverse { times - 1 - round } else { round };
             for carry in carries.iter().filter(|_| round > 0) {
                 let enter = self.lookup(carry.enter)?;
@@ -254,7 +225,7 @@ impl<'d> Checker<'d> {
             loops.push(Enclosing { times, now });
             commands = self.steps(body, loops)?;
             loops.pop();
-            if round == 0 && times > 1 {
+            if round + 1 < rounds {
                 self.written = written;
             }
             for carry in carries {
@@ -264,25 +235,7 @@ impl<'d> Checker<'d> {
                 }
             }
         }
-        self.label_stacked(body, loops.len(), times)?;
         Ok(commands)
-    }
-
-    /// After a loop, values that its iterations wrote slice by slice are whole.
-    fn label_stacked(&mut self, body: &[Step<Launch>], depth: usize, times: usize) -> Result<()> {
-        for step in body {
-            let Step::Launch(launch) = step else { continue };
-            let primitive = &self.draft.primitives[launch.primitive];
-            for (access, tensor) in launch.writes.iter().zip(primitive.writes()) {
-                let value = self.lookup(access.value)?;
-                let stride = access.strides[depth];
-                let tiles = stride == tensor.bytes() && stride * times == value.span.bytes;
-                if stride > 0 && tiles && access.offset == 0 {
-                    self.labels.write(value.span, Some(access.value));
-                }
-            }
-        }
-        Ok(())
     }
 
     fn launch(&mut self, launch: &Launch, loops: &[Enclosing]) -> Result<Command> {
@@ -362,37 +315,48 @@ impl<'d> Checker<'d> {
                 value.name, value.tensor
             ));
         }
-        let mut reach = access.offset.checked_add(tensor.bytes());
-        let mut now = value.span.offset + access.offset;
+        let now = self.reach(access, tensor, value, loops)?;
+        let (buffer, bytes) = (value.span.buffer, tensor.bytes());
+        let slot = Slot {
+            buffer,
+            offset: value.span.offset + access.offset,
+            bytes,
+            strides: access.strides,
+        };
+        let span = Span {
+            buffer,
+            offset: value.span.offset + now,
+            bytes,
+        };
+        Ok((span, slot))
+    }
+
+    /// P1 for an operand: where it begins within its value at the iteration being executed.
+    fn reach(
+        &self,
+        access: &Access,
+        tensor: &TensorType,
+        value: &Value,
+        loops: &[Enclosing],
+    ) -> Result<usize> {
+        let mut now = access.offset;
+        let mut end = access.offset.checked_add(tensor.bytes());
         for (depth, &stride) in access.strides.iter().enumerate().filter(|&(_, &s)| s > 0) {
             let Some(enclosing) = loops.get(depth) else {
                 return wrong(format!("P1: `{}` moves outside of a loop", value.name));
             };
             let last = stride.checked_mul(enclosing.times - 1);
-            reach = reach
-                .zip(last)
-                .and_then(|(reach, last)| reach.checked_add(last));
-            now += stride * enclosing.now;
+            end = end.zip(last).and_then(|(end, last)| end.checked_add(last));
+            now = now.saturating_add(stride.saturating_mul(enclosing.now));
         }
-        if reach.is_none_or(|reach| reach > value.span.bytes) {
+        if end.is_none_or(|end| end > value.span.bytes) {
             return wrong(format!("P1: a slice leaves `{}`", value.name));
         }
-        let (buffer, bytes) = (value.span.buffer, tensor.bytes());
-        let offset = value.span.offset + access.offset;
-        let slot = Slot {
-            buffer,
-            offset,
-            bytes,
-            strides: access.strides,
-        };
-        Ok((
-            Span {
-                buffer,
-                offset: now,
-                bytes,
-            },
-            slot,
-        ))
+        let mut steps = access.strides.iter().chain([&access.offset]);
+        if !steps.all(|step| step.is_multiple_of(tensor.dtype.size())) {
+            return wrong(format!("P1: a slice cuts elements of `{}`", value.name));
+        }
+        Ok(now)
     }
 
     fn scratch(&self, launch: &Launch) -> Result<Option<Span>> {

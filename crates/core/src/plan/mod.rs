@@ -5,6 +5,7 @@
 //! [`Args`] have private fields, so that whatever a backend is handed has been checked.
 
 mod check;
+mod labels;
 mod text;
 
 pub use text::format_bytes;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Check, TensorType, ensure};
-use crate::{Axes, Inst, Program, Register, Shape, View};
+use crate::{Axes, DType, Inst, Program, Register, Shape, View};
 
 /// How many values become one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -98,7 +98,8 @@ impl Operand {
 
     pub(super) fn check(&self, space: Shape) -> Check {
         ensure(!self.program.is_empty(), || "an empty prologue".into())?;
-        self.inputs.iter().try_for_each(|input| input.check(space))
+        check_program(&self.program, &self.inputs, space, None)?;
+        check_pointwise(&self.program)
     }
 }
 
@@ -169,31 +170,21 @@ impl Body {
             && input.tensor.shape.count() == space.count()
     }
 
-    /// Checks inputs, instructions and outputs. `external` is the number of the program's first
-    /// input that stands in `inputs` (1 after an accumulator).
-    pub(super) fn check(&self, space: Shape, external: usize) -> Check {
-        for (inst, dtype) in self.program.code() {
-            match *inst {
-                Inst::Input(i) if usize::from(i) >= external => {
-                    let input = self.inputs.get(usize::from(i) - external);
-                    ensure(input.is_some_and(|i| i.tensor.dtype == *dtype), || {
-                        format!("input {i} is missing or not {dtype}")
-                    })?;
-                }
-                Inst::Coordinate(axis) => ensure(usize::from(axis) < space.rank(), || {
-                    format!("no axis {axis} in {space}")
-                })?,
-                _ => {}
-            }
-        }
+    /// Checks inputs, instructions and outputs. `accumulator` is the type of the program's input 0
+    /// where that does not stand in `inputs`.
+    pub(super) fn check(&self, space: Shape, accumulator: Option<DType>) -> Check {
+        check_program(&self.program, &self.inputs, space, accumulator)?;
         ensure(!self.outputs.is_empty(), || "no output".into())?;
         for output in &self.outputs {
             let dtype = self.program.dtype(output.register);
             ensure(dtype == Some(output.tensor.dtype), || {
                 format!("{} stored as {}", output.register, output.tensor)
             })?;
+            if let Sink::Reduce(_, axes) = output.sink {
+                check_axes(axes, space)?;
+            }
         }
-        self.inputs.iter().try_for_each(|input| input.check(space))
+        Ok(())
     }
 
     /// Checks that each stored tensor has as many elements as points are stored.
@@ -204,6 +195,45 @@ impl Body {
             })
         })
     }
+}
+
+/// Checks that a program finds inputs of its types, which stay inside of their tensors, and axes.
+fn check_program(
+    program: &Program,
+    inputs: &[Source],
+    space: Shape,
+    accumulator: Option<DType>,
+) -> Check {
+    let types: Vec<DType> = accumulator
+        .into_iter()
+        .chain(inputs.iter().map(|input| input.tensor.dtype))
+        .collect();
+    for (inst, dtype) in program.code() {
+        match *inst {
+            Inst::Input(i) => ensure(types.get(usize::from(i)) == Some(dtype), || {
+                format!("input {i} is missing or not {dtype}")
+            })?,
+            Inst::Coordinate(axis) => ensure(usize::from(axis) < space.rank(), || {
+                format!("no axis {axis} in {space}")
+            })?,
+            _ => {}
+        }
+    }
+    inputs.iter().try_for_each(|input| input.check(space))
+}
+
+/// Checks that every instruction belongs to one point.
+pub(super) fn check_pointwise(program: &Program) -> Check {
+    let rows_only = |(inst, _): &(Inst, _)| matches!(inst, Inst::Reduce(..));
+    ensure(!program.code().iter().any(rows_only), || {
+        "a row reduction outside of rows".into()
+    })
+}
+
+pub(super) fn check_axes(axes: Axes, space: Shape) -> Check {
+    ensure(axes.iter().all(|axis| axis < space.rank()), || {
+        format!("no axes {axes} in {space}")
+    })
 }
 
 impl fmt::Display for Body {

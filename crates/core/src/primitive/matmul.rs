@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::body::check_pointwise;
 use super::{Body, Check, Operand, Sink, TensorType, ensure};
 use crate::{DType, Shape, Source};
 
@@ -13,8 +14,9 @@ use crate::{DType, Shape, Source};
 /// epilogue's own inputs are numbered from 1. Its index space is `space`, whose points in row-major
 /// order are those of `batch x [m, n]`.
 ///
-/// Plain (what every backend executes): both operands without a prologue and of one type, and the
-/// epilogue [`Body::store`] or a cast to the operands' type.
+/// Plain (what every backend executes): both operands without a prologue and of one type, summed in
+/// [that type's accumulator](DType::accumulator), and the epilogue [`Body::store`] or a cast to the
+/// operands' type.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct MatMul {
     /// The batch axes.
@@ -55,7 +57,14 @@ impl MatMul {
     }
 
     pub(super) fn is_plain(&self) -> bool {
-        self.plain_operands().is_some() && self.is_unfused()
+        let Some((left, right)) = self.plain_operands() else {
+            return false;
+        };
+        let dtype = left.tensor.dtype;
+        self.is_unfused()
+            && right.tensor.dtype == dtype
+            && self.accumulator == dtype.accumulator()
+            && [dtype, self.accumulator].contains(&self.epilogue.outputs[0].tensor.dtype)
     }
 
     pub(super) fn reads(&self) -> impl Iterator<Item = &TensorType> {
@@ -88,7 +97,8 @@ impl MatMul {
                 self.batch, self.m, self.n, self.space
             )
         })?;
-        self.epilogue.check(self.space, 1)?;
+        self.epilogue.check(self.space, Some(self.accumulator))?;
+        check_pointwise(&self.epilogue.program)?;
         self.epilogue.check_counts(|output| match output.sink {
             Sink::Store => self.space.count(),
             Sink::Reduce(_, axes) => self.space.without(axes).count(),

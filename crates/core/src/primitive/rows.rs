@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::body::check_axes;
 use super::{Body, Check, Sink, ensure};
 use crate::{Axes, Inst, Register, Shape};
 
@@ -105,7 +106,8 @@ impl Rows {
     }
 
     pub(super) fn check(&self) -> Check {
-        self.body.check(self.space, 0)?;
+        self.body.check(self.space, None)?;
+        check_axes(self.axes, self.space)?;
         let stored = self.body.outputs.iter().all(|o| o.sink == Sink::Store);
         ensure(stored, || "a reduced output in rows".into())?;
         let valued = self.row_valued();

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::{Body, Check, Sink, ensure};
-use crate::{Inst, Shape};
+use super::body::check_pointwise;
+use super::{Body, Check, Sink};
+use crate::Shape;
 
 /// One pass over an index space: a program at every point, whose results are stored or reduced.
 ///
@@ -28,11 +29,8 @@ impl Sweep {
     }
 
     pub(super) fn check(&self) -> Check {
-        self.body.check(self.space, 0)?;
-        let rows_only = |(inst, _): &(Inst, _)| matches!(inst, Inst::Reduce(..));
-        ensure(!self.body.program.code().iter().any(rows_only), || {
-            "a row reduction outside of rows".into()
-        })?;
+        self.body.check(self.space, None)?;
+        check_pointwise(&self.body.program)?;
         self.body.check_counts(|output| match output.sink {
             Sink::Store => self.space.count(),
             Sink::Reduce(_, axes) => self.space.without(axes).count(),
