@@ -483,7 +483,7 @@ impl Connector<'_> {
             return;
         }
         let origin = self.work.ir.origins[id.index()];
-        let view = View::dense(self.launches.values[value].tensor.shape);
+        let view = View::dense(node.shape);
         self.launches
             .add_copy(value, view, Value { tensor, home, name }, Some(origin));
     }
