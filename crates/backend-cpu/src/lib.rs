@@ -19,9 +19,11 @@
 )]
 
 mod builder;
+mod gemm;
 mod indexing;
 mod level;
 mod math;
+mod matmul;
 mod memory;
 mod pool;
 mod random;
@@ -69,6 +71,7 @@ pub struct Kernel {
 enum Work {
     Sweep(sweep::Sweep),
     Rows(rows::Rows),
+    MatMul(matmul::MatMul),
     Relocate(relocate::Relocate),
     Gather(indexing::Gather),
     ScatterAdd(indexing::ScatterAdd),
@@ -122,6 +125,7 @@ impl Work {
         match self {
             Work::Sweep(sweep) => sweep.scratch(),
             Work::Rows(rows) => rows.scratch(),
+            Work::MatMul(matmul) => matmul.scratch(),
             Work::ScatterAdd(scatter) => scatter.scratch(),
             Work::Relocate(_) | Work::Gather(_) | Work::Random(_) => 0,
         }
@@ -179,7 +183,8 @@ impl Backend for Cpu {
     }
 
     fn matmul(&self, spec: &MatMul) -> Result<Kernel> {
-        Err(self.declined(&Primitive::MatMul(spec.clone())))
+        let work = matmul::MatMul::new(spec, self.level, self.threads())?;
+        Ok(self.kernel(&Primitive::MatMul(spec.clone()), Work::MatMul(work)))
     }
 
     fn relocate(&self, spec: &Relocate) -> Result<Kernel> {
@@ -206,6 +211,7 @@ impl Backend for Cpu {
         match candidate {
             Primitive::Sweep(spec) => sweep::supports(spec),
             Primitive::Rows(spec) => rows::supports(spec),
+            Primitive::MatMul(spec) => matmul::supports(spec, self.level),
             other => other.is_plain(),
         }
     }
@@ -232,6 +238,7 @@ impl Backend for Cpu {
             match &kernel.work {
                 Work::Sweep(sweep) => sweep.run(pool, operands),
                 Work::Rows(rows) => rows.run(pool, operands),
+                Work::MatMul(matmul) => matmul.run(pool, operands),
                 Work::Relocate(relocate) => relocate.run(pool, operands),
                 Work::Gather(gather) => gather.run(pool, operands),
                 Work::ScatterAdd(scatter) => scatter.run(pool, operands),

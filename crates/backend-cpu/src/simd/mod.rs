@@ -32,6 +32,12 @@ pub(crate) trait Simd: Copy + 'static {
     type F32: Float32;
     /// Its register of f64.
     type F64: Vector<Element = f64>;
+
+    /// Asks for the cache line of an address, which need not be valid. A hint only.
+    #[inline(always)]
+    fn prefetch<T>(at: *const T) {
+        let _ = at;
+    }
 }
 
 /// An element that fills registers: f32 or f64.

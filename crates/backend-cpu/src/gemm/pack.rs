@@ -1,0 +1,185 @@
+//! Copying a panel of an operand into the order in which the kernel reads it.
+//!
+//! A panel is a few rows of A, or a few columns of B, over a block of K; packed, the elements of one k stand
+//! together. Any strides are taken here, so a transposed operand costs no pass of its own: where neighbours
+//! lie along K, blocks are transposed in registers.
+
+use super::Number;
+use super::source::{MAX_LANES, Source};
+use crate::simd::{Simd, Vector, by_level};
+
+/// What to pack. A line is a row of A or a column of B. Strides count elements.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Panel<E, T> {
+    pub(super) from: *const E,
+    /// From a line to the next.
+    pub(super) across: isize,
+    /// From an element of a line to the next, along K.
+    pub(super) along: isize,
+    pub(super) lines: usize,
+    /// Elements of each line.
+    pub(super) depth: usize,
+    pub(super) to: *mut T,
+    /// Elements written for each step along K: the lines, then zeros.
+    pub(super) pitch: usize,
+}
+
+pub(super) type PackFn<E, T> = unsafe fn(&Panel<E, T>);
+
+by_level! {
+    /// The packing function of a level. It reads `lines x depth` elements and writes `depth x pitch`.
+    pub(super) fn packer[T: Number, E: Source<T>][T, E](panel: &Panel<E, T>) = pack_at;
+}
+
+#[inline(always)]
+unsafe fn pack_at<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
+    // SAFETY: the caller promises readable lines and a writable panel.
+    unsafe {
+        match (panel.across, panel.along) {
+            (1, _) => copy::<S, T, E>(panel),
+            (_, 1) => turn::<S, T, E>(panel),
+            _ => collect(panel),
+        }
+    }
+}
+
+/// Neighbouring lines: a row of the panels is contiguous in the operand, and read in one go.
+#[inline(always)]
+unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
+    let lanes = T::In::<S>::LANES;
+    let mut from = panel.from;
+    let mut to = panel.to;
+    for _ in 0..panel.depth {
+        let (mut to_panel, mut done) = (to, 0);
+        while done < panel.lines {
+            for line in (0..panel.pitch).step_by(lanes) {
+                let have = panel.lines - done - line.min(panel.lines - done);
+                // SAFETY: at most the lines there are are read, at most the pitch is written.
+                unsafe {
+                    let from = from.wrapping_add(done + line);
+                    let row = if have >= lanes {
+                        E::load::<S>(from)
+                    } else {
+                        E::load_first::<S>(from, have)
+                    };
+                    put::<S, T>(row, to_panel.wrapping_add(line), panel.pitch - line);
+                }
+            }
+            done += panel.pitch;
+            to_panel = to_panel.wrapping_add(panel.pitch * panel.depth);
+        }
+        from = from.wrapping_offset(panel.along);
+        to = to.wrapping_add(panel.pitch);
+    }
+}
+
+/// Lines that are contiguous themselves: blocks of registers are transposed.
+#[inline(always)]
+unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
+    let lanes = T::In::<S>::LANES;
+    for line in (0..panel.pitch).step_by(lanes) {
+        let have = panel.lines.saturating_sub(line).min(lanes);
+        let room = panel.pitch - line;
+        let from = panel.from.wrapping_offset(line as isize * panel.across);
+        for k in (0..panel.depth).step_by(lanes) {
+            let deep = (panel.depth - k).min(lanes);
+            // SAFETY: `have` lines of `deep` elements are read, `deep` rows written.
+            unsafe {
+                let block = block::<S, T, E>(from.wrapping_add(k), panel.across, have, deep);
+                for (j, row) in block.iter().take(deep).enumerate() {
+                    put::<S, T>(*row, panel.to.add((k + j) * panel.pitch + line), room);
+                }
+            }
+        }
+    }
+}
+
+/// Loads `lines` lines of `depth` elements, at most a register each, and transposes them: row `j` of the result
+/// has element `j` of every line; missing lines and elements count as zero.
+#[inline(always)]
+pub(super) unsafe fn block<S: Simd, T: Number, E: Source<T>>(
+    from: *const E,
+    across: isize,
+    lines: usize,
+    depth: usize,
+) -> [T::In<S>; MAX_LANES] {
+    let lanes = T::In::<S>::LANES;
+    // SAFETY: the caller promises `lines x depth` readable elements.
+    unsafe {
+        let mut rows = [T::In::<S>::splat(T::default()); MAX_LANES];
+        for (i, row) in rows.iter_mut().take(lanes).enumerate() {
+            let line = from.wrapping_offset(i as isize * across);
+            if i >= lines {
+                break;
+            }
+            *row = if depth >= lanes {
+                E::load::<S>(line)
+            } else {
+                E::load_first::<S>(line, depth)
+            };
+        }
+        exchange::<T::In<S>, 8>(&mut rows);
+        exchange::<T::In<S>, 4>(&mut rows);
+        exchange::<T::In<S>, 2>(&mut rows);
+        exchange::<T::In<S>, 1>(&mut rows);
+        rows
+    }
+}
+
+/// One stage of a transposition: swaps the off-diagonal halves of all `2 x DISTANCE` blocks.
+#[inline(always)]
+unsafe fn exchange<V: Vector, const DISTANCE: usize>(rows: &mut [V; MAX_LANES]) {
+    if DISTANCE >= V::LANES {
+        return;
+    }
+    // SAFETY: the pattern has a byte for each lane.
+    let low = unsafe { V::load_mask(const { low_halves(DISTANCE) }.as_ptr()) };
+    for i in (0..V::LANES).filter(|i| i & DISTANCE == 0) {
+        let (a, b) = (rows[i], rows[i + DISTANCE]);
+        rows[i] = V::select(low, a, b.swap(DISTANCE));
+        rows[i + DISTANCE] = V::select(low, a.swap(DISTANCE), b);
+    }
+}
+
+/// True in the lower half of every `2 x distance` lanes.
+const fn low_halves(distance: usize) -> [u8; MAX_LANES] {
+    let mut pattern = [0; MAX_LANES];
+    let mut lane = 0;
+    while lane < MAX_LANES {
+        pattern[lane] = (lane & distance == 0) as u8;
+        lane += 1;
+    }
+    pattern
+}
+
+/// Stores as many lanes as there is room for.
+#[inline(always)]
+unsafe fn put<S: Simd, T: Number>(row: T::In<S>, to: *mut T, room: usize) {
+    // SAFETY: the caller promises `room` writable elements.
+    unsafe {
+        if room >= T::In::<S>::LANES {
+            row.store(to);
+        } else {
+            row.store_first(to, room);
+        }
+    }
+}
+
+/// Strides on both axes: element by element.
+#[inline(always)]
+unsafe fn collect<T: Number, E: Source<T>>(panel: &Panel<E, T>) {
+    for k in 0..panel.depth {
+        for line in 0..panel.pitch {
+            let step = line as isize * panel.across + k as isize * panel.along;
+            // SAFETY: existing lines are read, the panel is written.
+            unsafe {
+                let x = if line < panel.lines {
+                    panel.from.offset(step).read().widen()
+                } else {
+                    T::default()
+                };
+                panel.to.add(k * panel.pitch + line).write(x);
+            }
+        }
+    }
+}
