@@ -2,9 +2,7 @@
 
 use std::panic::Location;
 
-use backprop_core::DType;
-
-use super::{Group, Rate};
+use super::{Group, Rate, updates};
 use crate::graph::Graph;
 use crate::tensor::{Param, Tensor};
 use crate::updates::Updates;
@@ -65,20 +63,9 @@ pub fn adam<'g>(
     gradients: &[Tensor<'g>],
     options: Adam,
 ) -> Updates {
-    let group = match Group::new(graph, "adam", parameters, gradients) {
-        Ok(group) => group,
-        Err(updates) => return updates,
-    };
-    let moments = Moments {
-        lr: options.lr,
-        betas: options.betas,
-        eps: options.eps,
-    };
-    graph.within(graph.origin_of("adam", Location::caller()), || {
-        moments.build(&group, |value, gradient, _| match options.weight_decay {
-            0.0 => (value, gradient),
-            decay => (value, value * decay + gradient),
-        })
+    let pairs = (parameters, gradients);
+    updates(graph, "adam", pairs, Location::caller(), |group| {
+        moments(group, options, Decay::InGradient)
     })
 }
 
@@ -90,59 +77,53 @@ pub fn adamw<'g>(
     gradients: &[Tensor<'g>],
     options: AdamW,
 ) -> Updates {
-    let group = match Group::new(graph, "adamw", parameters, gradients) {
-        Ok(group) => group,
-        Err(updates) => return updates,
+    let pairs = (parameters, gradients);
+    let AdamW {
+        lr,
+        betas,
+        eps,
+        weight_decay,
+    } = options;
+    let options = Adam {
+        lr,
+        betas,
+        eps,
+        weight_decay,
     };
-    let moments = Moments {
-        lr: options.lr,
-        betas: options.betas,
-        eps: options.eps,
-    };
-    graph.within(graph.origin_of("adamw", Location::caller()), || {
-        moments.build(&group, |value, gradient, rate| match options.weight_decay {
-            0.0 => (value, gradient),
-            decay => (value * (-(rate * decay) + 1.0), gradient),
-        })
+    updates(graph, "adamw", pairs, Location::caller(), |group| {
+        moments(group, options, Decay::OffParameter)
     })
 }
 
-struct Moments {
-    lr: Rate,
-    betas: (f64, f64),
-    eps: f64,
+#[derive(Clone, Copy)]
+enum Decay {
+    InGradient,
+    OffParameter,
 }
 
-impl Moments {
-    /// `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g^2`, and
-    /// `p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`, where `decay` gives `p` and
-    /// `g` from the parameter, its gradient and the rate.
-    fn build<'g>(
-        &self,
-        group: &Group<'g, '_>,
-        decay: impl Fn(Tensor<'g>, Tensor<'g>, Tensor<'g>) -> (Tensor<'g>, Tensor<'g>),
-    ) -> Updates {
-        let graph = group.graph;
-        let (b1, b2) = self.betas;
-        let (step, mut updates) = group.step();
-        let t = step.cast(DType::F64);
-        let unbias = |beta: f64| -t.number(beta).pow(t) + 1.0;
-        for &(parameter, gradient) in &group.pairs {
-            let dtype = gradient.dtype();
-            let rate = self.lr.at(graph, step, dtype);
-            let step_size = (self.lr.at(graph, step, DType::F64) / unbias(b1)).cast(dtype);
-            let root = unbias(b2).rsqrt().cast(dtype);
-            let (value, gradient) = decay(graph.read(parameter), gradient, rate);
-            let (m, v) = (group.state(parameter, "m"), group.state(parameter, "v"));
-            let next_m = graph.read(m) * b1 + gradient * (1.0 - b1);
-            let next_v = graph.read(v) * b2 + gradient.square() * (1.0 - b2);
-            let denominator = next_v.sqrt() * root + self.eps;
-            let next = value - next_m / denominator * step_size;
-            updates = updates
-                .with(m, next_m)
-                .with(v, next_v)
-                .with(parameter, next);
-        }
-        updates
-    }
+/// `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g^2`, and
+/// `p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)`.
+fn moments(group: &Group<'_>, options: Adam, decay: Decay) -> Updates {
+    let graph = group.graph;
+    let (b1, b2) = options.betas;
+    let (step, counted) = group.step();
+    let rate = options.lr.at(graph, step);
+    let unbias = |beta: f64| -step.number(beta).pow(step) + 1.0;
+    let (stride, root) = (rate / unbias(b1), unbias(b2).rsqrt());
+    let shrink = -(rate * options.weight_decay) + 1.0;
+    group.each(counted, |slot, updates| {
+        let dtype = slot.value.dtype();
+        let (value, gradient) = match decay {
+            Decay::InGradient => (slot.value, slot.decayed(options.weight_decay)),
+            Decay::OffParameter if options.weight_decay == 0.0 => (slot.value, slot.gradient),
+            Decay::OffParameter => (slot.value * shrink.cast(dtype), slot.gradient),
+        };
+        let (m_state, m) = group.state(slot, "m", 0.0);
+        let (v_state, v) = group.state(slot, "v", 0.0);
+        let m = m * b1 + gradient * (1.0 - b1);
+        let v = v * b2 + gradient.square() * (1.0 - b2);
+        let denominator = v.sqrt() * root.cast(dtype) + options.eps;
+        let next = value - m / denominator * stride.cast(dtype);
+        (next, updates.with(m_state, m).with(v_state, v))
+    })
 }

@@ -79,14 +79,19 @@ impl Rate {
         })
     }
 
-    /// The rate in the step with number `step` (an `i64` scalar, counted from 1), as `dtype`.
-    pub(super) fn at<'g>(self, graph: &'g Graph, step: Tensor<'g>, dtype: DType) -> Tensor<'g> {
-        // Counted from 0, in a type that holds every count.
-        let t = (step - 1).cast(DType::F64);
-        let rate = match self.0 {
+    /// Whether the rate depends on the number of the step.
+    pub(super) fn is_scheduled(self) -> bool {
+        !matches!(self.0, Kind::Constant(_) | Kind::Fed(_))
+    }
+
+    /// The rate in the step with number `step` (counted from 1), both of them one `f64`.
+    pub(super) fn at<'g>(self, graph: &'g Graph, step: Tensor<'g>) -> Tensor<'g> {
+        let t = step - 1.0;
+        match self.0 {
             Kind::Constant(rate) => graph.full([], rate, DType::F64),
             Kind::Fed(key) => match graph.lookup(key) {
-                Some(rate) => rate.cast(DType::F64),
+                // Refuses more than one number.
+                Some(rate) => rate.cast(DType::F64).reshape([]),
                 None => graph.foreign("learning rate"),
             },
             Kind::OneCycle { peak, steps } => one_cycle(t, peak, steps),
@@ -103,8 +108,7 @@ impl Rate {
                 let times = (t / every.max(1) as f64).floor();
                 t.number(factor).pow(times) * start
             }
-        };
-        rate.cast(dtype)
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use super::{Group, Rate};
+use super::{Group, Rate, updates};
 use crate::graph::Graph;
 use crate::tensor::{Param, Tensor};
 use crate::updates::Updates;
@@ -53,40 +53,33 @@ pub fn sgd<'g>(
     gradients: &[Tensor<'g>],
     options: Sgd,
 ) -> Updates {
-    let group = match Group::new(graph, "sgd", parameters, gradients) {
-        Ok(group) => group,
-        Err(updates) => return updates,
-    };
-    graph.within(graph.origin_of("sgd", Location::caller()), || {
-        build(&group, options)
+    let pairs = (parameters, gradients);
+    updates(graph, "sgd", pairs, Location::caller(), |group| {
+        build(group, options)
     })
 }
 
-fn build(group: &Group<'_, '_>, options: Sgd) -> Updates {
-    let graph = group.graph;
-    let (step, mut updates) = group.step();
-    for &(parameter, gradient) in &group.pairs {
-        let value = graph.read(parameter);
-        let mut direction = match options.weight_decay {
-            0.0 => gradient,
-            decay => value * decay + gradient,
-        };
+fn build(group: &Group<'_>, options: Sgd) -> Updates {
+    let dampened = options.momentum != 0.0 && options.dampening != 0.0;
+    let (step, counted) = group.step_if(dampened || options.lr.is_scheduled());
+    let rate = options.lr.at(group.graph, step);
+    group.each(counted, |slot, mut updates| {
+        let mut direction = slot.decayed(options.weight_decay);
         if options.momentum != 0.0 {
-            let buffer = group.state(parameter, "momentum");
-            let damped = direction * (1.0 - options.dampening);
-            let later = graph.read(buffer) * options.momentum + damped;
-            let next = match options.dampening {
-                0.0 => later,
-                _ => step.eq(1).select(direction, later),
+            let (state, buffer) = group.state(slot, "momentum", 0.0);
+            let entering = match dampened {
+                true => step
+                    .eq(1.0)
+                    .select(direction, direction * (1.0 - options.dampening)),
+                false => direction,
             };
-            updates = updates.with(buffer, next);
+            let next = buffer * options.momentum + entering;
+            updates = updates.with(state, next);
             direction = match options.style {
                 Momentum::Heavy => next,
-                Momentum::Nesterov => next * options.momentum + direction,
+                Momentum::Nesterov => direction + next * options.momentum,
             };
         }
-        let rate = options.lr.at(graph, step, value.dtype());
-        updates = updates.with(parameter, value - direction * rate);
-    }
-    updates
+        (slot.moved(direction, rate), updates)
+    })
 }

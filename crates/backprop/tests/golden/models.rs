@@ -1,0 +1,58 @@
+//! The small models among the cases.
+
+use backprop::{CrossEntropy, Graph, Mask, Tensor};
+
+use crate::cases::Case;
+
+const HEADS: isize = 2;
+
+pub(crate) fn build<'g>(g: &'g Graph, case: &Case, x: &[Tensor<'g>]) -> Option<Vec<Tensor<'g>>> {
+    let named = |name: &str| {
+        let at = case.inputs.iter().position(|spec| spec.name == name);
+        x[at.unwrap_or_else(|| panic!("no input {name}"))]
+    };
+    match case.name.as_str() {
+        "model_gpt" => Some(vec![gpt(g, &named)]),
+        _ => None,
+    }
+}
+
+/// The 2-2-1 network with one ReLU and one sigmoid layer, squared error from 1.
+pub(crate) fn seed<'g>(x: &[Tensor<'g>]) -> Tensor<'g> {
+    let hidden = (x[0].matmul(x[1]) + x[2]).relu();
+    let prediction = (hidden.matmul(x[3]) + x[4]).sigmoid();
+    (prediction - 1.0).square().sum(..)
+}
+
+/// A decoder with learned positions and norms before its parts.
+fn gpt<'g>(g: &'g Graph, p: &dyn Fn(&str) -> Tensor<'g>) -> Tensor<'g> {
+    let linear = |x: Tensor<'g>, name: &str| {
+        let [weight, bias] = ["weight", "bias"].map(|part| p(&format!("{name}.{part}")));
+        x.matmul(weight.t()) + bias
+    };
+    let norm = |x: Tensor<'g>, name: &str| {
+        let [weight, bias] = ["weight", "bias"].map(|part| p(&format!("{name}.{part}")));
+        x.layer_norm(-1, 1e-5) * weight + bias
+    };
+    let tokens = p("tokens");
+    let shape = tokens.shape();
+    let (batch, time) = (shape.size(0) as isize, shape.size(1));
+    let positions = g.coordinate([time], 0);
+    let mut x = p("wte.weight").embedding(tokens) + p("wpe.weight").embedding(positions);
+    let width = x.shape().size(2) as isize;
+    for block in ["blocks.0", "blocks.1"] {
+        let qkv = linear(norm(x, &format!("{block}.ln1")), &format!("{block}.qkv"));
+        let heads = |part: Tensor<'g>| {
+            let split = part.reshape([batch, time as isize, HEADS, width / HEADS]);
+            split.transpose(1, 2)
+        };
+        let [q, k, v] = [0, 1, 2].map(|i| heads(qkv.chunk(3, -1)[i]));
+        let mixed = q.attention(k, v, Mask::Causal).transpose(1, 2);
+        let mixed = mixed.reshape([batch, time as isize, width]);
+        x = x + linear(mixed, &format!("{block}.proj"));
+        let wide = linear(norm(x, &format!("{block}.ln2")), &format!("{block}.fc"));
+        x = x + linear(wide.gelu_tanh(), &format!("{block}.out"));
+    }
+    let logits = linear(norm(x, "lnf"), "head");
+    logits.cross_entropy(p("targets"), CrossEntropy::default())
+}
