@@ -14,7 +14,7 @@
 //! ```
 
 use std::path::Path;
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use backprop_core::{Error, ErrorKind, Result};
 
@@ -60,6 +60,20 @@ impl Idx {
             Data::U8(values) => Some(values),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for Idx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.data {
+            Data::U8(_) => "u8",
+            Data::I8(_) => "i8",
+            Data::I16(_) => "i16",
+            Data::I32(_) => "i32",
+            Data::F32(_) => "f32",
+            Data::F64(_) => "f64",
+        };
+        write!(f, "{kind}{:?}", self.shape)
     }
 }
 
@@ -277,6 +291,11 @@ mod tests {
                 shape.iter().map(|&n| n as usize).collect::<Vec<_>>()
             );
             assert_eq!(idx.data(), &data);
+            assert!(
+                TYPES
+                    .iter()
+                    .any(|t| t.byte == kind && idx.to_string() == format!("{}{shape:?}", t.name))
+            );
         }
         check(0x08, &[3], &[0, 7, 255], Data::U8(vec![0, 7, 255]));
         check(0x09, &[2], &[0xff, 1], Data::I8(vec![-1, 1]));

@@ -3,14 +3,14 @@
 use std::fmt;
 
 /// Counts of examples by their true class and the class predicted for them.
-pub struct Confusion {
+pub(crate) struct Confusion {
     classes: usize,
     counts: Vec<usize>,
 }
 
 impl Confusion {
     /// The counts for classes `0..classes`; `pairs` are (truth, prediction).
-    pub fn new(classes: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
+    pub(crate) fn new(classes: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut counts = vec![0; classes * classes];
         for (truth, prediction) in pairs {
             counts[truth * classes + prediction] += 1;
@@ -18,16 +18,16 @@ impl Confusion {
         Self { classes, counts }
     }
 
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.counts.iter().sum()
     }
 
-    pub fn correct(&self) -> usize {
+    pub(crate) fn correct(&self) -> usize {
         (0..self.classes).map(|class| self.row(class)[class]).sum()
     }
 
     /// The part that is right, of all.
-    pub fn accuracy(&self) -> f64 {
+    pub(crate) fn accuracy(&self) -> f64 {
         self.correct() as f64 / self.total() as f64
     }
 

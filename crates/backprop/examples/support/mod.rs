@@ -1,4 +1,4 @@
 //! What the examples share: how they draw and tabulate. None of it belongs to a training engine.
 
-pub mod confusion;
-pub mod plot;
+pub(crate) mod confusion;
+pub(crate) mod plot;

@@ -5,10 +5,10 @@ mod scale;
 mod svg;
 mod terminal;
 
-pub use scale::Scale;
+pub(crate) use scale::Scale;
 
 /// One or more panels over the same horizontal axis.
-pub struct Chart {
+pub(crate) struct Chart {
     /// What the horizontal axis counts.
     pub x: &'static str,
     /// From top to bottom.
@@ -16,7 +16,7 @@ pub struct Chart {
 }
 
 /// Curves over one vertical axis, later ones on top.
-pub struct Panel {
+pub(crate) struct Panel {
     pub title: &'static str,
     pub scale: Scale,
     /// What is written behind the numbers of the vertical axis, as in `%`.
@@ -28,7 +28,7 @@ pub struct Panel {
 
 /// Points joined by lines. Curves of the same label have the same colour; a strong one bears its
 /// label. A point that is not finite leaves a gap.
-pub struct Curve {
+pub(crate) struct Curve {
     pub label: &'static str,
     pub stroke: Stroke,
     pub points: Vec<(f64, f64)>,
@@ -36,7 +36,7 @@ pub struct Curve {
 
 /// How much a curve stands out.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Stroke {
+pub(crate) enum Stroke {
     Faint,
     Strong,
 }
@@ -44,12 +44,12 @@ pub enum Stroke {
 impl Chart {
     /// The first panel's strong curves, drawn with braille dots in about `columns` by `rows`
     /// characters.
-    pub fn terminal(&self, columns: usize, rows: usize) -> String {
+    pub(crate) fn terminal(&self, columns: usize, rows: usize) -> String {
         terminal::draw(self, columns, rows)
     }
 
     /// All panels as an SVG document.
-    pub fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         svg::draw(self)
     }
 

@@ -2,7 +2,7 @@
 
 /// How values are spread over an axis.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Scale {
+pub(crate) enum Scale {
     Linear,
     /// Equal factors take equal room; values up to zero are left out.
     Log,
@@ -10,7 +10,7 @@ pub enum Scale {
 
 /// The range of values that an axis shows.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Axis {
+pub(crate) struct Axis {
     scale: Scale,
     low: f64,
     high: f64,
@@ -18,7 +18,7 @@ pub struct Axis {
 
 impl Axis {
     /// The range of the values that can be shown; 1 to 2 where there are none.
-    pub fn over(scale: Scale, values: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn over(scale: Scale, values: impl Iterator<Item = f64>) -> Self {
         let shown = values.filter(|&value| is_shown(scale, value));
         let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
@@ -33,7 +33,7 @@ impl Axis {
     }
 
     /// Widened on both sides by this part of its length.
-    pub fn padded(self, part: f64) -> Self {
+    pub(crate) fn padded(self, part: f64) -> Self {
         let (low, high) = (self.mapped(self.low), self.mapped(self.high));
         let room = (high - low) * part;
         let (low, high) = (low - room, high + room);
@@ -48,13 +48,13 @@ impl Axis {
     }
 
     /// Where a value lies, 0 at the low end and 1 at the high end; `None` for what cannot be shown.
-    pub fn position(&self, value: f64) -> Option<f64> {
+    pub(crate) fn position(&self, value: f64) -> Option<f64> {
         let (low, high) = (self.mapped(self.low), self.mapped(self.high));
         is_shown(self.scale, value).then(|| (self.mapped(value) - low) / (high - low))
     }
 
     /// Round values within the range, at most about `most` of them, each with its text.
-    pub fn ticks(&self, most: usize) -> Vec<(f64, String)> {
+    pub(crate) fn ticks(&self, most: usize) -> Vec<(f64, String)> {
         let values = match self.scale {
             Scale::Linear => linear_ticks(self.low, self.high, most),
             Scale::Log => log_ticks(self.low, self.high, most),

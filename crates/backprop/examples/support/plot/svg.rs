@@ -18,7 +18,7 @@ const STYLE: &str = "text{font:12px system-ui,'Segoe UI',Helvetica,Arial,sans-se
     .grid{stroke:#e5e7eb}.axis{stroke:#9ca3af}\
     polyline{fill:none;stroke-linejoin:round;stroke-linecap:round}";
 
-pub fn draw(chart: &Chart) -> String {
+pub(crate) fn draw(chart: &Chart) -> String {
     let panels = chart.panels.len() as f64;
     let height = TOP + panels * PANEL + (panels - 1.0).max(0.0) * GAP + BOTTOM;
     let x = chart.x_axis();

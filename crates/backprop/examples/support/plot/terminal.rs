@@ -6,7 +6,7 @@ use super::{Chart, Curve, Panel, Stroke};
 /// Room for the numbers of the vertical axis.
 const MARGIN: usize = 7;
 
-pub fn draw(chart: &Chart, columns: usize, rows: usize) -> String {
+pub(crate) fn draw(chart: &Chart, columns: usize, rows: usize) -> String {
     let Some(panel) = chart.panels.first() else {
         return String::new();
     };

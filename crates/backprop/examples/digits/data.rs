@@ -1,0 +1,116 @@
+//! Labelled images from IDX files: the digits that come with the project, or MNIST's.
+
+use std::path::Path;
+
+use backprop::{Error, ErrorKind, Result, idx};
+
+/// Images with their labels. Pixels lie between 0 and 1.
+pub(crate) struct Images {
+    pub pixels: Vec<f32>,
+    pub labels: Vec<i32>,
+}
+
+/// What to train on and what to test on.
+pub(crate) struct Dataset {
+    pub train: Images,
+    pub test: Images,
+    /// Rows and columns of an image.
+    pub size: [usize; 2],
+    pub classes: usize,
+}
+
+impl Images {
+    pub(crate) fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Copies the chosen images, one after the other, to the front of a batch.
+    pub(crate) fn gather(&self, chosen: &[usize], pixels: &mut [f32], labels: &mut [i32]) {
+        let count = self.pixels.len() / self.len();
+        for (i, &image) in chosen.iter().enumerate() {
+            pixels[i * count..][..count].copy_from_slice(&self.pixels[image * count..][..count]);
+            labels[i] = self.labels[image];
+        }
+    }
+
+    fn split_off(&mut self, at: usize) -> Self {
+        let count = self.pixels.len() / self.len();
+        Self {
+            pixels: self.pixels.split_off(at * count),
+            labels: self.labels.split_off(at),
+        }
+    }
+}
+
+impl Dataset {
+    /// The project's digits: the last fifth, by other writers, is for testing.
+    pub(crate) fn digits(folder: &Path) -> Result<Self> {
+        let (mut train, size) = read(
+            folder,
+            "digits-images-idx3-ubyte",
+            "digits-labels-idx1-ubyte",
+        )?;
+        let test = train.split_off(train.len() - train.len().div_ceil(5));
+        Ok(Self::new(train, test, size))
+    }
+
+    /// MNIST, or what is stored under its names.
+    pub(crate) fn mnist(folder: &Path) -> Result<Self> {
+        let (train, size) = read(folder, "train-images-idx3-ubyte", "train-labels-idx1-ubyte")?;
+        let (test, test_size) = read(folder, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")?;
+        if test_size != size {
+            let what = format!("images of {test_size:?} pixels, those to train on have {size:?}");
+            return Err(malformed(&folder.join("t10k-images-idx3-ubyte"), what));
+        }
+        Ok(Self::new(train, test, size))
+    }
+
+    fn new(mut train: Images, mut test: Images, size: [usize; 2]) -> Self {
+        let brightest = train.pixels.iter().copied().fold(1.0, f32::max);
+        for pixel in train.pixels.iter_mut().chain(&mut test.pixels) {
+            *pixel /= brightest;
+        }
+        let labels = train.labels.iter().chain(&test.labels);
+        let classes = labels.max().map_or(0, |&last| last as usize + 1);
+        Self {
+            train,
+            test,
+            size,
+            classes,
+        }
+    }
+
+    pub(crate) fn pixels(&self) -> usize {
+        self.size[0] * self.size[1]
+    }
+}
+
+fn read(folder: &Path, images: &str, labels: &str) -> Result<(Images, [usize; 2])> {
+    let (images, labels) = (folder.join(images), folder.join(labels));
+    let pixels = idx::read(&images)?;
+    let (&[count, rows, columns], Some(bytes)) = (pixels.shape(), pixels.as_u8()) else {
+        let what = format!("expected u8[count, rows, columns], found {pixels}");
+        return Err(malformed(&images, what));
+    };
+    let classes = idx::read(&labels)?;
+    match (classes.shape(), classes.as_u8()) {
+        (&[n], Some(values)) if n == count && n > 0 && rows * columns > 0 => {
+            let pixels = bytes.iter().map(|&byte| f32::from(byte)).collect();
+            let labels = values.iter().map(|&class| i32::from(class)).collect();
+            Ok((Images { pixels, labels }, [rows, columns]))
+        }
+        _ => {
+            let what = format!(
+                "expected u8[{count}], a label for each image and at least one, found {classes}"
+            );
+            Err(malformed(&labels, what))
+        }
+    }
+}
+
+fn malformed(file: &Path, what: String) -> Error {
+    Error::new(ErrorKind::Format {
+        file: file.display().to_string(),
+        what,
+    })
+}

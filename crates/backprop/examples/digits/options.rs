@@ -1,0 +1,94 @@
+//! The command line of the example.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+pub(crate) const USAGE: &str = "\
+Trains a network to read handwritten digits.
+
+  cargo run --release --example digits -- [OPTIONS]
+
+  --epochs N     passes over the training images [30]
+  --seed N       of the initial weights and of the order of the images [1]
+  --threads N    of the processor [all]
+  --data FOLDER  with MNIST's four files, unpacked [the digits of the project]
+  --save FILE    where the weights go [target/digits/weights.safetensors]
+  --load FILE    test these weights instead of training
+  --plan         print the compiled training step
+";
+
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Options {
+    pub epochs: usize,
+    pub seed: u64,
+    pub threads: Option<usize>,
+    pub data: Option<PathBuf>,
+    pub save: Option<PathBuf>,
+    pub load: Option<PathBuf>,
+    pub show: Show,
+}
+
+/// What to print of the compiled training step.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Show {
+    Totals,
+    Plan,
+    /// Nothing but how the program is used.
+    Usage,
+}
+
+impl Options {
+    pub(crate) fn parse(
+        arguments: impl IntoIterator<Item = impl Into<OsString>>,
+    ) -> Result<Self, lexopt::Error> {
+        let mut options = Self {
+            epochs: 30,
+            seed: 1,
+            threads: None,
+            data: None,
+            save: None,
+            load: None,
+            show: Show::Totals,
+        };
+        let mut parser = lexopt::Parser::from_args(arguments);
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("epochs") => options.epochs = parser.value()?.parse()?,
+                Long("seed") => options.seed = parser.value()?.parse()?,
+                Long("threads") => options.threads = Some(parser.value()?.parse()?),
+                Long("data") => options.data = Some(parser.value()?.into()),
+                Long("save") => options.save = Some(parser.value()?.into()),
+                Long("load") => options.load = Some(parser.value()?.into()),
+                Long("plan") => options.show = Show::Plan,
+                Short('h') | Long("help") => options.show = Show::Usage,
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_command_line() {
+        let given = "--epochs 3 --seed=7 --threads 2 --data d --save s --load l --plan";
+        let expected = Options {
+            epochs: 3,
+            seed: 7,
+            threads: Some(2),
+            data: Some("d".into()),
+            save: Some("s".into()),
+            load: Some("l".into()),
+            show: Show::Plan,
+        };
+        assert_eq!(Options::parse(given.split(' ')).unwrap(), expected);
+        for wrong in ["--epochs many", "--seed", "--fast", "stray"] {
+            assert!(Options::parse(wrong.split(' ')).is_err(), "{wrong}");
+        }
+    }
+}

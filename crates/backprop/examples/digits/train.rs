@@ -1,0 +1,175 @@
+//! Goes over the training images again and again, and remembers how it went.
+
+use std::time::{Duration, Instant};
+
+use backprop::{Backend, Result};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+
+use crate::data::{Dataset, Images};
+use crate::model::{BATCH, Model};
+use crate::support::confusion::Confusion;
+use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
+
+/// The course of a training, by epochs.
+#[derive(Default)]
+pub(crate) struct History {
+    batch_loss: Vec<(f64, f64)>,
+    loss: Vec<(f64, f64)>,
+    train_accuracy: Vec<(f64, f64)>,
+    test_accuracy: Vec<(f64, f64)>,
+    examples: usize,
+    took: Duration,
+}
+
+/// Trains for some epochs, each in another order. An epoch leaves out the few images that do not
+/// fill a batch.
+pub(crate) fn train<B: Backend>(
+    model: &mut Model<B>,
+    data: &Dataset,
+    epochs: usize,
+    seed: u64,
+) -> Result<History> {
+    let steps = steps_an_epoch(data);
+    let bar = progress_bar(epochs * steps * BATCH);
+    let mut history = History::default();
+    let mut order: Vec<usize> = (0..data.train.len()).collect();
+    let mut random = SplitMix(seed);
+    let mut pixels = vec![0.0; BATCH * data.pixels()];
+    let mut labels = vec![0; BATCH];
+    let started = Instant::now();
+    for epoch in 0..epochs {
+        random.shuffle(&mut order);
+        let (mut loss, mut hits) = (0.0, 0.0);
+        for (step, chosen) in order.chunks_exact(BATCH).enumerate() {
+            data.train.gather(chosen, &mut pixels, &mut labels);
+            let outcome = model.step(&pixels, &labels)?;
+            loss += outcome.loss;
+            hits += outcome.hits;
+            let time = epoch as f64 + (step as f64 + 0.5) / steps as f64;
+            history.batch_loss.push((time, outcome.loss));
+            bar.set_message(format!("loss {:.3}", outcome.loss));
+            bar.inc(BATCH as u64);
+        }
+        let time = epoch as f64 + 1.0;
+        history.loss.push((time - 0.5, loss / steps as f64));
+        history
+            .train_accuracy
+            .push((time, 100.0 * hits / (steps * BATCH) as f64));
+        history
+            .test_accuracy
+            .push((time, 100.0 * test(model, data)?.accuracy()));
+        history.examples += steps * BATCH;
+    }
+    history.took = started.elapsed();
+    bar.finish_and_clear();
+    Ok(history)
+}
+
+/// What the network takes the test images for.
+pub(crate) fn test<B: Backend>(model: &mut Model<B>, data: &Dataset) -> Result<Confusion> {
+    let Images { labels, .. } = &data.test;
+    let read = model.read(&data.test)?;
+    Ok(Confusion::new(
+        data.classes,
+        labels.iter().map(|&label| label as usize).zip(read),
+    ))
+}
+
+/// Full batches in the training images.
+pub(crate) fn steps_an_epoch(data: &Dataset) -> usize {
+    data.train.len() / BATCH
+}
+
+impl History {
+    /// How much was done in what time.
+    pub(crate) fn pace(&self) -> String {
+        let seconds = self.took.as_secs_f64();
+        let speed = self.examples as f64 / seconds;
+        format!(
+            "trained on {} examples in {seconds:.2} s: {speed:.0} examples/s",
+            self.examples
+        )
+    }
+
+    pub(crate) fn chart(self) -> Chart {
+        let curve = |label, stroke, points| Curve {
+            label,
+            stroke,
+            points,
+        };
+        let loss = Panel {
+            title: "training loss (log scale)",
+            scale: Scale::Log,
+            unit: "",
+            decimals: 3,
+            curves: vec![
+                curve("training", Stroke::Faint, self.batch_loss),
+                curve("training", Stroke::Strong, self.loss),
+            ],
+        };
+        let accuracy = Panel {
+            title: "accuracy",
+            scale: Scale::Linear,
+            unit: "%",
+            decimals: 1,
+            curves: vec![
+                curve("training", Stroke::Strong, self.train_accuracy),
+                curve("test", Stroke::Strong, self.test_accuracy),
+            ],
+        };
+        Chart {
+            x: "epoch",
+            panels: vec![loss, accuracy],
+        }
+    }
+}
+
+/// Drawn on standard error, and not at all where that is no terminal.
+fn progress_bar(examples: usize) -> ProgressBar {
+    let template = "{bar:40.cyan/dim} {percent:>3}%  {msg}  {pace}";
+    let pace = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // Nothing can be done about a terminal that refuses a few letters.
+        let _ = write!(out, "{:.0} examples/s", state.per_sec());
+    };
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(examples as u64).with_style(style.with_key("pace", pace).progress_chars("━╸─"))
+}
+
+/// Steele, Lea and Flood's generator (2014): enough to put images in order.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Fisher and Yates's shuffle.
+    fn shuffle(&mut self, order: &mut [usize]) {
+        for last in (1..order.len()).rev() {
+            order.swap(last, (self.next() % (last as u64 + 1)) as usize);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shuffle_keeps_everything_and_follows_the_seed() {
+        let shuffled = |seed| {
+            let mut order: Vec<usize> = (0..100).collect();
+            SplitMix(seed).shuffle(&mut order);
+            order
+        };
+        let mut sorted = shuffled(1);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
+        assert_eq!(shuffled(1), shuffled(1));
+        assert_ne!(shuffled(1), shuffled(2));
+    }
+}
