@@ -183,3 +183,184 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     written
 }
+
+#[cfg(test)]
+mod tests {
+    use backprop_core::Reference;
+    use backprop_graph::{Graph, Init, Updates};
+
+    use super::*;
+
+    /// A session with the parameters of these names, types and shapes, drawn from a seed, and its
+    /// values as bytes.
+    fn session(seed: u64, parameters: &[(&str, DType, &[usize])]) -> Session<Reference> {
+        let g = Graph::with_seed(seed);
+        let mut fetched = Vec::new();
+        for &(name, dtype, shape) in parameters {
+            let init = Init::Uniform {
+                low: 0.0,
+                high: 1.9,
+            };
+            fetched.push(g.read(g.parameter(name, shape, dtype, init)).key());
+        }
+        Session::compile(&g, Reference, &fetched, Updates::none()).unwrap()
+    }
+
+    fn values(session: &Session<Reference>) -> Vec<Vec<u8>> {
+        let parameters = session.parameters();
+        parameters
+            .iter()
+            .map(|info| session.parameter_bytes(info.parameter).unwrap())
+            .collect()
+    }
+
+    /// A folder of its own for a test, with a name for the file in it.
+    fn scratch(test: &str) -> PathBuf {
+        let folder =
+            std::env::temp_dir().join(format!("backprop-weights-{test}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder.join("model.safetensors")
+    }
+
+    fn clear(file: &Path) {
+        fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    }
+
+    const MIXED: [(&str, DType, &[usize]); 5] = [
+        ("block.weight", DType::F32, &[2, 3]),
+        ("block.half", DType::F16, &[5]),
+        ("mean", DType::F64, &[]),
+        ("count", DType::I64, &[1, 2]),
+        ("mask", DType::Bool, &[3]),
+    ];
+
+    #[test]
+    fn every_type_and_rank_comes_back() {
+        let file = scratch("types");
+        let (saved, mut loaded) = (session(1, &MIXED), session(2, &MIXED));
+        assert_ne!(values(&saved), values(&loaded));
+        save(&saved, &file).unwrap();
+        load(&mut loaded, &file).unwrap();
+        assert_eq!(values(&saved), values(&loaded));
+        let beside = fs::read_dir(file.parent().unwrap()).unwrap().count();
+        assert_eq!(beside, 1, "nothing but the file is left");
+        clear(&file);
+    }
+
+    #[test]
+    fn a_truncated_file_changes_nothing() {
+        let file = scratch("truncated");
+        save(&session(1, &MIXED), &file).unwrap();
+        let whole = fs::read(&file).unwrap();
+        let mut session = session(2, &MIXED);
+        let before = values(&session);
+        for length in 0..whole.len() {
+            fs::write(&file, &whole[..length]).unwrap();
+            let error = load(&mut session, &file).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Format { .. }), "{error}");
+            assert!(error.to_string().contains("model.safetensors: "), "{error}");
+        }
+        assert_eq!(values(&session), before);
+        clear(&file);
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_changes_nothing() {
+        #[track_caller]
+        fn check(name: &str, stored: &[(&str, DType, &[usize])], said: &[&str]) {
+            let file = scratch(name);
+            save(&session(1, stored), &file).unwrap();
+            let mut session = session(2, &[("w", DType::F32, &[2, 3]), ("b", DType::F32, &[3])]);
+            let before = values(&session);
+            let error = load(&mut session, &file).unwrap_err();
+            let lines: Vec<String> = said
+                .iter()
+                .map(|what| format!("error: {}: {what}", file.display()))
+                .collect();
+            assert_eq!(error.to_string(), lines.join("\n"));
+            assert_eq!(values(&session), before);
+            clear(&file);
+        }
+        let (w, b) = (("w", DType::F32, &[2, 3][..]), ("b", DType::F32, &[3][..]));
+        check("missing", &[w], &["parameter `b` f32[3] is missing"]);
+        check(
+            "unknown",
+            &[w, b, ("c", DType::F32, &[1])],
+            &["`c` is no parameter of the session"],
+        );
+        check(
+            "shape",
+            &[("w", DType::F32, &[3, 2]), b],
+            &["parameter `w` f32[2, 3] is f32[3, 2] in the file"],
+        );
+        check(
+            "type",
+            &[("w", DType::F64, &[2, 3]), b],
+            &["parameter `w` f32[2, 3] is f64[2, 3] in the file"],
+        );
+        check(
+            "all",
+            &[("v", DType::F32, &[2, 3]), ("b", DType::F16, &[3])],
+            &[
+                "parameter `w` f32[2, 3] is missing",
+                "parameter `b` f32[3] is f16[3] in the file",
+                "`v` is no parameter of the session",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_malformed_file_changes_nothing() {
+        let file = scratch("malformed");
+        let mut session = session(2, &[("m", DType::Bool, &[2])]);
+        let before = values(&session);
+        let mut check = |header: &str, data: &[u8]| {
+            let bytes = [
+                &(header.len() as u64).to_le_bytes()[..],
+                header.as_bytes(),
+                data,
+            ]
+            .concat();
+            fs::write(&file, bytes).unwrap();
+            let error = load(&mut session, &file).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Format { .. }), "{error}");
+            assert_eq!(values(&session), before, "{header}");
+        };
+        let whole = r#"{"m":{"dtype":"BOOL","shape":[2],"data_offsets":[0,2]}}"#;
+        check(whole, &[0, 2]);
+        check(whole, &[0, 1, 1]);
+        check(&whole.replace("[2],", "[3],"), &[0, 1]);
+        check(&whole.replace("BOOL", "C3"), &[0, 1]);
+        check(&whole.replace("[0,2]", "[0,4611686018427387904]"), &[0, 1]);
+        check("not json", &[]);
+        check("", &[]);
+        clear(&file);
+    }
+
+    #[test]
+    fn a_failed_save_keeps_what_was_there() {
+        let file = scratch("kept");
+        let session = session(1, &MIXED);
+        let nowhere = file.with_file_name("none").join("model");
+        let error = save(&session, &nowhere).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Io { .. }), "{error}");
+        // A folder cannot be replaced by a file: writing goes well, renaming does not.
+        fs::create_dir_all(file.join("inner")).unwrap();
+        let error = save(&session, &file).unwrap_err();
+        assert!(error.to_string().contains("cannot be written"), "{error}");
+        assert!(file.join("inner").exists());
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
+        clear(&file);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = load(&mut session(1, &MIXED), "nowhere/at.all").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("error: nowhere/at.all: cannot be read: "),
+            "{error}"
+        );
+    }
+}

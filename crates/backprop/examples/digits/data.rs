@@ -114,3 +114,101 @@ fn malformed(file: &Path, what: String) -> Error {
         what,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Writes four files under MNIST's names, 2 images to train on and 1 to test, and lets `change`
+    /// spoil one of them.
+    fn mnist(name: &str, change: impl FnOnce(&Path)) -> Result<Dataset> {
+        let folder = std::env::temp_dir().join(format!("mnist-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let images = |n: u8| {
+            [
+                vec![0, 0, 8, 3, 0, 0, 0, n, 0, 0, 0, 1, 0, 0, 0, 2],
+                vec![51; 2 * usize::from(n)],
+            ]
+        };
+        let labels = |n: u8| [vec![0, 0, 8, 1, 0, 0, 0, n], vec![n; usize::from(n)]];
+        for (file, parts) in [
+            ("train-images-idx3", images(2)),
+            ("t10k-images-idx3", images(1)),
+        ] {
+            fs::write(folder.join(format!("{file}-ubyte")), parts.concat()).unwrap();
+        }
+        for (file, parts) in [
+            ("train-labels-idx1", labels(2)),
+            ("t10k-labels-idx1", labels(1)),
+        ] {
+            fs::write(folder.join(format!("{file}-ubyte")), parts.concat()).unwrap();
+        }
+        change(&folder);
+        let data = Dataset::mnist(&folder);
+        fs::remove_dir_all(&folder).unwrap();
+        data
+    }
+
+    #[test]
+    fn reads_what_mnist_looks_like() {
+        let data = mnist("whole", |_| {}).unwrap();
+        assert_eq!((data.size, data.classes, data.pixels()), ([1, 2], 3, 2));
+        assert_eq!((data.train.len(), data.test.len()), (2, 1));
+        assert_eq!(data.train.pixels, [1.0; 4]);
+        assert_eq!(data.test.labels, [1]);
+    }
+
+    #[test]
+    fn says_which_file_does_not_fit() {
+        #[track_caller]
+        fn check(name: &str, change: impl FnOnce(&Path), said: &str) {
+            let error = mnist(name, change).err().unwrap().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+        let write = |file: &'static str, bytes: &'static [u8]| {
+            move |folder: &Path| fs::write(folder.join(file), bytes).unwrap()
+        };
+        let images = write(
+            "t10k-images-idx3-ubyte",
+            &[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 9],
+        );
+        check(
+            "size",
+            images,
+            "t10k-images-idx3-ubyte: images of [1, 1] pixels, those to train on have [1, 2]",
+        );
+        let labels = write("train-labels-idx1-ubyte", &[0, 0, 8, 1, 0, 0, 0, 1, 5]);
+        check(
+            "labels",
+            labels,
+            "train-labels-idx1-ubyte: expected u8[2], a label for each image",
+        );
+        let wide = write(
+            "train-labels-idx1-ubyte",
+            &[0, 0, 0x0b, 1, 0, 0, 0, 1, 5, 5],
+        );
+        check("type", wide, "found i16[1]");
+        let flat = write("train-images-idx3-ubyte", &[0, 0, 8, 1, 0, 0, 0, 1, 5]);
+        check(
+            "rank",
+            flat,
+            "train-images-idx3-ubyte: expected u8[count, rows, columns], found u8[1]",
+        );
+    }
+
+    #[test]
+    fn the_last_fifth_of_the_digits_tests() {
+        let data =
+            Dataset::digits(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits")).unwrap();
+        assert_eq!((data.train.len(), data.test.len()), (1437, 360));
+        assert_eq!((data.size, data.classes), ([8, 8], 10));
+        assert!(
+            data.train
+                .pixels
+                .iter()
+                .all(|pixel| (0.0..=1.0).contains(pixel))
+        );
+    }
+}

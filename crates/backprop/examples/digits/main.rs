@@ -62,7 +62,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         Some(threads) => Cpu::builder().threads(threads).build()?,
         None => Cpu::new()?,
     };
-    let steps = options.epochs * train::steps_an_epoch(&data);
+    let steps = options.epochs.get() * train::steps_an_epoch(&data);
     let mut model = Model::new(cpu, &data, options.seed, steps)?;
     describe(&model, &data, options.show);
     if let Some(file) = &options.load {
@@ -127,4 +127,31 @@ fn report(confusion: &Confusion) {
         confusion.correct(),
         confusion.total()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+
+    #[test]
+    fn what_was_learnt_comes_back_from_a_file() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits");
+        let data = Dataset::digits(&folder).unwrap();
+        let model = |seed| Model::new(Cpu::new().unwrap(), &data, seed, 88).unwrap();
+        let file = std::env::temp_dir().join(format!("digits-{}.safetensors", std::process::id()));
+
+        let mut trained = model(1);
+        train::train(&mut trained, &data, NonZeroUsize::new(2).unwrap(), 1).unwrap();
+        weights::save(&trained.session, &file).unwrap();
+        let mut loaded = model(2);
+        weights::load(&mut loaded.session, &file).unwrap();
+        fs::remove_file(&file).unwrap();
+
+        let read = trained.read(&data.test).unwrap();
+        assert_eq!(loaded.read(&data.test).unwrap(), read);
+        let confusion = train::test(&mut loaded, &data).unwrap();
+        assert!(confusion.accuracy() > 0.8, "{confusion}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line of the example.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use lexopt::prelude::*;
@@ -19,9 +20,11 @@ Trains a network to read handwritten digits.
   --plan         print the compiled training step
 ";
 
+const EPOCHS: NonZeroUsize = NonZeroUsize::new(30).unwrap();
+
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Options {
-    pub epochs: usize,
+    pub epochs: NonZeroUsize,
     pub seed: u64,
     pub threads: Option<usize>,
     pub data: Option<PathBuf>,
@@ -44,7 +47,7 @@ impl Options {
         arguments: impl IntoIterator<Item = impl Into<OsString>>,
     ) -> Result<Self, lexopt::Error> {
         let mut options = Self {
-            epochs: 30,
+            epochs: EPOCHS,
             seed: 1,
             threads: None,
             data: None,
@@ -78,7 +81,7 @@ mod tests {
     fn reads_the_command_line() {
         let given = "--epochs 3 --seed=7 --threads 2 --data d --save s --load l --plan";
         let expected = Options {
-            epochs: 3,
+            epochs: NonZeroUsize::new(3).unwrap(),
             seed: 7,
             threads: Some(2),
             data: Some("d".into()),
@@ -87,7 +90,7 @@ mod tests {
             show: Show::Plan,
         };
         assert_eq!(Options::parse(given.split(' ')).unwrap(), expected);
-        for wrong in ["--epochs many", "--seed", "--fast", "stray"] {
+        for wrong in ["--epochs many", "--epochs 0", "--seed", "--fast", "stray"] {
             assert!(Options::parse(wrong.split(' ')).is_err(), "{wrong}");
         }
     }

@@ -1,5 +1,6 @@
 //! Goes over the training images again and again, and remembers how it went.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use backprop::{Backend, Result};
@@ -26,12 +27,16 @@ pub(crate) struct History {
 pub(crate) fn train<B: Backend>(
     model: &mut Model<B>,
     data: &Dataset,
-    epochs: usize,
+    epochs: NonZeroUsize,
     seed: u64,
 ) -> Result<History> {
     let steps = steps_an_epoch(data);
+    let epochs = epochs.get();
     let bar = progress_bar(epochs * steps * BATCH);
     let mut history = History::default();
+    history
+        .test_accuracy
+        .push((0.0, 100.0 * test(model, data)?.accuracy()));
     let mut order: Vec<usize> = (0..data.train.len()).collect();
     let mut random = SplitMix(seed);
     let mut pixels = vec![0.0; BATCH * data.pixels()];
@@ -101,7 +106,6 @@ impl History {
             title: "training loss (log scale)",
             scale: Scale::Log,
             unit: "",
-            decimals: 3,
             curves: vec![
                 curve("training", Stroke::Faint, self.batch_loss),
                 curve("training", Stroke::Strong, self.loss),
@@ -111,7 +115,6 @@ impl History {
             title: "accuracy",
             scale: Scale::Linear,
             unit: "%",
-            decimals: 1,
             curves: vec![
                 curve("training", Stroke::Strong, self.train_accuracy),
                 curve("test", Stroke::Strong, self.test_accuracy),

@@ -21,8 +21,6 @@ pub(crate) struct Panel {
     pub scale: Scale,
     /// What is written behind the numbers of the vertical axis, as in `%`.
     pub unit: &'static str,
-    /// How many decimals a single value of it is written with.
-    pub decimals: usize,
     pub curves: Vec<Curve>,
 }
 

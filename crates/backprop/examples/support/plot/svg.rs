@@ -132,7 +132,7 @@ impl Frame<'_> {
         let mut labels: Vec<_> = strong
             .filter_map(|curve| {
                 let (y, value) = last(curve)?;
-                let words = format!("{} {value:.*}{}", curve.label, panel.decimals, panel.unit);
+                let words = format!("{} {}{}", curve.label, three_digits(value), panel.unit);
                 Some((y, words, self.colour(curve)))
             })
             .collect();
@@ -148,6 +148,16 @@ impl Frame<'_> {
         };
         labels.into_iter().map(place).collect()
     }
+}
+
+/// The value with three digits that mean something.
+fn three_digits(value: f64) -> String {
+    let magnitude = if value == 0.0 {
+        0.0
+    } else {
+        value.abs().log10().floor()
+    };
+    format!("{value:.*}", (2.0 - magnitude).clamp(0.0, 12.0) as usize)
 }
 
 fn line(class: &str, from: (f64, f64), to: (f64, f64)) -> String {
@@ -166,6 +176,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn writes_three_digits() {
+        let written = [100.0, 93.06, -1.5, 0.000_451_2, 0.0, 12345.0].map(three_digits);
+        assert_eq!(
+            written,
+            ["100", "93.1", "-1.50", "0.000451", "0.00", "12345"]
+        );
+    }
+
+    #[test]
     fn draws_panels_with_gaps_and_labels() {
         let points = vec![(0.0, 2.0), (1.0, 1.0), (2.0, f64::NAN), (3.0, 0.5)];
         let curve = |stroke, label| Curve {
@@ -178,7 +197,6 @@ mod tests {
             title,
             scale: Scale::Log,
             unit: "%",
-            decimals: 2,
             curves: vec![],
         };
         let chart = Chart {
@@ -197,7 +215,7 @@ mod tests {
             4,
             "a gap splits each of two curves"
         );
-        assert!(svg.contains(">a &lt; b 0.50%<"), "{svg}");
+        assert!(svg.contains(">a &lt; b 0.500%<"), "{svg}");
         assert!(!svg.contains(">each"), "only strong curves are named");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         assert_eq!(svg.matches("</svg>").count(), 1);

@@ -145,7 +145,6 @@ mod tests {
             title: "loss",
             scale: Scale::Linear,
             unit: "",
-            decimals: 1,
             curves: vec![curve],
         };
         Chart {
