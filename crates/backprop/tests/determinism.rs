@@ -1,4 +1,9 @@
 //! The same bits for any number of threads, on every run, and after saving and loading.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that panics is a test that fails"
+)]
 
 use backprop::prelude::*;
 

@@ -1,4 +1,9 @@
 //! Bad input, one row each: the kind of error, the line it names, and that nothing is lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that panics is a test that fails"
+)]
 
 use std::panic::Location;
 

@@ -1,4 +1,9 @@
 //! Whole training steps on the reference backend.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that panics is a test that fails"
+)]
 
 use backprop_core::{DType::F64, Reference, Result};
 use backprop_graph::{Graph, Init, Key, Param, Session, Tensor, Updates};
