@@ -87,7 +87,8 @@ pub(crate) struct Gemm<T, E> {
     parts: usize,
     /// Workers among which the work is divided; a run with fewer is right as well.
     workers: usize,
-    sharing: Sharing,
+    /// Cells along the rows and along the columns of C.
+    grid: (usize, usize),
     route: Route<T, E>,
     pack: PackFn<E, T>,
     add: unsafe fn(*mut T, *const T, usize),
@@ -102,22 +103,13 @@ enum Order {
     Swapped,
 }
 
-/// How workers divide the work. A unit is one part of one element of the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sharing {
-    /// Whole units.
-    Units,
-    /// Cells of every unit: rows x columns of C.
-    Cells,
-}
-
 #[derive(Debug)]
 enum Route<T, E> {
     Vector(LineFn<E, T>),
     Tiles(Box<Blocking<T>>),
 }
 
-/// How a unit is cut.
+/// How a task is cut.
 #[derive(Debug)]
 struct Blocking<T> {
     tiles: Tiles<T>,
@@ -127,12 +119,11 @@ struct Blocking<T> {
     lanes: usize,
     left: Access,
     right: Access,
-    /// Most rows of A packed at a time.
+    /// Most rows, and most columns, whose sums are completed together.
     height: usize,
-    /// Columns of B packed at a time, in panels.
     width: usize,
-    /// Cells along the rows and along the columns of C.
-    grid: (usize, usize),
+    /// Panels of B that are packed together.
+    group: usize,
 }
 
 /// How the kernel gets at an operand.
@@ -145,7 +136,7 @@ enum Access {
 impl<T: Number, E: Source<T>> Gemm<T, E> {
     /// The bytes of scratch memory that a run needs.
     pub(crate) fn scratch(&self) -> usize {
-        self.space.total * size_of::<T>()
+        self.space.total() * size_of::<T>()
     }
 
     /// How many workers the product keeps busy.

@@ -16,12 +16,28 @@ pub(super) struct Panel<E, T> {
     pub(super) across: isize,
     /// From an element of a line to the next, along K.
     pub(super) along: isize,
+    /// Where there are more than the pitch, they make several panels, one after the other.
     pub(super) lines: usize,
     /// Elements of each line.
     pub(super) depth: usize,
     pub(super) to: *mut T,
     /// Elements written for each step along K: the lines, then zeros.
     pub(super) pitch: usize,
+}
+
+impl<E, T> Panel<E, T> {
+    /// Calls `pack` with each of several panels.
+    #[inline(always)]
+    fn each(&self, pack: impl Fn(&Self)) {
+        for (i, line) in (0..self.lines).step_by(self.pitch).enumerate() {
+            pack(&Self {
+                from: self.from.wrapping_offset(line as isize * self.across),
+                lines: self.pitch.min(self.lines - line),
+                to: self.to.wrapping_add(i * self.pitch * self.depth),
+                ..*self
+            });
+        }
+    }
 }
 
 pub(super) type PackFn<E, T> = unsafe fn(&Panel<E, T>);
@@ -37,8 +53,8 @@ unsafe fn pack_at<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     unsafe {
         match (panel.across, panel.along) {
             (1, _) => copy::<S, T, E>(panel),
-            (_, 1) => turn::<S, T, E>(panel),
-            _ => collect(panel),
+            (_, 1) => panel.each(|panel| turn::<S, T, E>(panel)),
+            _ => panel.each(|panel| collect(panel)),
         }
     }
 }
@@ -82,47 +98,56 @@ unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
         let room = panel.pitch - line;
         let from = panel.from.wrapping_offset(line as isize * panel.across);
         for k in (0..panel.depth).step_by(lanes) {
-            let deep = (panel.depth - k).min(lanes);
-            // SAFETY: `have` lines of `deep` elements are read, `deep` rows written.
-            unsafe {
-                let block = block::<S, T, E>(from.wrapping_add(k), panel.across, have, deep);
-                for (j, row) in block.iter().take(deep).enumerate() {
-                    put::<S, T>(*row, panel.to.add((k + j) * panel.pitch + line), room);
-                }
-            }
+            let size = (have, (panel.depth - k).min(lanes));
+            let to = panel.to.wrapping_add(k * panel.pitch + line);
+            let keep = |j: usize, row: T::In<S>| {
+                // SAFETY: row `j` of the block lies inside of the panel.
+                unsafe { put::<S, T>(row, to.wrapping_add(j * panel.pitch), room) }
+            };
+            // SAFETY: so many lines and elements are there.
+            unsafe { block::<S, T, E>(from.wrapping_add(k), panel.across, size, keep) };
         }
     }
 }
 
-/// Loads `lines` lines of `depth` elements, at most a register each, and transposes them: row `j` of the result
-/// has element `j` of every line; missing lines and elements count as zero.
+/// Loads `lines` lines of `depth` elements, at most a register each, transposes them, and hands over row `j` for
+/// each `j < depth`: element `j` of every line, zero where lines are missing.
+///
+/// All loops run over the lanes of a register, so that they unroll and the block stays in registers.
 #[inline(always)]
 pub(super) unsafe fn block<S: Simd, T: Number, E: Source<T>>(
     from: *const E,
     across: isize,
-    lines: usize,
-    depth: usize,
-) -> [T::In<S>; MAX_LANES] {
+    (lines, depth): (usize, usize),
+    mut each: impl FnMut(usize, T::In<S>),
+) {
     let lanes = T::In::<S>::LANES;
     // SAFETY: the caller promises `lines x depth` readable elements.
     unsafe {
         let mut rows = [T::In::<S>::splat(T::default()); MAX_LANES];
-        for (i, row) in rows.iter_mut().take(lanes).enumerate() {
-            let line = from.wrapping_offset(i as isize * across);
-            if i >= lines {
-                break;
+        if (lines, depth) == (lanes, lanes) {
+            for i in 0..lanes {
+                rows[i] = E::load::<S>(from.wrapping_offset(i as isize * across));
             }
-            *row = if depth >= lanes {
-                E::load::<S>(line)
-            } else {
-                E::load_first::<S>(line, depth)
-            };
+        } else {
+            for i in 0..lanes {
+                let line = from.wrapping_offset(i as isize * across);
+                if i < lines && depth == lanes {
+                    rows[i] = E::load::<S>(line);
+                } else if i < lines {
+                    rows[i] = E::load_first::<S>(line, depth);
+                }
+            }
         }
         exchange::<T::In<S>, 8>(&mut rows);
         exchange::<T::In<S>, 4>(&mut rows);
         exchange::<T::In<S>, 2>(&mut rows);
         exchange::<T::In<S>, 1>(&mut rows);
-        rows
+        for j in 0..lanes {
+            if j < depth {
+                each(j, rows[j]);
+            }
+        }
     }
 }
 
@@ -134,10 +159,12 @@ unsafe fn exchange<V: Vector, const DISTANCE: usize>(rows: &mut [V; MAX_LANES]) 
     }
     // SAFETY: the pattern has a byte for each lane.
     let low = unsafe { V::load_mask(const { low_halves(DISTANCE) }.as_ptr()) };
-    for i in (0..V::LANES).filter(|i| i & DISTANCE == 0) {
-        let (a, b) = (rows[i], rows[i + DISTANCE]);
-        rows[i] = V::select(low, a, b.swap(DISTANCE));
-        rows[i + DISTANCE] = V::select(low, a.swap(DISTANCE), b);
+    for i in 0..V::LANES {
+        if i & DISTANCE == 0 {
+            let (a, b) = (rows[i], rows[i + DISTANCE]);
+            rows[i] = V::select(low, a, b.swap(DISTANCE));
+            rows[i + DISTANCE] = V::select(low, a.swap(DISTANCE), b);
+        }
     }
 }
 

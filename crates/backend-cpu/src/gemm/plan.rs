@@ -1,12 +1,13 @@
 //! Deciding how a product is computed. Cuts that shape the order of a sum depend on the shape alone; all else
 //! is free to follow the machine.
 
-use super::kernel::{SPAN, Tiles, tile_size};
+use std::ops::Range;
+
+use super::kernel::{MAX_ROWS, SPAN, TileFn, Tiles, tile_size};
 use super::pack::packer;
 use super::vector::{adder, by_columns, by_rows};
-use super::{
-    Access, BatchAxis, Blocking, Finish, Gemm, Number, Order, Problem, Route, Sharing, Source,
-};
+use super::{Access, BatchAxis, Blocking, Finish, Gemm, Number, Order, Problem, Route, Source};
+use crate::pool::share;
 
 /// The longest block of K: a panel of B over it fits the first-level cache, about.
 const BLOCK: usize = 384;
@@ -20,12 +21,14 @@ const SMALL: usize = 1 << 15;
 const GRAIN: usize = 1 << 17;
 /// The same for matrix times vector, where memory sets the pace.
 const VECTOR_GRAIN: usize = 1 << 15;
-/// Bytes of a packed block of A: half of a second-level cache.
+/// Bytes of a packed block of A.
 const LEFT_BYTES: usize = 512 << 10;
-/// Bytes of a block of sums to be handed over while in cache.
+/// Bytes of packed panels of B that are used with several blocks of A.
+const RIGHT_BYTES: usize = 512 << 10;
+/// Panels of B packed together otherwise: enough that long pieces of B's rows are read at a time.
+const GROUP: usize = 4;
+/// Bytes of sums to be handed over while in cache.
 const TILE_BYTES: usize = 512 << 10;
-/// Bytes of B packed at a time.
-const RIGHT_BYTES: usize = 8 << 20;
 /// A cache line, in bytes. Shares of the scratch memory start at multiples.
 const LINE: usize = 64;
 
@@ -43,19 +46,29 @@ pub(super) fn parts(problem: &Problem) -> usize {
     1 << most.ilog2()
 }
 
-/// Where things lie in scratch memory, in elements. Each slot serves one worker.
+/// The layout of scratch memory, in elements: sums of parts, then a slot for each worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Space {
-    /// Packed columns of B: shared, or in each slot where workers divide units.
+    pub(super) partial: usize,
+    /// Packed columns of B, or spare sums of a vector.
     pub(super) right: usize,
     /// Packed rows of A, or the vector.
     pub(super) left: usize,
     /// Sums to be handed over.
     pub(super) tile: usize,
-    /// Sums of the parts.
-    pub(super) partial: usize,
     pub(super) slots: usize,
-    pub(super) total: usize,
+}
+
+impl Space {
+    /// Elements of a slot.
+    pub(super) fn slot(&self) -> usize {
+        self.right + self.left + self.tile
+    }
+
+    /// Elements in all.
+    pub(super) fn total(&self) -> usize {
+        self.partial + self.slots * self.slot()
+    }
 }
 
 impl Problem {
@@ -110,24 +123,27 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
             GRAIN
         };
         let workers = (problem.work() / grain).clamp(1, problem.threads.max(1));
-        let sharing = sharing(&problem, parts, workers);
-        let cells = match sharing {
-            Sharing::Units => 1,
-            Sharing::Cells => workers,
+        let (tallest, lanes) = tile_size::<T>(problem.level);
+        let units = problem.units() * parts;
+        // Whole units are shared where they come out even.
+        let grid = if units.is_multiple_of(workers) || units >= 4 * workers {
+            (1, 1)
+        } else {
+            grid((problem.m, problem.n), (tallest, SPAN * lanes), workers)
         };
         let route = if problem.is_vector() {
             let rows = problem.right.column == 1;
             let line = if rows { by_rows } else { by_columns };
             Route::Vector(line(problem.level))
         } else {
-            Route::Tiles(Box::new(Blocking::new::<E>(&problem, cells)))
+            Route::Tiles(Box::new(Blocking::new::<E>(&problem, grid)))
         };
         let mut gemm = Self {
             order,
             blocks: blocks(problem.k),
             parts,
             workers,
-            sharing,
+            grid,
             route,
             pack: packer(problem.level),
             add: adder(problem.level),
@@ -143,115 +159,111 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         let line = |elements: usize| elements.next_multiple_of(LINE / size_of::<T>());
         let depth = problem.k.div_ceil(self.blocks);
         let hands = problem.finish == Finish::Hand && self.parts == 1;
-        let (right, left, tile) = match &self.route {
-            // The vector, and beside the sums to be handed over those of one block.
-            Route::Vector(_) => (0, problem.k, 2 * problem.n),
+        let (right, left, sums) = match &self.route {
+            Route::Vector(_) => (problem.n, problem.k, problem.n),
             Route::Tiles(cut) => {
                 let left = match cut.left {
                     Access::InPlace => 0,
                     Access::Packed => cut.height * depth,
                 };
-                let columns = cut.width.div_ceil(cut.grid.1) * cut.panel();
-                let tile = if hands { cut.height * columns } else { 0 };
                 (
-                    self.longest() * cut.packed_columns(0..problem.n),
+                    cut.group * cut.panel() * depth,
                     left,
-                    tile,
+                    cut.height * cut.width,
                 )
             }
         };
-        let mut space = Space {
-            right: line(right),
-            left: line(left),
-            tile: line(tile),
+        Space {
             partial: if self.parts > 1 {
                 line(self.parts * self.size())
             } else {
                 0
             },
+            right: line(right),
+            left: line(left),
+            tile: if hands { line(sums) } else { 0 },
             slots: if self.workers == 1 {
                 1
             } else {
                 problem.threads
             },
-            total: 0,
+        }
+    }
+
+    /// The columns of a cell: whole panels, and at the end what is left over.
+    pub(super) fn columns(&self, cell: usize) -> Range<usize> {
+        let (n, across) = (self.problem.n, self.grid.1);
+        let panel = match &self.route {
+            Route::Vector(_) => LINE / size_of::<T>(),
+            Route::Tiles(cut) => cut.panel(),
         };
-        let rights = match self.sharing {
-            Sharing::Units => space.slots,
-            Sharing::Cells => 1,
-        };
-        space.total =
-            space.partial + rights * space.right + space.slots * (space.left + space.tile);
-        space
+        let panels = share(n.div_ceil(panel), cell, across);
+        (panels.start * panel).min(n)..(panels.end * panel).min(n)
     }
 
     /// Elements of C, batch included.
     pub(super) fn size(&self) -> usize {
         self.problem.units() * self.problem.m * self.problem.n
     }
-
-    /// Steps along K of the longest part.
-    fn longest(&self) -> usize {
-        self.blocks.div_ceil(self.parts) * self.problem.k.div_ceil(self.blocks)
-    }
-}
-
-/// Whole units are shared where they come out even, or where a unit is too small to be divided.
-fn sharing(problem: &Problem, parts: usize, workers: usize) -> Sharing {
-    let units = problem.units() * parts;
-    let even = units.is_multiple_of(workers) || units >= 4 * workers;
-    let divisible = problem.work() / units >= workers * GRAIN;
-    if workers == 1 || even || (!divisible && units >= workers) {
-        Sharing::Units
-    } else {
-        Sharing::Cells
-    }
 }
 
 impl<T: Number> Blocking<T> {
-    fn new<E: Source<T>>(problem: &Problem, workers: usize) -> Self {
+    fn new<E: Source<T>>(problem: &Problem, grid: (usize, usize)) -> Self {
         let (tallest, lanes) = tile_size::<T>(problem.level);
         let (m, k, n) = (problem.m, problem.k, problem.n);
-        let size = size_of::<T>();
-        let panels = n.div_ceil(SPAN * lanes);
+        let (size, panel) = (size_of::<T>(), SPAN * lanes);
+        let rows = m.div_ceil(grid.0);
+        let columns = n.div_ceil(panel).div_ceil(grid.1) * panel;
         // A few rows of A do not repay a copy of B, nor does a B that is at hand anyway.
-        let few_rows = m <= 2 * tallest || (m <= 64 && k * n * size <= 96 << 10);
+        let few_rows = rows <= 2 * tallest || (rows <= 64 && k * n * size <= 96 << 10);
         let right = if E::IS_WIDE && problem.right.column == 1 && few_rows {
             Access::InPlace
         } else {
             Access::Packed
         };
         // Nor do a few columns of B repay a copy of A.
-        let left = if E::IS_WIDE && panels <= 3 {
+        let near = problem
+            .left
+            .row
+            .unsigned_abs()
+            .min(problem.left.column.unsigned_abs())
+            <= 1
+            && rows * k * size <= LEFT_BYTES;
+        let left = if E::IS_WIDE && columns <= 3 * panel && near {
             Access::InPlace
         } else {
             Access::Packed
         };
-        let tiles = match left {
-            Access::InPlace => Tiles::strided(problem.level),
-            Access::Packed => Tiles::packed(problem.level),
+        let row_bytes = k.div_ceil(blocks(k)).max(1) * size;
+        let height = match left {
+            Access::InPlace => rows,
+            Access::Packed => rows.min((LEFT_BYTES / row_bytes).max(tallest)),
         };
-        let chunks = (panels * SPAN * lanes * k * size)
-            .div_ceil(RIGHT_BYTES)
-            .max(1);
-        let width = panels.div_ceil(chunks).max(8).min(panels);
-        let grid = grid(m, width, tallest, workers);
-        let columns = width.div_ceil(grid.1) * SPAN * lanes;
-        let depth = k.div_ceil(blocks(k)).max(1);
-        let by_tile = match problem.finish {
-            Finish::Store => usize::MAX,
-            Finish::Hand => TILE_BYTES / (columns * size),
+        let (height, width) = match problem.finish {
+            Finish::Store => (height, columns),
+            Finish::Hand => {
+                let height = height.min(TILE_BYTES / (panel * size)).max(tallest);
+                let width = TILE_BYTES / (height * size) / panel * panel;
+                (height, columns.min(width.max(panel)))
+            }
         };
-        let height = (LEFT_BYTES / (depth * size)).min(by_tile).max(tallest);
+        let group = if height >= rows {
+            GROUP
+        } else {
+            (RIGHT_BYTES / (row_bytes * panel)).max(GROUP)
+        };
         Self {
-            tiles,
+            tiles: match left {
+                Access::InPlace => Tiles::strided(problem.level),
+                Access::Packed => Tiles::packed(problem.level),
+            },
             tallest,
             lanes,
             left,
             right,
-            height: height.min(m.div_ceil(grid.0)),
+            height,
             width,
-            grid,
+            group: group.min(width / panel),
         }
     }
 
@@ -260,25 +272,45 @@ impl<T: Number> Blocking<T> {
         SPAN * self.lanes
     }
 
-    /// Columns, zeros included, that are packed of a range of columns starting with a panel.
-    pub(super) fn packed_columns(&self, columns: std::ops::Range<usize>) -> usize {
-        let most = self.width * self.panel();
-        match self.right {
-            Access::Packed => columns.len().min(most).next_multiple_of(self.lanes),
-            Access::InPlace => (columns.len() % self.panel()).next_multiple_of(self.lanes),
+    /// The kernels for a panel of so many columns.
+    pub(super) fn tiles(&self, columns: usize) -> &[TileFn<T>; MAX_ROWS] {
+        if columns > self.lanes {
+            &self.tiles.wide
+        } else {
+            &self.tiles.narrow
         }
+    }
+
+    /// Rows cut into strips of nearly equal height, none taller than a tile.
+    pub(super) fn strips(&self, rows: usize) -> impl Iterator<Item = Range<usize>> {
+        let count = rows.div_ceil(self.tallest);
+        (0..count).map(move |strip| share(rows, strip, count))
+    }
+
+    /// The same strips put together where they have the same height: the taller ones, and the others.
+    pub(super) fn even_strips(&self, rows: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let count = rows.div_ceil(self.tallest);
+        let (height, taller) = (rows / count, rows % count);
+        let end = taller * (height + 1);
+        [(0..end, height + 1), (end..rows, height)]
+            .into_iter()
+            .filter(|(rows, _)| !rows.is_empty())
     }
 }
 
-/// Cells along rows and columns that keep all workers equally busy. What a worker packs of A for itself counts
-/// as well, so among equals there are more cells along the rows.
-fn grid(m: usize, panels: usize, tallest: usize, workers: usize) -> (usize, usize) {
+/// Cells along rows and columns that keep all workers equally busy: a worker multiplies its rows with its
+/// panels, and packs both.
+fn grid(
+    (m, n): (usize, usize),
+    (tallest, panel): (usize, usize),
+    workers: usize,
+) -> (usize, usize) {
     let cost = |&down: &usize| {
-        let across = workers / down;
         let rows = m.div_ceil(down).max(tallest / 2);
-        rows * (4 * panels.div_ceil(across) + 1)
+        let panels = n.div_ceil(panel).div_ceil(workers / down);
+        2 * rows * panels + rows + panels * panel
     };
-    let down = (1..=workers.min(m)).rev().min_by_key(cost).unwrap_or(1);
+    let down = (1..=workers.min(m)).min_by_key(cost).unwrap_or(1);
     (down, workers / down)
 }
 
@@ -288,19 +320,15 @@ mod tests {
 
     #[test]
     fn cells_suit_the_shape() {
-        for (m, panels, workers, want) in [
-            (128, 16, 2, (2, 1)),
-            (8, 64, 2, (1, 2)),
-            (784, 16, 2, (2, 1)),
-            (128, 16, 16, (16, 1)),
-            (1000, 1, 4, (4, 1)),
+        for (m, n, workers, want) in [
+            (128, 512, 2, (1, 2)),
+            (784, 512, 2, (2, 1)),
+            (8, 2048, 2, (1, 2)),
+            (128, 512, 16, (2, 8)),
+            (1000, 10, 4, (4, 1)),
             (1, 1, 4, (1, 4)),
         ] {
-            assert_eq!(
-                grid(m, panels, 14, workers),
-                want,
-                "{m} rows, {panels} panels"
-            );
+            assert_eq!(grid((m, n), (14, 32), workers), want, "{m} x {n}");
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Following a prepared product.
+//!
+//! A product is cut into tasks that share nothing: some rows by some columns of one element of the batch, over
+//! one part of K. Each worker packs what its tasks need into memory of its own, small enough to stay in its
+//! second-level cache. Some of B is packed more than once that way, but nobody waits, and no packed line travels
+//! from the cache of one core to another, which costs more.
 
 use std::ops::Range;
 
 use super::kernel::{Onto, Tile};
 use super::pack::Panel;
 use super::vector::{Line, LineFn};
-use super::{Access, Blocking, Gemm, Number, Order, Route, Sharing, Source};
+use super::{Access, Blocking, Gemm, Number, Order, Route, Source};
 use crate::pool::{Worker, share};
 
 /// Where finished sums go.
@@ -30,34 +35,43 @@ pub(crate) struct Call<'a, T, E> {
     pub(crate) sink: Sink<'a, T>,
 }
 
-/// One part of one element of the batch, on a team of workers.
-struct Unit<'a, T, E> {
-    team: Worker<'a>,
+/// Some rows by some columns of C, over a part of K.
+struct Task<'a, T, E> {
     left: *const E,
     right: *const E,
-    /// Blocks of K, and the first k.
+    /// Blocks of K.
     blocks: Range<usize>,
-    start: usize,
-    /// Elements of C before this one's.
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Elements of C before this element of the batch.
     base: usize,
-    /// Where sums go, and whether they are handed over from there.
-    to: To<'a, T>,
-    packed_right: *mut T,
-    packed_left: *mut T,
+    /// C of this element of the batch, or where parts are collected; or a function, and room for sums.
+    sink: Sink<'a, T>,
+    room: Room<T>,
+}
+
+/// A worker's scratch memory.
+#[derive(Clone, Copy)]
+struct Room<T> {
+    right: *mut T,
+    left: *mut T,
     tile: *mut T,
 }
 
-#[derive(Clone, Copy)]
-enum To<'a, T> {
-    Matrix(*mut T),
-    Hand(&'a dyn Fn(Range<usize>, *const T)),
+/// Rows and columns whose sums are completed together.
+#[derive(Clone)]
+struct Area<T> {
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// The first element, and elements from a row to the next.
+    c: *mut T,
+    c_row: usize,
 }
 
-/// Columns of C whose part of B is packed together.
-struct Chunk {
-    columns: Range<usize>,
-    /// Columns, zeros included, of the packed form.
-    packed: usize,
+/// One block of K for an area.
+struct Step {
+    k: Range<usize>,
+    onto: Onto,
 }
 
 impl<T: Number, E: Source<T>> Gemm<T, E> {
@@ -67,21 +81,18 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
     /// The memory of `call` must be as the problem says, C and the scratch memory touched by no one else, the
     /// job's workers no more than the problem's threads (one, if [`Gemm::workers`] is one).
     pub(crate) unsafe fn run(&self, worker: Worker<'_>, call: &Call<'_, T, E>) {
-        let units = self.problem.units() * self.parts;
-        match self.sharing {
-            Sharing::Units => {
-                for unit in worker.share(units) {
-                    // SAFETY: nobody else has this unit or this slot.
-                    unsafe { self.unit(Worker::alone(), worker.id(), unit, call) };
-                }
+        let (down, across) = self.grid;
+        let tasks = self.problem.units() * self.parts * down * across;
+        for task in worker.share(tasks) {
+            let task = self.task(task, worker.id(), call);
+            if task.rows.is_empty() || task.columns.is_empty() {
+                continue;
             }
-            Sharing::Cells => {
-                for unit in 0..units {
-                    if unit > 0 {
-                        worker.barrier();
-                    }
-                    // SAFETY: the team divides the unit.
-                    unsafe { self.unit(worker, worker.id(), unit, call) };
+            // SAFETY: tasks are disjoint, and this worker has its slot of the scratch memory to itself.
+            unsafe {
+                match &self.route {
+                    Route::Vector(line) => self.vector(&task, *line),
+                    Route::Tiles(cut) => self.tiles(&task, cut),
                 }
             }
         }
@@ -92,46 +103,32 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         }
     }
 
-    unsafe fn unit(&self, team: Worker<'_>, slot: usize, unit: usize, call: &Call<'_, T, E>) {
+    fn task<'a>(&self, index: usize, slot: usize, call: &Call<'a, T, E>) -> Task<'a, T, E> {
         let (problem, space) = (&self.problem, &self.space);
-        let size = problem.m * problem.n;
+        let (down, across) = self.grid;
+        let (unit, cell) = (index / (down * across), index % (down * across));
         let (element, part) = (unit / self.parts, unit % self.parts);
-        let blocks = share(self.blocks, part, self.parts);
+        let base = element * problem.m * problem.n;
         let (left, right) = self.operands(element, call);
         let scratch = call.scratch.cast::<T>();
-        let slots = scratch.wrapping_add(space.partial);
-        let own = space.left + space.tile;
-        let (packed_right, packed_left) = match self.sharing {
-            Sharing::Cells => (slots, slots.wrapping_add(space.right + slot * own)),
-            Sharing::Units => {
-                let own = slots.wrapping_add(slot * (space.right + own));
-                (own, own.wrapping_add(space.right))
-            }
-        };
-        let unit = Unit {
-            team,
+        let own = scratch.wrapping_add(space.partial + slot * space.slot());
+        Task {
             left,
             right,
-            start: self.block(blocks.start).start,
-            blocks,
-            base: element * size,
-            to: match call.sink {
-                _ if self.parts > 1 => {
-                    To::Matrix(scratch.wrapping_add(part * self.size() + element * size))
-                }
-                Sink::Store(c) => To::Matrix(c.wrapping_add(element * size)),
-                Sink::Hand(hand) => To::Hand(hand),
+            blocks: share(self.blocks, part, self.parts),
+            rows: share(problem.m, cell % down, down),
+            columns: self.columns(cell / down),
+            base,
+            sink: match call.sink {
+                _ if self.parts > 1 => Sink::Store(scratch.wrapping_add(part * self.size() + base)),
+                Sink::Store(c) => Sink::Store(c.wrapping_add(base)),
+                hand @ Sink::Hand(_) => hand,
             },
-            packed_right,
-            packed_left,
-            tile: packed_left.wrapping_add(space.left),
-        };
-        // SAFETY: the pointers are those of this unit; the scratch memory is laid out by `space`.
-        unsafe {
-            match &self.route {
-                Route::Vector(line) => self.vector(&unit, *line),
-                Route::Tiles(cut) => self.tiles(&unit, cut),
-            }
+            room: Room {
+                right: own,
+                left: own.wrapping_add(space.right),
+                tile: own.wrapping_add(space.right + space.left),
+            },
         }
     }
 
@@ -156,245 +153,213 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         share(self.problem.k, index, self.blocks)
     }
 
-    unsafe fn tiles(&self, unit: &Unit<'_, T, E>, cut: &Blocking<T>) {
-        let (n, team) = (self.problem.n, unit.team);
-        let width = cut.width * cut.panel();
-        for first in (0..n).step_by(width) {
-            let columns = first..n.min(first + width);
-            let packed = cut.packed_columns(columns.clone());
-            let chunk = Chunk { columns, packed };
-            if packed > 0 {
-                if first > 0 {
-                    team.barrier();
+    unsafe fn tiles(&self, task: &Task<'_, T, E>, cut: &Blocking<T>) {
+        let n = self.problem.n;
+        for first in task.columns.clone().step_by(cut.width) {
+            let columns = first..task.columns.end.min(first + cut.width);
+            let count = task.rows.len().div_ceil(cut.height);
+            for part in (0..count).map(|i| share(task.rows.len(), i, count)) {
+                let rows = task.rows.start + part.start..task.rows.start + part.end;
+                let (c, c_row) = match task.sink {
+                    Sink::Store(c) => (c.wrapping_add(rows.start * n + first), n),
+                    Sink::Hand(_) => (task.room.tile, columns.len()),
+                };
+                let area = Area {
+                    columns: columns.clone(),
+                    rows,
+                    c,
+                    c_row,
+                };
+                for (i, block) in task.blocks.clone().enumerate() {
+                    let step = Step {
+                        k: self.block(block),
+                        onto: if i == 0 { Onto::Nothing } else { Onto::Sum },
+                    };
+                    // SAFETY: the area is this task's alone.
+                    unsafe { self.step(task, cut, &area, &step) };
                 }
-                // SAFETY: the buffer is not in use: the team has met since.
-                unsafe { self.pack_right(unit, cut, &chunk) };
-                team.barrier();
-            }
-            let (down, across) = cut.grid;
-            for cell in (team.id()..down * across).step_by(team.count()) {
-                let rows = share(self.problem.m, cell % down, down);
-                let panels = chunk.columns.len().div_ceil(cut.panel());
-                let panels = share(panels, cell / down, across);
-                // SAFETY: cells are disjoint, and B is packed.
-                unsafe { self.cell(unit, cut, &chunk, rows, panels) };
+                if let Sink::Hand(hand) = task.sink {
+                    self.hand(task.base, &area, hand);
+                }
             }
         }
     }
 
-    /// Packs this worker's share of a chunk of B: whole, or the last few columns of one read in place.
-    unsafe fn pack_right(&self, unit: &Unit<'_, T, E>, cut: &Blocking<T>, chunk: &Chunk) {
+    /// Hands over an area, in as few pieces as are contiguous in C.
+    fn hand(&self, base: usize, area: &Area<T>, hand: &dyn Fn(Range<usize>, *const T)) {
+        let n = self.problem.n;
+        let from = base + area.rows.start * n + area.columns.start;
+        if area.c_row == n {
+            return hand(from..from + area.rows.len() * n, area.c);
+        }
+        for i in 0..area.rows.len() {
+            let from = from + i * n;
+            hand(from..from + area.c_row, area.c.wrapping_add(i * area.c_row));
+        }
+    }
+
+    /// One block of K: packs the rows of A, then as it goes the columns of B, a group of panels at a time.
+    unsafe fn step(&self, task: &Task<'_, T, E>, cut: &Blocking<T>, area: &Area<T>, step: &Step) {
+        let strides = self.problem.left;
+        let start = area.rows.start as isize * strides.row + step.k.start as isize * strides.column;
+        let a = task.left.wrapping_offset(start);
+        if cut.left == Access::Packed {
+            for (rows, height) in cut.even_strips(area.rows.len()) {
+                let panel = Panel {
+                    from: a.wrapping_offset(rows.start as isize * strides.row),
+                    across: strides.row,
+                    along: strides.column,
+                    lines: rows.len(),
+                    depth: step.k.len(),
+                    to: task.room.left.wrapping_add(rows.start * step.k.len()),
+                    pitch: height,
+                };
+                // SAFETY: the strips lie inside of A, and their packed form inside of the room for it.
+                unsafe { (self.pack)(&panel) };
+            }
+        }
+        let group = cut.group * cut.panel();
+        // A group that is all there is to pack stays as it is for the other rows.
+        let keep = area.rows.start > task.rows.start
+            && self.blocks == 1
+            && task.columns.len() <= group.min(cut.width);
+        for first in area.columns.clone().step_by(group) {
+            let columns = first..area.columns.end.min(first + group);
+            // SAFETY: the columns lie inside of B, and the tiles inside of C.
+            unsafe {
+                if !keep {
+                    self.pack_right(task, cut, &columns, &step.k);
+                }
+                self.multiply(task, cut, area, step, (a, columns));
+            }
+        }
+    }
+
+    /// Packs a group of columns of B: whole panels, unless they are read in place, and what is left over.
+    unsafe fn pack_right(
+        &self,
+        task: &Task<'_, T, E>,
+        cut: &Blocking<T>,
+        columns: &Range<usize>,
+        k: &Range<usize>,
+    ) {
         let strides = self.problem.right;
-        let panels = chunk.columns.len().div_ceil(cut.panel());
-        let first = match cut.right {
-            Access::Packed => 0,
-            Access::InPlace => panels - 1,
-        };
-        let count = panels - first;
-        for task in unit.team.share(count * unit.blocks.len()) {
-            let panel = first + task % count;
-            let k = self.block(unit.blocks.start + task / count);
-            let column = chunk.columns.start + panel * cut.panel();
-            let lines = (chunk.columns.end - column).min(cut.panel());
-            let from = k.start as isize * strides.row + column as isize * strides.column;
+        let whole = columns.len() / cut.panel() * cut.panel();
+        let rest = columns.len() - whole;
+        let pieces = [
+            (0, whole, cut.panel()),
+            (whole, rest, rest.next_multiple_of(cut.lanes)),
+        ];
+        for (first, lines, pitch) in pieces {
+            if lines == 0 || (first == 0 && whole > 0 && cut.right == Access::InPlace) {
+                continue;
+            }
+            let column = (columns.start + first) as isize;
+            let from = k.start as isize * strides.row + column * strides.column;
             let panel = Panel {
-                from: unit.right.wrapping_offset(from),
+                from: task.right.wrapping_offset(from),
                 across: strides.column,
                 along: strides.row,
                 lines,
                 depth: k.len(),
-                to: unit
-                    .packed_right
-                    .wrapping_add(packed_at(unit, cut, chunk, panel, &k)),
-                pitch: lines.next_multiple_of(cut.lanes),
+                to: task.room.right.wrapping_add(first * k.len()),
+                pitch,
             };
-            // SAFETY: the panel lies inside of B, and its packed form inside of the buffer.
+            // SAFETY: the panels lie inside of B, and their packed form inside of the room for it.
             unsafe { (self.pack)(&panel) };
         }
     }
 
-    /// All of K for some rows and panels of columns.
-    unsafe fn cell(
+    /// All tiles of an area in a group of columns.
+    unsafe fn multiply(
         &self,
-        unit: &Unit<'_, T, E>,
+        task: &Task<'_, T, E>,
         cut: &Blocking<T>,
-        chunk: &Chunk,
-        rows: Range<usize>,
-        panels: Range<usize>,
+        area: &Area<T>,
+        step: &Step,
+        (a, columns): (*const E, Range<usize>),
     ) {
-        if rows.is_empty() || panels.is_empty() {
-            return;
-        }
-        let n = self.problem.n;
-        let column = chunk.columns.start + panels.start * cut.panel();
-        let end = chunk
-            .columns
-            .end
-            .min(chunk.columns.start + panels.end * cut.panel());
-        let count = rows.len().div_ceil(cut.height);
-        for block in 0..count {
-            let part = share(rows.len(), block, count);
-            let rows = rows.start + part.start..rows.start + part.end;
-            let (c, c_row) = match unit.to {
-                To::Matrix(c) => (c.wrapping_add(rows.start * n + column), n),
-                To::Hand(_) => (unit.tile, end - column),
+        let (left, right) = (self.problem.left, self.problem.right);
+        let depth = step.k.len();
+        for first in columns.clone().step_by(cut.panel()) {
+            let count = (columns.end - first).min(cut.panel());
+            let (b, b_step) = if cut.right == Access::InPlace && count == cut.panel() {
+                let from = step.k.start as isize * right.row + first as isize;
+                (task.right.wrapping_offset(from).cast(), right.row)
+            } else {
+                let packed = task
+                    .room
+                    .right
+                    .wrapping_add((first - columns.start) * depth);
+                let pitch = count.next_multiple_of(cut.lanes) as isize;
+                (packed.cast_const(), pitch)
             };
-            // SAFETY: the rows and columns are this worker's alone.
-            unsafe { self.rows(unit, cut, chunk, (&rows, &panels), (c, c_row)) };
-            if let To::Hand(hand) = unit.to {
-                let from = unit.base + rows.start * n + column;
-                if end - column == n {
-                    hand(from..from + rows.len() * n, c);
-                } else {
-                    for i in 0..rows.len() {
-                        let from = from + i * n;
-                        hand(from..from + c_row, c.wrapping_add(i * c_row));
+            let tiles = cut.tiles(count);
+            for strip in cut.strips(area.rows.len()) {
+                let (a, a_row, a_step) = match cut.left {
+                    Access::InPlace => {
+                        let a = a.wrapping_offset(strip.start as isize * left.row);
+                        (a.cast(), left.row, left.column)
                     }
-                }
-            }
-        }
-    }
-
-    /// All of K for as many rows as are packed at a time.
-    unsafe fn rows(
-        &self,
-        unit: &Unit<'_, T, E>,
-        cut: &Blocking<T>,
-        chunk: &Chunk,
-        (rows, panels): (&Range<usize>, &Range<usize>),
-        (c, c_row): (*mut T, usize),
-    ) {
-        let left = self.problem.left;
-        let strips = rows.len().div_ceil(cut.tallest);
-        for (i, block) in unit.blocks.clone().enumerate() {
-            let k = self.block(block);
-            let a = unit
-                .left
-                .wrapping_offset(rows.start as isize * left.row + k.start as isize * left.column);
-            if cut.left == Access::Packed {
-                for strip in (0..strips).map(|strip| share(rows.len(), strip, strips)) {
-                    let panel = Panel {
-                        from: a.wrapping_offset(strip.start as isize * left.row),
-                        across: left.row,
-                        along: left.column,
-                        lines: strip.len(),
-                        depth: k.len(),
-                        to: unit.packed_left.wrapping_add(strip.start * k.len()),
-                        pitch: strip.len(),
-                    };
-                    // SAFETY: the strip lies inside of A, and its packed form inside of this worker's buffer.
-                    unsafe { (self.pack)(&panel) };
-                }
-            }
-            for panel in panels.clone() {
-                let at = chunk.columns.start + panel * cut.panel();
-                let columns = (chunk.columns.end - at).min(cut.panel());
-                let (b, b_step) = self.right_panel(unit, cut, chunk, panel, &k);
-                let tiles = if columns > cut.lanes {
-                    &cut.tiles.wide
-                } else {
-                    &cut.tiles.narrow
+                    Access::Packed => {
+                        let a = task.room.left.wrapping_add(strip.start * depth);
+                        (a.cast_const(), 1, strip.len() as isize)
+                    }
                 };
-                for strip in (0..strips).map(|strip| share(rows.len(), strip, strips)) {
-                    let (a, a_row, a_step) = match cut.left {
-                        Access::InPlace => (
-                            a.wrapping_offset(strip.start as isize * left.row)
-                                .cast::<T>(),
-                            left.row,
-                            left.column,
-                        ),
-                        Access::Packed => (
-                            unit.packed_left
-                                .wrapping_add(strip.start * k.len())
-                                .cast_const(),
-                            1,
-                            strip.len() as isize,
-                        ),
-                    };
-                    let tile = Tile {
-                        depth: k.len(),
-                        a,
-                        a_row,
-                        a_step,
-                        b,
-                        b_step,
-                        c: c.wrapping_add(
-                            strip.start * c_row + (panel - panels.start) * cut.panel(),
-                        ),
-                        c_row,
-                        columns,
-                        onto: if i == 0 { Onto::Nothing } else { Onto::Sum },
-                    };
-                    // SAFETY: the tile lies inside of C, and its operands are readable.
-                    unsafe { tiles[strip.len() - 1](&tile) };
-                }
+                let at = strip.start * area.c_row + first - area.columns.start;
+                let tile = Tile {
+                    depth,
+                    a,
+                    a_row,
+                    a_step,
+                    b,
+                    b_step,
+                    c: area.c.wrapping_add(at),
+                    c_row: area.c_row,
+                    columns: count,
+                    onto: step.onto,
+                };
+                // SAFETY: the tile lies inside of the area, and its operands are readable.
+                unsafe { tiles[strip.len() - 1](&tile) };
             }
         }
     }
 
-    /// Where a panel of B lies over a block of K, and the elements from one of its rows to the next.
-    fn right_panel(
-        &self,
-        unit: &Unit<'_, T, E>,
-        cut: &Blocking<T>,
-        chunk: &Chunk,
-        panel: usize,
-        k: &Range<usize>,
-    ) -> (*const T, isize) {
-        let column = chunk.columns.start + panel * cut.panel();
-        let whole = chunk.columns.end - column >= cut.panel();
-        if cut.right == Access::InPlace && whole {
-            let row = self.problem.right.row;
-            let from = k.start as isize * row + column as isize;
-            return (unit.right.wrapping_offset(from).cast(), row);
-        }
-        let pitch = (chunk.columns.end - column)
-            .min(cut.panel())
-            .next_multiple_of(cut.lanes);
-        let at = packed_at(unit, cut, chunk, panel, k);
-        (
-            unit.packed_right.wrapping_add(at).cast_const(),
-            pitch as isize,
-        )
-    }
-
-    /// Vector times matrix, for this worker's share of the columns.
-    unsafe fn vector(&self, unit: &Unit<'_, T, E>, line: LineFn<E, T>) {
+    /// Vector times matrix.
+    unsafe fn vector(&self, task: &Task<'_, T, E>, line: LineFn<E, T>) {
         let problem = &self.problem;
-        let columns = unit.team.share(problem.n);
-        if columns.is_empty() {
-            return;
-        }
-        let k = unit.start..self.block(unit.blocks.end - 1).end;
-        let from = unit
+        let (columns, room) = (task.columns.clone(), task.room);
+        let start = self.block(task.blocks.start).start;
+        let k = start..self.block(task.blocks.end - 1).end;
+        let from = task
             .left
             .wrapping_offset(k.start as isize * problem.left.column);
-        // SAFETY: the vector has `k.len()` elements, for which this worker's slot has room.
-        let x = unsafe { self.contiguous(from, problem.left.column, k.len(), unit.packed_left) };
-        let y = match unit.to {
-            To::Matrix(c) => c.wrapping_add(columns.start),
-            To::Hand(_) => unit.tile,
+        // SAFETY: the vector has `k.len()` elements, for which there is room.
+        let x = unsafe { self.contiguous(from, problem.left.column, k.len(), room.left) };
+        let y = match task.sink {
+            Sink::Store(c) => c.wrapping_add(columns.start),
+            Sink::Hand(_) => room.tile,
         };
-        for (i, block) in unit.blocks.clone().enumerate() {
+        for (i, block) in task.blocks.clone().enumerate() {
             let block = self.block(block);
             let right = block.start as isize * problem.right.row
                 + columns.start as isize * problem.right.column;
             let call = Line {
-                x: x.wrapping_add(block.start - k.start),
+                x: x.wrapping_add(block.start - start),
                 depth: block.len(),
-                b: unit.right.wrapping_offset(right),
+                b: task.right.wrapping_offset(right),
                 along: problem.right.row,
                 across: problem.right.column,
                 y,
                 columns: columns.len(),
                 onto: if i == 0 { Onto::Nothing } else { Onto::Sum },
-                spare: unit.tile.wrapping_add(problem.n),
+                spare: room.right,
             };
-            // SAFETY: the columns are this worker's alone; the slot has room for two vectors of sums.
+            // SAFETY: the columns are this task's alone, and there is room for as many sums.
             unsafe { line(&call) };
         }
-        if let To::Hand(hand) = unit.to {
-            let from = unit.base + columns.start;
+        if let Sink::Hand(hand) = task.sink {
+            let from = task.base + columns.start;
             hand(from..from + columns.len(), y);
         }
     }
@@ -435,23 +400,4 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
             }
         }
     }
-}
-
-/// Elements before a packed panel: the packed form has the blocks of K one after the other, and in each the
-/// panels, so that what is read together stands together.
-fn packed_at<T, E>(
-    unit: &Unit<'_, T, E>,
-    cut: &Blocking<T>,
-    chunk: &Chunk,
-    panel: usize,
-    k: &Range<usize>,
-) -> usize
-where
-    T: Number,
-{
-    let before = match cut.right {
-        Access::Packed => panel * cut.panel(),
-        Access::InPlace => 0,
-    };
-    (k.start - unit.start) * chunk.packed + before * k.len()
 }

@@ -7,7 +7,7 @@
 use super::Number;
 use super::kernel::Onto;
 use super::pack::block;
-use super::source::{MAX_LANES, Source};
+use super::source::Source;
 use crate::simd::{Simd, Vector, by_level};
 
 /// Rows read side by side.
@@ -129,10 +129,10 @@ unsafe fn by_columns_at<S: Simd, T: Number, E: Source<T>>(line: &Line<E, T>) {
             let mut sum = T::In::<S>::splat(T::default());
             for k in (0..line.depth).step_by(lanes) {
                 let deep = (line.depth - k).min(lanes);
-                let rows: [_; MAX_LANES] = block::<S, T, E>(b.add(k), line.across, have, deep);
-                for (i, row) in rows.iter().take(deep).enumerate() {
-                    sum = T::In::<S>::splat(*line.x.add(k + i)).mul_add(*row, sum);
-                }
+                let x = line.x.add(k);
+                block::<S, T, E>(b.add(k), line.across, (have, deep), |i, row| {
+                    sum = T::In::<S>::splat(*x.add(i)).mul_add(row, sum);
+                });
             }
             let y = line.y.add(j);
             match line.onto {
