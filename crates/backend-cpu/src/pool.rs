@@ -4,7 +4,10 @@
 //! Idle threads therefore spin for a moment after each job, long enough to bridge the gaps within a training
 //! step, and park only then. The calling thread takes part as worker 0, so a pool of one thread owns none.
 //!
-//! Work is divided statically by the jobs themselves: every worker computes its own share from its id. As no
+//! Work is divided statically by the jobs themselves: every worker computes its own share from its id. Whoever
+//! comes first runs a worker: normally a thread of its own, but if that thread is still waking up, or the
+//! machine is busy with other things, the caller does its share too rather than wait (unless the job has
+//! barriers, where workers need each other). As no
 //! result of a kernel depends on the number of workers, a caller that finds the pool busy (another session, or
 //! a job that starts a job) simply runs its own job alone instead of waiting.
 
@@ -52,12 +55,14 @@ pub(crate) struct Worker<'a> {
 struct Shared {
     /// Number of jobs published so far; a change is the signal to start.
     epoch: Padded<AtomicUsize>,
-    /// Helpers that have not finished the current job.
+    /// Workers of the current job that are not done, worker 0 aside.
     running: Padded<AtomicUsize>,
     /// Workers that have reached the current barrier.
     arrived: Padded<AtomicUsize>,
     /// Number of barriers passed so far.
     passed: Padded<AtomicUsize>,
+    /// Of each worker, the last job that somebody began to run it in.
+    begun: Box<[Padded<AtomicUsize>]>,
     parked: Box<[AtomicBool]>,
     stop: AtomicBool,
     /// A worker of the current job has panicked; barriers must not wait for it.
@@ -67,7 +72,7 @@ struct Shared {
 }
 
 // SAFETY: every field but `job` is Sync by itself. `job` is written only by the thread that holds `Pool::busy`
-// while no helper runs (`running == 0`), and read by helpers only after they saw the later change of `epoch`.
+// while no worker runs (`running == 0`), and read only by who has begun a worker of that job.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointee of `job` is `Sync`, so it may be used from any thread.
 unsafe impl Send for Shared {}
@@ -93,7 +98,8 @@ impl Pool {
         self.threads
     }
 
-    /// Calls `job` once for each worker, on all threads at the same time, and returns when all are done.
+    /// Calls `job` once for each worker, on all threads at the same time, and returns when all are done. (A
+    /// thread that comes late finds its worker run by the caller.)
     ///
     /// A job that starts while another one is running has the calling thread as its only worker.
     /// A panic in a worker is raised again here, after all workers have stopped.
@@ -110,8 +116,12 @@ impl Pool {
             job(Worker::alone());
             return Ok(());
         };
-        self.shared.publish(job, helpers);
+        let epoch = self.shared.publish(job, helpers);
+        let passed = self.shared.passed.0.load(Ordering::Relaxed);
         self.shared.work(0);
+        if self.shared.passed.0.load(Ordering::Relaxed) == passed {
+            self.shared.take_over(epoch);
+        }
         wait_until(|| self.shared.running.0.load(Ordering::Acquire) == 0);
         match self.shared.take_payload() {
             Some(payload) => resume_unwind(payload),
@@ -124,6 +134,7 @@ impl Pool {
         for id in 1..self.threads {
             let shared = Arc::clone(&self.shared);
             let epoch = shared.epoch.0.load(Ordering::Acquire);
+            shared.begun[id].0.store(epoch, Ordering::Relaxed);
             let started = thread::Builder::new()
                 .name(format!("backprop-{id}"))
                 .spawn(move || shared.serve(id, epoch));
@@ -212,6 +223,7 @@ impl Shared {
             running: Padded(AtomicUsize::new(0)),
             arrived: Padded(AtomicUsize::new(0)),
             passed: Padded(AtomicUsize::new(0)),
+            begun: (0..threads).map(|_| Padded(AtomicUsize::new(0))).collect(),
             parked: (0..threads).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -221,7 +233,8 @@ impl Shared {
     }
 
     /// Hands `job` to the helpers. The caller must hold the turn and wait for `running == 0` before it returns.
-    fn publish(&self, job: &Job<'_>, helpers: &[JoinHandle<()>]) {
+    /// Returns the job's number.
+    fn publish(&self, job: &Job<'_>, helpers: &[JoinHandle<()>]) -> usize {
         // SAFETY: only the lifetime changes. `Pool::run` does not return, by unwinding either, before
         // `running == 0`, after which no helper touches the job; so the borrow outlives every use.
         let job = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
@@ -230,8 +243,28 @@ impl Shared {
         self.arrived.0.store(0, Ordering::Relaxed);
         self.broken.store(false, Ordering::Relaxed);
         self.running.0.store(helpers.len(), Ordering::Relaxed);
-        self.epoch.0.fetch_add(1, Ordering::SeqCst);
+        let before = self.epoch.0.fetch_add(1, Ordering::SeqCst);
         self.wake(helpers);
+        before.wrapping_add(1)
+    }
+
+    /// Runs the workers that no helper has begun yet, in a job without barriers.
+    fn take_over(&self, epoch: usize) {
+        for id in 1..self.begun.len() {
+            if self.begin(id, epoch) {
+                self.work(id);
+                self.running.0.fetch_sub(1, Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether the caller is the one to run this worker in this job, which then waits for it to be done.
+    fn begin(&self, id: usize, epoch: usize) -> bool {
+        let before = epoch.wrapping_sub(1);
+        let begun = &self.begun[id].0;
+        begun
+            .compare_exchange(before, epoch, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Wakes helpers that have parked. A helper announces that before its last look at `epoch`, and both sides
@@ -255,36 +288,40 @@ impl Shared {
         self.stop.store(false, Ordering::SeqCst);
     }
 
-    /// The life of a helper thread that starts before job `epoch + 1` is published.
+    /// The life of a helper thread that starts after job `epoch`.
     fn serve(&self, id: usize, mut epoch: usize) {
         loop {
-            self.await_change(id, epoch);
+            epoch = self.await_change(id, epoch);
             if self.stop.load(Ordering::SeqCst) {
                 return;
             }
-            epoch = epoch.wrapping_add(1);
-            self.work(id);
-            self.running.0.fetch_sub(1, Ordering::Release);
+            if self.begin(id, epoch) {
+                self.work(id);
+                self.running.0.fetch_sub(1, Ordering::Release);
+            }
         }
     }
 
-    /// Spins, then parks, until `epoch` is no longer the current one.
-    fn await_change(&self, id: usize, epoch: usize) {
-        let unchanged = |order| self.epoch.0.load(order) == epoch;
+    /// Spins, then parks, until another job than `epoch` is the current one, and returns that.
+    fn await_change(&self, id: usize, epoch: usize) -> usize {
         let start = Instant::now();
         while start.elapsed() < LINGER {
             for _ in 0..LOOKS {
-                if !unchanged(Ordering::Acquire) {
-                    return;
+                let now = self.epoch.0.load(Ordering::Acquire);
+                if now != epoch {
+                    return now;
                 }
                 std::hint::spin_loop();
             }
         }
         self.parked[id].store(true, Ordering::SeqCst);
-        while unchanged(Ordering::SeqCst) {
+        let mut now = self.epoch.0.load(Ordering::SeqCst);
+        while now == epoch {
             thread::park();
+            now = self.epoch.0.load(Ordering::SeqCst);
         }
         self.parked[id].store(false, Ordering::SeqCst);
+        now
     }
 
     /// One worker's part of the current job. Never unwinds.
@@ -294,8 +331,8 @@ impl Shared {
             count: self.parked.len(),
             shared: Some(self),
         };
-        // SAFETY: helpers come here after the change of `epoch` that follows the write of `job`, and the next
-        // write waits for `running == 0`; worker 0 is the thread that wrote it.
+        // SAFETY: whoever comes here wrote `job`, or has begun a worker of it, which only the number of this very
+        // job allows; the next write waits for `running == 0`, hence for this worker.
         let job = unsafe { *self.job.get() };
         let Some(job) = job else { return };
         // SAFETY: `Pool::run` keeps the job borrowed until all workers are done with it.
