@@ -223,6 +223,10 @@ fn gradients_that_do_not_exist() {
     let error = kind(g.grad(scores, &[w]));
     assert!(matches!(error.kind(), ErrorKind::Shape { .. }), "{error}");
 
+    // Where a derivative jumps, its own derivative is zero and no error.
+    let slope = g.grad(scores.relu().sum(..), &[scores]).unwrap()[0];
+    g.grad(slope.sum(..), &[w]).unwrap();
+
     let stopped = scores.stop_gradient().sum(..);
     let zero = g.grad(stopped, &[w]).unwrap()[0];
     let good = g.grad(fine, &[w]).unwrap()[0];

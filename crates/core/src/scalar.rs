@@ -45,6 +45,9 @@ pub trait Calculus:
     fn apply(function: Scalar, operands: &[Self]) -> Self;
     /// The constant `value`, of this value's type and shape.
     fn like(self, value: f64) -> Self;
+    /// The same value, cut off from differentiation: what the branches of a derivative go by, so
+    /// that its own derivative is zero where it jumps.
+    fn stop(self) -> Self;
 }
 
 macro_rules! optional {
@@ -315,10 +318,10 @@ fn rsqrt<C: Calculus>(x: C) -> C {
     C::apply(Scalar::Rsqrt, &[x])
 }
 fn le<C: Calculus>(a: C, b: C) -> C {
-    C::apply(Scalar::Le, &[a, b])
+    C::apply(Scalar::Le, &[a.stop(), b])
 }
 fn eq<C: Calculus>(a: C, b: C) -> C {
-    C::apply(Scalar::Eq, &[a, b])
+    C::apply(Scalar::Eq, &[a.stop(), b.stop()])
 }
 fn select<C: Calculus>(c: C, a: C, b: C) -> C {
     C::apply(Scalar::Where, &[c, a, b])
@@ -326,7 +329,7 @@ fn select<C: Calculus>(c: C, a: C, b: C) -> C {
 /// `g` where `a` beats `b`, half of it at a tie.
 fn winner<C: Calculus>(beats: Scalar, a: C, b: C, g: C) -> C {
     let tie = select(eq(a, b), g * 0.5, g.like(0.0));
-    select(C::apply(beats, &[a, b]), g, tie)
+    select(C::apply(beats, &[a.stop(), b.stop()]), g, tie)
 }
 
 impl Scalar {
@@ -373,6 +376,9 @@ impl Calculus for f64 {
     }
     fn like(self, value: f64) -> Self {
         value
+    }
+    fn stop(self) -> Self {
+        self
     }
 }
 

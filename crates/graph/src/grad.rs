@@ -127,38 +127,42 @@ impl Graph {
 }
 
 /// The first node on the way back from `outputs` through which `wrt` is reached but no gradient
-/// flows; `None` where `wrt` is not reached at all.
+/// flows: a [`Op::Stop`] if all ways are stopped on purpose. `None` where `wrt` is not reached.
 fn cut(ir: &Ir, outputs: &[(Tensor<'_>, Tensor<'_>)], wrt: NodeId) -> Option<NodeId> {
     let end = outputs.iter().map(|(y, _)| y.id.index() + 1).max()?;
     let mut depends = vec![false; end.max(wrt.index() + 1)];
     depends[wrt.index()] = true;
     for id in wrt.index() + 1..end {
-        depends[id] = ir.nodes[id]
-            .inputs
-            .iter()
-            .any(|input| depends[input.index()]);
+        let inputs = &ir.nodes[id].inputs;
+        depends[id] = inputs.iter().any(|input| depends[input.index()]);
     }
     let mut wanted = vec![false; end];
     for (y, _) in outputs {
         wanted[y.id.index()] = true;
     }
-    for id in (0..end).rev().filter(|&id| depends[id]) {
-        if !wanted[id] {
+    let mut stopped = None;
+    for id in (0..end).rev() {
+        if !wanted[id] || !depends[id] {
             continue;
         }
-        for (k, input) in ir.nodes[id].inputs.iter().enumerate() {
-            if !depends[input.index()] {
+        let node = &ir.nodes[id];
+        let inputs = node.inputs.iter().enumerate();
+        for (k, input) in inputs.filter(|(_, input)| depends[input.index()]) {
+            let carries = node.dtype.is_float() || matches!(node.op, Op::Custom(_));
+            if carries && op::is_differentiable(&node.op, k) {
+                wanted[input.index()] = true;
                 continue;
             }
-            let flows = op::is_differentiable(&ir.nodes[id].op, k);
-            if !flows || !ir.nodes[id].dtype.is_float() && !matches!(ir.nodes[id].op, Op::Custom(_))
-            {
-                return Some(NodeId(id as u32));
+            let stop = [NodeId(id as u32), *input]
+                .into_iter()
+                .find(|&x| ir.node(x).op == Op::Stop);
+            match stop {
+                Some(_) => stopped = stopped.or(stop),
+                None => return Some(NodeId(id as u32)),
             }
-            wanted[input.index()] = true;
         }
     }
-    None
+    stopped
 }
 
 struct Walk<'g> {

@@ -105,4 +105,9 @@ impl Calculus for Tensor<'_> {
         self.graph
             .constant(value, self.dtype(), self.shape(), Location::caller())
     }
+
+    #[track_caller]
+    fn stop(self) -> Self {
+        self.stop_gradient()
+    }
 }

@@ -22,92 +22,109 @@ pub(crate) struct Homes {
     pub(crate) io_bytes: usize,
 }
 
+/// Turns launches into a draft. `primitives` says which primitive each launch runs.
 pub(super) fn place(
     launches: &Launches,
     mut draft: Draft,
     primitives: &[usize],
     homes: &Homes,
 ) -> Draft {
-    let (old, mut values) = outer_values(launches, homes);
-    let mut arena = Arena::default();
-    let last = last_uses(launches);
-    let mut spans: Vec<Option<Span>> = launches
-        .values
-        .iter()
-        .enumerate()
-        .map(|(v, _)| resident(launches, homes, v))
-        .collect();
+    let resident = |v| resident(launches, homes, v);
+    let mut placer = Placer {
+        launches,
+        arena: Arena::default(),
+        last: last_uses(launches),
+        spans: (0..launches.values.len()).map(resident).collect(),
+    };
     for (at, launch) in launches.list.iter().enumerate() {
-        let mut taken: Vec<usize> = Vec::new();
-        for (w, &write) in launch.writes.iter().enumerate() {
-            if spans[write].is_some() {
-                continue;
-            }
-            let bytes = launches.values[write].tensor.bytes();
-            let heir = launch.reads.iter().copied().find(|&read| {
-                let inherits = launches.values[read].home == Home::Temporary
-                    && last[read] == at
-                    && !taken.contains(&read)
-                    && launches.values[read].tensor.bytes() == bytes;
-                let everywhere = || {
-                    let reads = launch.reads.iter().enumerate().filter(|&(_, &r)| r == read);
-                    reads
-                        .into_iter()
-                        .all(|(r, _)| launch.primitive.may_overwrite(w, r))
-                };
-                inherits && everywhere()
-            });
-            spans[write] = match heir {
-                Some(read) => {
-                    taken.push(read);
-                    spans[read]
-                }
-                None => Some(arena.take(bytes)),
-            };
-        }
-        let needed = draft.scratch[primitives[at]];
-        let scratch = (needed > 0).then(|| arena.take(needed));
-        let mut dying: Vec<usize> = launch.reads.iter().chain(&launch.writes).copied().collect();
-        dying.sort_unstable();
-        dying.dedup();
-        for v in dying {
-            let temporary = launches.values[v].home == Home::Temporary;
-            if let Some(span) =
-                spans[v].filter(|_| temporary && last[v] == at && !taken.contains(&v))
-            {
-                arena.give(span);
-            }
-        }
-        if let Some(span) = scratch {
-            arena.give(span);
-        }
+        let scratch = placer.step(at, draft.scratch[primitives[at]]);
         let whole = |&v: &usize| Access::whole(ValueId(v as u32));
+        let scope = launch
+            .origin
+            .map(|origin| &launches.scopes[origin.scope as usize]);
         draft.steps.push(Step::Launch(Launch {
             primitive: primitives[at],
             reads: launch.reads.iter().map(whole).collect(),
             writes: launch.writes.iter().map(whole).collect(),
             scratch,
             place: launch.origin.map(|origin| origin.place),
-            scope: launch.origin.map_or_else(String::new, |origin| {
-                launches.scopes[origin.scope as usize].clone()
-            }),
+            scope: scope.cloned().unwrap_or_default(),
         }));
     }
+    let (old, mut values) = outer_values(launches, homes);
     for (v, value) in launches.values.iter().enumerate() {
-        values[v] = Value {
-            tensor: value.tensor.clone(),
-            role: role(&value.home, &old),
-            span: spans[v].unwrap_or(Span {
-                buffer: Buffer::Arena,
-                offset: 0,
-                bytes: 0,
-            }),
-            name: value.name.clone(),
-        };
+        values[v].role = role(&value.home, &old);
+        values[v].span = placer.spans[v].unwrap_or(NOWHERE);
     }
     draft.values = values;
-    draft.sizes = [arena.size, homes.state_bytes, homes.io_bytes];
+    draft.sizes = [placer.arena.size, homes.state_bytes, homes.io_bytes];
     draft
+}
+
+/// The span of a value without bytes.
+const NOWHERE: Span = Span {
+    buffer: Buffer::Arena,
+    offset: 0,
+    bytes: 0,
+};
+
+struct Placer<'l> {
+    launches: &'l Launches,
+    arena: Arena,
+    /// For each value, the last launch that touches it.
+    last: Vec<usize>,
+    spans: Vec<Option<Span>>,
+}
+
+impl Placer<'_> {
+    /// Places what a launch writes, and its scratch memory; frees what dies with it.
+    fn step(&mut self, at: usize, scratch: usize) -> Option<Span> {
+        let launch = &self.launches.list[at];
+        let mut taken: Vec<usize> = Vec::new();
+        for (w, &write) in launch.writes.iter().enumerate() {
+            if self.spans[write].is_some() {
+                continue;
+            }
+            self.spans[write] = match self.heir(at, w, &taken) {
+                Some(read) => {
+                    taken.push(read);
+                    self.spans[read]
+                }
+                None => Some(self.arena.take(self.launches.values[write].tensor.bytes())),
+            };
+        }
+        let scratch = (scratch > 0).then(|| self.arena.take(scratch));
+        let mut dying: Vec<usize> = launch.reads.iter().chain(&launch.writes).copied().collect();
+        dying.sort_unstable();
+        dying.dedup();
+        for v in dying {
+            let dies = self.is_temporary(v) && self.last[v] == at && !taken.contains(&v);
+            if let Some(span) = self.spans[v].filter(|_| dies) {
+                self.arena.give(span);
+            }
+        }
+        if let Some(span) = scratch {
+            self.arena.give(span);
+        }
+        scratch
+    }
+
+    fn is_temporary(&self, v: usize) -> bool {
+        self.launches.values[v].home == Home::Temporary
+    }
+
+    /// An operand of a launch that dies with it, and whose place its result number `w` may take.
+    fn heir(&self, at: usize, w: usize, taken: &[usize]) -> Option<usize> {
+        let launch = &self.launches.list[at];
+        let bytes = |v: usize| self.launches.values[v].tensor.bytes();
+        let free = |v: usize| self.is_temporary(v) && self.last[v] == at && !taken.contains(&v);
+        launch.reads.iter().copied().find(|&read| {
+            let mut reads = launch.reads.iter().enumerate().filter(|&(_, &r)| r == read);
+            free(read)
+                && bytes(read) == bytes(launch.writes[w])
+                && reads.all(|(r, _)| launch.primitive.may_overwrite(w, r))
+        })
+    }
 }
 
 /// The values of the plan: those of the launches, and the old values of parameters that are updated
@@ -122,12 +139,8 @@ fn outer_values(launches: &Launches, homes: &Homes) -> (HashMap<u32, ValueId>, V
         values.push(Value {
             tensor: value.tensor.clone(),
             role: Role::Temporary,
-            span: Span {
-                buffer: Buffer::Arena,
-                offset: 0,
-                bytes: 0,
-            },
-            name: String::new(),
+            span: NOWHERE,
+            name: value.name.clone(),
         });
     }
     for value in &launches.values {

@@ -66,20 +66,29 @@ pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], plain: &[bool
     builder.clusters
 }
 
-/// The stored values by how many heavy launches they wait for; among equals, in order of building.
+/// The stored values by how many heavy launches they wait for. Among equals single numbers come
+/// first, so that what depends on a rate or a count finds it in place; then in order of building.
 fn by_depth(work: &Work, reads: &HashMap<NodeId, Vec<Read>>) -> Vec<NodeId> {
     let mut ids: Vec<NodeId> = reads.keys().copied().collect();
     ids.sort_unstable();
-    let mut depth: HashMap<NodeId, usize> = HashMap::new();
+    let mut rank: HashMap<NodeId, (usize, bool)> = HashMap::new();
     for &id in &ids {
         let waits = reads[&id].iter().filter_map(|read| {
             let heavy = !is_elementwise(work.ir.node(read.base));
-            depth.get(&read.base).map(|d| d + usize::from(heavy))
+            let (depth, many) = *rank.get(&read.base)?;
+            Some(if heavy {
+                (depth + 1, false)
+            } else {
+                (depth, many)
+            })
         });
-        let deepest = waits.max().unwrap_or(0);
-        depth.insert(id, deepest);
+        let (depth, after_many) = waits.max().unwrap_or((0, false));
+        rank.insert(
+            id,
+            (depth, after_many || work.ir.node(id).shape.count() > 1),
+        );
     }
-    ids.sort_by_key(|id| (depth[id], *id));
+    ids.sort_by_key(|id| (rank[id], *id));
     ids
 }
 
