@@ -59,7 +59,7 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
         None => Dataset::digits(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits"))?,
     };
     let cpu = match options.threads {
-        Some(threads) => Cpu::builder().threads(threads).build()?,
+        Some(threads) => Cpu::builder().threads(threads.get()).build()?,
         None => Cpu::new()?,
     };
     let steps = options.epochs.get() * train::steps_an_epoch(&data);

@@ -26,7 +26,7 @@ const EPOCHS: NonZeroUsize = NonZeroUsize::new(30).unwrap();
 pub(crate) struct Options {
     pub epochs: NonZeroUsize,
     pub seed: u64,
-    pub threads: Option<usize>,
+    pub threads: Option<NonZeroUsize>,
     pub data: Option<PathBuf>,
     pub save: Option<PathBuf>,
     pub load: Option<PathBuf>,
@@ -83,14 +83,21 @@ mod tests {
         let expected = Options {
             epochs: NonZeroUsize::new(3).unwrap(),
             seed: 7,
-            threads: Some(2),
+            threads: NonZeroUsize::new(2),
             data: Some("d".into()),
             save: Some("s".into()),
             load: Some("l".into()),
             show: Show::Plan,
         };
         assert_eq!(Options::parse(given.split(' ')).unwrap(), expected);
-        for wrong in ["--epochs many", "--epochs 0", "--seed", "--fast", "stray"] {
+        for wrong in [
+            "--epochs many",
+            "--epochs 0",
+            "--threads 0",
+            "--seed",
+            "--fast",
+            "stray",
+        ] {
             assert!(Options::parse(wrong.split(' ')).is_err(), "{wrong}");
         }
     }
