@@ -69,7 +69,9 @@ macro_rules! scalars {
             vjp($g:ident): [$($vjp:expr),*]
         }
     )*) => {
-        /// An elementwise function. See the [module documentation](self).
+        /// An elementwise function: one entry of a table holds its type rule, its value, its CUDA
+        /// spelling and its derivative. Where a derivative jumps, the table follows PyTorch: 0 for
+        /// the steps, shared equally at the ties of `max` and `min`, 0 at `relu(0)` and `abs(0)`.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
         #[non_exhaustive]
         #[allow(missing_docs, reason = "an entry without a doc comment is named by its formula")]

@@ -18,7 +18,8 @@ use crate::{
     Rows, Sweep,
 };
 
-/// The reference backend. See the [module documentation](self).
+/// A backend in safe, obviously right, slow Rust: the oracle for every other backend, and a worked
+/// example for those who write one. Sums are accumulated in `f64`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reference;
 
