@@ -1,0 +1,456 @@
+//! Gradients against differences of values.
+//!
+//! For outputs `y = f(x)` with Jacobian `J`, a direction `v` in an input and weights `u` of the
+//! outputs, `<u, J v>` is the slope of `<u, f(x + h v)>` at `h = 0`, taken from two evaluations, and
+//! `<J^T u, v>` is what [`Graph::vjp`] says. One random direction an input finds a wrong gradient
+//! with probability 1. The same for the gradient itself checks the second order.
+
+use std::fmt;
+
+use backprop_core::{Backend, DType, Error, Reference, Result};
+use backprop_graph::{Entry, Graph, Key, Sample, Session, Tensor, Updates, catalogue};
+
+use crate::draw::{Draw, decode, encode};
+
+/// What is checked and how closely. In `f64`, on the reference backend.
+#[derive(Clone, Debug)]
+pub struct GradCheck {
+    /// The seed of inputs, directions and weights.
+    pub seed: u64,
+    /// Half the distance of the two evaluations.
+    pub step: f64,
+    /// The largest difference of slopes, relative to the larger of them and 1.
+    pub tolerance: f64,
+    /// The highest order: 1 for gradients, 2 for gradients of gradients too.
+    pub order: usize,
+}
+
+impl Default for GradCheck {
+    fn default() -> GradCheck {
+        GradCheck {
+            seed: 1,
+            step: 1e-5,
+            tolerance: 2e-6,
+            order: 2,
+        }
+    }
+}
+
+/// A slope by both ways.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Slope {
+    /// The order of the derivative: 1 or 2.
+    pub order: usize,
+    /// The position of the input in whose direction the slope is.
+    pub input: usize,
+    /// The slope by differences.
+    pub differences: f64,
+    /// The slope by the gradient.
+    pub gradient: f64,
+}
+
+impl fmt::Display for Slope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Slope {
+            order,
+            input,
+            differences,
+            gradient,
+        } = self;
+        write!(
+            f,
+            "order {order}, input {input}: the gradient says {gradient}, differences say {differences}"
+        )
+    }
+}
+
+/// Why a check did not pass.
+#[derive(Clone, PartialEq)]
+pub enum GradError {
+    /// Building, differentiating or running failed.
+    Failed(Error),
+    /// A slope differs.
+    Differs(Slope),
+    /// Hand-written and derived gradients differ by so much, at the input with this position.
+    Derived {
+        /// The position of the input.
+        input: usize,
+        /// The gradient as written and as derived, where they differ most.
+        gradients: (f64, f64),
+    },
+    /// No input has a gradient to check.
+    Nothing,
+}
+
+impl fmt::Display for GradError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GradError::Failed(error) => write!(f, "{error}"),
+            GradError::Differs(slope) => write!(f, "{slope}"),
+            GradError::Derived { input, gradients } => {
+                let (written, derived) = gradients;
+                write!(f, "input {input}: written {written}, derived {derived}")
+            }
+            GradError::Nothing => f.write_str("no sample with a floating-point input"),
+        }
+    }
+}
+
+/// As `Display`, because a test that fails prints this.
+impl fmt::Debug for GradError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for GradError {}
+
+impl From<Error> for GradError {
+    fn from(error: Error) -> GradError {
+        GradError::Failed(error)
+    }
+}
+
+/// A function that builds outputs from inputs.
+pub trait Build: for<'g> Fn(&'g Graph, &[Tensor<'g>]) -> Vec<Tensor<'g>> {}
+
+impl<F> Build for F where F: for<'g> Fn(&'g Graph, &[Tensor<'g>]) -> Vec<Tensor<'g>> {}
+
+/// Checks the gradients of `build` at values drawn from `sample`, with the defaults of
+/// [`GradCheck`].
+///
+/// # Errors
+/// The first slope that differs, or whatever building and running report.
+///
+/// ```
+/// use backprop_graph::Sample;
+/// use backprop_testkit::gradcheck;
+///
+/// let sample = Sample::reals(&[&[2, 3], &[3]]);
+/// let slopes = gradcheck(&sample, |_, x| vec![(x[0] * x[1]).tanh().sum(-1)])?;
+/// assert_eq!(slopes.len(), 4); // two inputs, two orders
+/// # Ok::<(), backprop_testkit::GradError>(())
+/// ```
+pub fn gradcheck(sample: &Sample, build: impl Build) -> Result<Vec<Slope>, GradError> {
+    GradCheck::default().check(sample, build)
+}
+
+/// The graph of a check, compiled: scalars whose slopes are compared.
+struct Compiled {
+    session: Session<Reference>,
+    inputs: Vec<Key>,
+    /// For each order, the scalar that is evaluated at two places.
+    values: Vec<Key>,
+    /// For each order, its slope along the direction in each differentiable input.
+    slopes: Vec<Vec<Key>>,
+}
+
+impl GradCheck {
+    /// Checks the gradients of `build` at values drawn from `sample`. Integer inputs are drawn, but
+    /// not differentiated by; outputs that are no real numbers are left out.
+    ///
+    /// # Errors
+    /// The first slope that differs, or whatever building and running report.
+    pub fn check(&self, sample: &Sample, build: impl Build) -> Result<Vec<Slope>, GradError> {
+        let floats = floats(sample);
+        if floats.is_empty() {
+            return Err(GradError::Nothing);
+        }
+        let at = self.draw(sample, 0);
+        let directions = self.draw(&centred(sample), 1);
+        let graph = Graph::new();
+        let mut compiled = self.compile(&graph, sample, &directions, build)?;
+        let mut here = Vec::new();
+        compiled.feed(sample, &at)?.session.step()?;
+        for slopes in &compiled.slopes {
+            let read = |key: &Key| compiled.session.scalar(*key);
+            here.push(slopes.iter().map(read).collect::<Result<Vec<f64>>>()?);
+        }
+        let mut checked = Vec::new();
+        for (k, &input) in floats.iter().enumerate() {
+            let above = compiled.values_at(sample, &moved(&at, &directions, input, self.step))?;
+            let below = compiled.values_at(sample, &moved(&at, &directions, input, -self.step))?;
+            for (order, gradient) in here.iter().map(|slopes| slopes[k]).enumerate() {
+                let differences = (above[order] - below[order]) / (2.0 * self.step);
+                let order = order + 1;
+                checked.push(self.judge(Slope {
+                    order,
+                    input,
+                    differences,
+                    gradient,
+                })?);
+            }
+        }
+        Ok(checked)
+    }
+
+    fn judge(&self, slope: Slope) -> Result<Slope, GradError> {
+        let (a, b) = (slope.differences, slope.gradient);
+        let scale = a.abs().max(b.abs()).max(1.0);
+        if (a - b).abs() <= self.tolerance * scale {
+            Ok(slope)
+        } else {
+            Err(GradError::Differs(slope))
+        }
+    }
+
+    /// Numbers for every input, from its interval.
+    fn draw(&self, sample: &Sample, stream: u64) -> Vec<Vec<f64>> {
+        let draw = |(i, input): (usize, &(DType, Vec<usize>, (f64, f64)))| {
+            let (dtype, shape, interval) = input;
+            let seed = self.seed.wrapping_mul(1000) + 100 * stream + i as u64;
+            Draw::new(seed).numbers(*dtype, shape.iter().product(), *interval)
+        };
+        sample.inputs.iter().enumerate().map(draw).collect()
+    }
+
+    fn compile(
+        &self,
+        graph: &Graph,
+        sample: &Sample,
+        directions: &[Vec<f64>],
+        build: impl Build,
+    ) -> Result<Compiled, GradError> {
+        let inputs = declare(graph, sample);
+        let outputs = build(graph, &inputs);
+        graph.check()?;
+        let wrt: Vec<Tensor<'_>> = floats(sample).into_iter().map(|i| inputs[i]).collect();
+        let along: Vec<Tensor<'_>> = floats(sample)
+            .into_iter()
+            .map(|i| constant(graph, inputs[i], &directions[i]))
+            .collect();
+        let mut draw = Draw::new(self.seed ^ 0x5eed);
+        let mut weights = |x: Tensor<'_>| draw.numbers(DType::F64, x.shape().count(), (-1.0, 1.0));
+        let weighted: Vec<_> = outputs
+            .into_iter()
+            .filter(|y| y.dtype().is_float())
+            .map(|y| (y, constant(graph, y, &weights(y))))
+            .collect();
+        let (mut values, mut slopes) = (vec![inner(graph, &weighted)], Vec::new());
+        let mut gradients = graph.vjp(&weighted, &wrt)?;
+        slopes.push(inner_each(&gradients, &along));
+        for _ in 1..self.order {
+            // Half the square of each input joins in, so that even a gradient that is constant
+            // depends on all of them.
+            let mut pairs: Vec<_> = gradients
+                .iter()
+                .map(|&g| (g, constant(graph, g, &weights(g))))
+                .collect();
+            pairs.extend(wrt.iter().map(|&x| (x, x * 0.5)));
+            let value = inner(graph, &pairs);
+            values.push(value);
+            gradients = graph.grad(value, &wrt)?;
+            slopes.push(inner_each(&gradients, &along));
+        }
+        let key = |x: &Tensor<'_>| x.key();
+        let values: Vec<Key> = values.iter().map(key).collect();
+        let slopes: Vec<Vec<Key>> = slopes.iter().map(|s| s.iter().map(key).collect()).collect();
+        let fetches: Vec<Key> = values
+            .iter()
+            .chain(slopes.iter().flatten())
+            .copied()
+            .collect();
+        Ok(Compiled {
+            session: Session::compile(graph, Reference, &fetches, Updates::none())?,
+            inputs: inputs.iter().map(key).collect(),
+            values,
+            slopes,
+        })
+    }
+
+    /// Checks hand-written gradients of `build` against those derived from decompositions.
+    ///
+    /// # Errors
+    /// The first input at which they differ, or whatever building and running report.
+    pub fn check_derived(&self, sample: &Sample, build: impl Build) -> Result<(), GradError> {
+        let at = self.draw(sample, 0);
+        let written = self.gradients(&Graph::new(), sample, &at, &build)?;
+        let derived = self.gradients(&Graph::derived(), sample, &at, &build)?;
+        for (input, (written, derived)) in written.iter().zip(&derived).enumerate() {
+            for (&a, &b) in written.iter().zip(derived) {
+                // A NaN differs from everything.
+                let near = (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0);
+                if !near {
+                    let gradients = (a, b);
+                    return Err(GradError::Derived { input, gradients });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gradients(
+        &self,
+        graph: &Graph,
+        sample: &Sample,
+        at: &[Vec<f64>],
+        build: &impl Build,
+    ) -> Result<Vec<Vec<f64>>, GradError> {
+        let inputs = declare(graph, sample);
+        let outputs = build(graph, &inputs);
+        graph.check()?;
+        let wrt: Vec<Tensor<'_>> = floats(sample).into_iter().map(|i| inputs[i]).collect();
+        let mut draw = Draw::new(self.seed ^ 0x5eed);
+        let weighted: Vec<_> = outputs
+            .into_iter()
+            .filter(|y| y.dtype().is_float())
+            .map(|y| {
+                let weights = draw.numbers(DType::F64, y.shape().count(), (-1.0, 1.0));
+                (y, constant(graph, y, &weights))
+            })
+            .collect();
+        let gradients = graph.vjp(&weighted, &wrt)?;
+        let keys: Vec<Key> = gradients.iter().map(|g| g.key()).collect();
+        let mut compiled = Compiled {
+            session: Session::compile(graph, Reference, &keys, Updates::none())?,
+            inputs: inputs.iter().map(|x| x.key()).collect(),
+            values: Vec::new(),
+            slopes: Vec::new(),
+        };
+        compiled.feed(sample, at)?.session.step()?;
+        let fetch = |key: Key| compiled.session.fetch::<f64>(key);
+        Ok(keys.into_iter().map(fetch).collect::<Result<_>>()?)
+    }
+}
+
+impl Compiled {
+    fn feed(&mut self, sample: &Sample, at: &[Vec<f64>]) -> Result<&mut Compiled> {
+        for ((&key, numbers), (dtype, ..)) in self.inputs.iter().zip(at).zip(&sample.inputs) {
+            feed(&mut self.session, key, *dtype, numbers)?;
+        }
+        Ok(self)
+    }
+
+    fn values_at(&mut self, sample: &Sample, at: &[Vec<f64>]) -> Result<Vec<f64>> {
+        self.feed(sample, at)?.session.step()?;
+        let read = |key: &Key| self.session.scalar(*key);
+        self.values.iter().map(read).collect()
+    }
+}
+
+/// Feeds numbers as elements of whatever type.
+pub(crate) fn feed<B: Backend>(
+    session: &mut Session<B>,
+    key: Key,
+    dtype: DType,
+    numbers: &[f64],
+) -> Result<()> {
+    fn all<T: backprop_core::Element>(numbers: &[f64]) -> Vec<T> {
+        numbers.iter().map(|&x| T::from_f64(x)).collect()
+    }
+    match dtype {
+        DType::F32 => session.feed(key, &all::<f32>(numbers))?,
+        DType::F64 => session.feed(key, &all::<f64>(numbers))?,
+        DType::F16 => session.feed(key, &all::<half::f16>(numbers))?,
+        DType::BF16 => session.feed(key, &all::<half::bf16>(numbers))?,
+        DType::I32 => session.feed(key, &all::<i32>(numbers))?,
+        DType::I64 => session.feed(key, &all::<i64>(numbers))?,
+        DType::U8 => session.feed(key, &all::<u8>(numbers))?,
+        _ => session.feed(key, &all::<bool>(numbers))?,
+    };
+    Ok(())
+}
+
+fn floats(sample: &Sample) -> Vec<usize> {
+    let inputs = sample.inputs.iter().enumerate();
+    inputs
+        .filter(|(_, (dtype, ..))| dtype.is_float())
+        .map(|(i, _)| i)
+        .collect()
+}
+
+/// Inputs of the same types, with values around 0.
+fn centred(sample: &Sample) -> Sample {
+    let mut sample = sample.clone();
+    for (_, _, interval) in &mut sample.inputs {
+        *interval = (-1.0, 1.0);
+    }
+    sample
+}
+
+pub(crate) fn declare<'g>(graph: &'g Graph, sample: &Sample) -> Vec<Tensor<'g>> {
+    let inputs = sample.inputs.iter().enumerate();
+    inputs
+        .map(|(i, (dtype, shape, _))| graph.input(&format!("x{i}"), shape, *dtype))
+        .collect()
+}
+
+fn moved(at: &[Vec<f64>], directions: &[Vec<f64>], input: usize, step: f64) -> Vec<Vec<f64>> {
+    let mut at = at.to_vec();
+    for (x, v) in at[input].iter_mut().zip(&directions[input]) {
+        *x += step * v;
+    }
+    at
+}
+
+/// Known numbers, of the type and shape of `like`.
+fn constant<'g>(graph: &'g Graph, like: Tensor<'g>, numbers: &[f64]) -> Tensor<'g> {
+    let rounded = decode(like.dtype(), &encode(like.dtype(), numbers));
+    graph.data(like.shape(), &rounded).cast(like.dtype())
+}
+
+/// The sum of the products of all pairs.
+fn inner<'g>(graph: &'g Graph, pairs: &[(Tensor<'g>, Tensor<'g>)]) -> Tensor<'g> {
+    let zero = graph.full([], 0.0, DType::F64);
+    let each = pairs.iter().map(|&(a, b)| (a * b).cast(DType::F64).sum(..));
+    each.fold(zero, |sum, x| sum + x)
+}
+
+fn inner_each<'g>(a: &[Tensor<'g>], b: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+    let pairs = a.iter().zip(b);
+    pairs
+        .map(|(&a, &b)| (a * b).cast(DType::F64).sum(..))
+        .collect()
+}
+
+/// What became of one operation of the catalogue.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The operation.
+    pub name: &'static str,
+    /// How many slopes agreed; 0 for an operation whose result has no derivative.
+    pub slopes: usize,
+    /// What went wrong, by sample.
+    pub failed: Vec<String>,
+}
+
+/// Checks every operation of the catalogue on all of its samples: gradients to the second order,
+/// and hand-written ones against derived ones. An operation without samples fails.
+#[must_use]
+pub fn gradcheck_all() -> Vec<Checked> {
+    catalogue().iter().map(check_entry).collect()
+}
+
+fn check_entry(entry: &Entry) -> Checked {
+    let mut checked = Checked {
+        name: entry.name,
+        slopes: 0,
+        failed: Vec::new(),
+    };
+    if entry.samples.is_empty() {
+        checked.failed.push("has no samples".into());
+    }
+    for (i, sample) in entry.samples.iter().enumerate() {
+        if !is_differentiable(entry, sample) {
+            continue;
+        }
+        match check_sample(entry, sample) {
+            Ok(slopes) => checked.slopes += slopes.len(),
+            Err(what) => checked.failed.push(format!("sample {i}: {what}")),
+        }
+    }
+    checked
+}
+
+fn check_sample(entry: &Entry, sample: &Sample) -> Result<Vec<Slope>, GradError> {
+    let check = GradCheck::default();
+    check.check_derived(sample, |_, x| vec![(entry.build)(x)])?;
+    check.check(sample, |_, x| vec![(entry.build)(x)])
+}
+
+/// Whether the result is a real number that depends on real inputs.
+fn is_differentiable(entry: &Entry, sample: &Sample) -> bool {
+    let graph = Graph::new();
+    let output = (entry.build)(&declare(&graph, sample));
+    output.dtype().is_float() && !floats(sample).is_empty()
+}
