@@ -178,14 +178,9 @@ impl Worker<'_> {
         }
     }
 
-    /// This worker's number, below [`Worker::count`].
+    /// This worker's number, below the number of workers of the job.
     pub(crate) fn id(&self) -> usize {
         self.id
-    }
-
-    /// How many workers run this job: the pool's threads, or one.
-    pub(crate) fn count(&self) -> usize {
-        self.count
     }
 
     /// This worker's contiguous share of `len` items; shares differ by at most one item.
@@ -415,7 +410,7 @@ mod tests {
         let count = AtomicUsize::new(0);
         pool.run(&|worker| {
             sum.fetch_add(worker.id(), Ordering::Relaxed);
-            count.store(worker.count(), Ordering::Relaxed);
+            count.store(worker.count, Ordering::Relaxed);
         })
         .unwrap();
         let count = count.into_inner();
@@ -459,7 +454,7 @@ mod tests {
             for phase in 1..200 {
                 cells[worker.id()].store(phase, Ordering::Relaxed);
                 worker.barrier();
-                for cell in &cells[..worker.count()] {
+                for cell in &cells[..worker.count] {
                     assert_eq!(cell.load(Ordering::Relaxed), phase);
                 }
                 worker.barrier();
@@ -474,7 +469,7 @@ mod tests {
         let inner = AtomicUsize::new(0);
         pool.run(&|_| {
             pool.run(&|worker| {
-                assert_eq!((worker.id(), worker.count()), (0, 1));
+                assert_eq!((worker.id(), worker.count), (0, 1));
                 worker.barrier();
                 inner.fetch_add(1, Ordering::Relaxed);
             })

@@ -21,7 +21,7 @@ pub(super) struct Panel<E, T> {
     /// Elements of each line.
     pub(super) depth: usize,
     pub(super) to: *mut T,
-    /// Elements written for each step along K: the lines, then zeros.
+    /// Elements written for each step along K: the lines, then anything.
     pub(super) pitch: usize,
 }
 
@@ -94,9 +94,10 @@ unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
 unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     let lanes = T::In::<S>::LANES;
     for line in (0..panel.pitch).step_by(lanes) {
-        let have = panel.lines.saturating_sub(line).min(lanes);
+        let have = panel.lines.saturating_sub(line).clamp(1, lanes);
         let room = panel.pitch - line;
-        let from = panel.from.wrapping_offset(line as isize * panel.across);
+        let from = line.min(panel.lines - 1) as isize * panel.across;
+        let from = panel.from.wrapping_offset(from);
         for k in (0..panel.depth).step_by(lanes) {
             let size = (have, (panel.depth - k).min(lanes));
             let to = panel.to.wrapping_add(k * panel.pitch + line);
@@ -111,7 +112,7 @@ unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
 }
 
 /// Loads `lines` lines of `depth` elements, at most a register each, transposes them, and hands over row `j` for
-/// each `j < depth`: element `j` of every line, zero where lines are missing.
+/// each `j < depth`: element `j` of every line. The last line stands in for missing ones, without a branch.
 ///
 /// All loops run over the lanes of a register, so that they unroll and the block stays in registers.
 #[inline(always)]
@@ -125,27 +126,23 @@ pub(super) unsafe fn block<S: Simd, T: Number, E: Source<T>>(
     // SAFETY: the caller promises `lines x depth` readable elements.
     unsafe {
         let mut rows = [T::In::<S>::splat(T::default()); MAX_LANES];
-        if (lines, depth) == (lanes, lanes) {
-            for i in 0..lanes {
-                rows[i] = E::load::<S>(from.wrapping_offset(i as isize * across));
+        let line = |i: usize| from.wrapping_offset(i.min(lines - 1) as isize * across);
+        if depth == lanes {
+            for (i, row) in rows.iter_mut().enumerate().take(lanes) {
+                *row = E::load::<S>(line(i));
             }
         } else {
-            for i in 0..lanes {
-                let line = from.wrapping_offset(i as isize * across);
-                if i < lines && depth == lanes {
-                    rows[i] = E::load::<S>(line);
-                } else if i < lines {
-                    rows[i] = E::load_first::<S>(line, depth);
-                }
+            for (i, row) in rows.iter_mut().enumerate().take(lanes) {
+                *row = E::load_first::<S>(line(i), depth);
             }
         }
         exchange::<T::In<S>, 8>(&mut rows);
         exchange::<T::In<S>, 4>(&mut rows);
         exchange::<T::In<S>, 2>(&mut rows);
         exchange::<T::In<S>, 1>(&mut rows);
-        for j in 0..lanes {
+        for (j, row) in rows.into_iter().enumerate().take(lanes) {
             if j < depth {
-                each(j, rows[j]);
+                each(j, row);
             }
         }
     }
@@ -196,15 +193,11 @@ unsafe fn put<S: Simd, T: Number>(row: T::In<S>, to: *mut T, room: usize) {
 #[inline(always)]
 unsafe fn collect<T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     for k in 0..panel.depth {
-        for line in 0..panel.pitch {
+        for line in 0..panel.lines {
             let step = line as isize * panel.across + k as isize * panel.along;
             // SAFETY: existing lines are read, the panel is written.
             unsafe {
-                let x = if line < panel.lines {
-                    panel.from.offset(step).read().widen()
-                } else {
-                    T::default()
-                };
+                let x = panel.from.offset(step).read().widen();
                 panel.to.add(k * panel.pitch + line).write(x);
             }
         }

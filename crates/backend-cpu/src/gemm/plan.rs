@@ -27,6 +27,10 @@ const LEFT_BYTES: usize = 512 << 10;
 const RIGHT_BYTES: usize = 512 << 10;
 /// Panels of B packed together otherwise: enough that long pieces of B's rows are read at a time.
 const GROUP: usize = 4;
+/// Bytes from a row of B to the next for which a panel read in place stays in the first-level cache.
+const NEAR_BYTES: usize = 2 << 10;
+/// Rows of A that do not repay a copy of such a B.
+const FEW_ROWS: usize = 192;
 /// Bytes of sums to be handed over while in cache.
 const TILE_BYTES: usize = 512 << 10;
 /// A cache line, in bytes. Shares of the scratch memory start at multiples.
@@ -214,8 +218,9 @@ impl<T: Number> Blocking<T> {
         let (size, panel) = (size_of::<T>(), SPAN * lanes);
         let rows = m.div_ceil(grid.0);
         let columns = n.div_ceil(panel).div_ceil(grid.1) * panel;
-        // A few rows of A do not repay a copy of B, nor does a B that is at hand anyway.
-        let few_rows = rows <= 2 * tallest || (rows <= 64 && k * n * size <= 96 << 10);
+        // A few rows of A do not repay a copy of B; nor do more, where its rows lie close together.
+        let close = problem.right.row.unsigned_abs() * size <= NEAR_BYTES;
+        let few_rows = rows <= 2 * tallest || (rows <= FEW_ROWS && close);
         let right = if E::IS_WIDE && problem.right.column == 1 && few_rows {
             Access::InPlace
         } else {
