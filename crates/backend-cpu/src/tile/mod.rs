@@ -105,6 +105,8 @@ enum Source {
         load: Load,
         size: usize,
         native: bool,
+        /// Whether elements that lie side by side may be read where they are.
+        borrowed: bool,
     },
     /// The numbers of the elements themselves.
     Coordinates,
@@ -452,12 +454,13 @@ impl Loader {
                     load,
                     size,
                     native,
+                    borrowed,
                 } => {
                     let base = frame.base(base);
                     let width = if native { size } else { Lane::F32.size() };
                     self.walk.runs(range, |run| {
                         let from = base.add(run.start * size);
-                        if native && run.len == n && run.stride == 1 {
+                        if borrowed && run.len == n && run.stride == 1 {
                             frame.table.add(to).write(from);
                             return;
                         }

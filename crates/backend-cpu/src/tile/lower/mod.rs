@@ -8,7 +8,7 @@
 mod places;
 
 use backprop_core::{
-    Axes, Body, DType, Inst, Register, Rows, Scalar, Shape, Source as Input, View,
+    Axes, Body, DType, Inst, Register, Rows, Scalar, Shape, Sink, Source as Input, View,
 };
 
 use super::chain::{Chains, Inner, Side, chained};
@@ -262,7 +262,9 @@ impl<'a> Lowering<'a> {
             return self.uniform(at, value);
         }
         match walk.consecutive() {
-            Some(offset) if is_native(dtype) => self.slide(at, base, offset, dtype),
+            Some(offset) if is_native(dtype) && !self.is_read_after_stores(at) => {
+                self.slide(at, base, offset, dtype);
+            }
             _ => {
                 let (load, size, native) = (
                     load(dtype, self.request.level),
@@ -277,10 +279,20 @@ impl<'a> Lowering<'a> {
                         load,
                         size,
                         native,
+                        borrowed: native && !self.is_read_after_stores(at),
                     },
                 );
             }
         }
+    }
+
+    /// Whether an input is a result as it is, while another result may take its place: it has to be
+    /// loaded before anything is stored (P3).
+    fn is_read_after_stores(&self, at: usize) -> bool {
+        let outputs = &self.request.body.outputs;
+        let stored = outputs.iter().any(|output| output.sink == Sink::Store);
+        let is_result = outputs.iter().any(|output| output.register.index() == at);
+        is_result && stored && outputs.len() > 1
     }
 
     /// The view from the points or the rows, whichever the register goes by.
