@@ -196,12 +196,12 @@ impl GradCheck {
 
     /// Numbers for every input, from its interval.
     fn draw(&self, sample: &Sample, stream: u64) -> Vec<Vec<f64>> {
-        let draw = |(i, input): (usize, &(DType, Vec<usize>, (f64, f64)))| {
-            let (dtype, shape, interval) = input;
+        let inputs = sample.inputs.iter().enumerate();
+        let numbers = inputs.map(|(i, (dtype, shape, interval))| {
             let seed = self.seed.wrapping_mul(1000) + 100 * stream + i as u64;
             Draw::new(seed).numbers(*dtype, shape.iter().product(), *interval)
-        };
-        sample.inputs.iter().enumerate().map(draw).collect()
+        });
+        numbers.collect()
     }
 
     fn compile(

@@ -4,7 +4,7 @@
 use backprop_core::{DType, Reference};
 use backprop_testkit::{GraphError, RandomGraph};
 
-const GRAPHS: u64 = 300;
+const GRAPHS: u64 = 120;
 
 #[test]
 fn fusion_changes_no_value() -> Result<(), GraphError> {

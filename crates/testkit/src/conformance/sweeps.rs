@@ -99,9 +99,30 @@ fn in_place() -> Vec<Case> {
             cases.push(case.clone().in_place(&[(0, 0), (1, 1)]));
             cases.push(case.clone().in_place(&[(0, 1), (1, 0)]));
             cases.push(case.in_place(&[(1, 0)]));
+            cases.extend(swaps(&mut draw, dtype, count));
         }
     }
     cases
+}
+
+/// Two operands in each other's place; and one that is stored elsewhere while a sum takes its
+/// place.
+fn swaps(draw: &mut Draw, dtype: DType, count: usize) -> [Case; 2] {
+    let inputs = || vec![dense(dtype, &[count]), dense(dtype, &[count])];
+    let reads = vec![whole(draw, dtype, count), whole(draw, dtype, count)];
+    let mut swap = Code::default();
+    let (a, b) = (swap.input(0, dtype), swap.input(1, dtype));
+    swap.store(b, &[count]).store(a, &[count]);
+    let swap = swap.sweep(&[count], inputs());
+    let mut kept = Code::default();
+    let (a, b) = (kept.input(0, dtype), kept.input(1, dtype));
+    let sum = kept.apply(Scalar::Add, &[a, b]);
+    kept.store(sum, &[count]).store(a, &[count]);
+    let kept = kept.sweep(&[count], inputs());
+    [
+        Case::new(swap, reads.clone(), Accuracy::Bits).in_place(&[(0, 0), (1, 1)]),
+        Case::new(kept, reads, Accuracy::Bits).in_place(&[(0, 0)]),
+    ]
 }
 
 /// As many axes as there can be, in another order.
