@@ -13,7 +13,7 @@ const ROWS: [(&[usize], &[usize]); 11] = [
     (&[5, 3], &[1]),
     (&[4, 257], &[1]),
     (&[2, 1025], &[1]),
-    (&[131, 601], &[1]),
+    (&[37, 601], &[1]),
     (&[3, 5, 7], &[1, 2]),
     (&[30], &[0]),
     (&[1, 300], &[1]),
@@ -109,6 +109,7 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(cross_entropy(setting));
             cases.push(log_sum_exp(setting));
             cases.push(extremes(setting).in_place(&[(1, 1)]));
+            cases.push(exchange(setting).in_place(&[(0, 0), (1, 1)]));
         }
     }
     cases
@@ -212,4 +213,16 @@ fn extremes(s: Setting) -> Case {
     let outer = s.outer();
     code.store(low, &outer).store(after, &outer);
     s.case(code, vec![s.full(), s.per_row(s.dtype)], 6)
+}
+
+/// The second operand less its mean in the place of the first one, which goes to the second one's.
+fn exchange(s: Setting) -> Case {
+    let mut code = Code::default();
+    let (x, y) = (code.input(0, s.dtype), code.input(1, s.dtype));
+    let n = code.constant(1.0 / s.len() as f64, s.dtype);
+    let scaled = code.apply(Scalar::Mul, &[y, n]);
+    let mean = code.row(Reduction::Sum, scaled);
+    let centred = code.apply(Scalar::Sub, &[y, mean]);
+    code.store(centred, s.space).store(x, s.space);
+    s.case(code, vec![s.full(), s.full()], 7)
 }
