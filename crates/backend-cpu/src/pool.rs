@@ -1,15 +1,16 @@
 //! The thread pool: a fixed set of threads that run one job at a time together.
 //!
-//! Kernels take microseconds, so waking a parked thread (about 25 us) would cost more than most of them.
-//! Idle threads therefore spin for a moment after each job, long enough to bridge the gaps within a training
-//! step, and park only then. The calling thread takes part as worker 0, so a pool of one thread owns none.
+//! Kernels take microseconds, so waking a parked thread (about 25 us) would cost more than most of
+//! them. Idle threads therefore spin for a moment after each job, long enough to bridge the gaps
+//! within a training step, and park only then. The calling thread takes part as worker 0, so a pool
+//! of one thread owns none.
 //!
-//! Work is divided statically by the jobs themselves: every worker computes its own share from its id. Whoever
-//! comes first runs a worker: normally a thread of its own, but if that thread is still waking up, or the
-//! machine is busy with other things, the caller does its share too rather than wait (unless the job has
-//! barriers, where workers need each other). As no
-//! result of a kernel depends on the number of workers, a caller that finds the pool busy (another session, or
-//! a job that starts a job) simply runs its own job alone instead of waiting.
+//! Work is divided statically by the jobs themselves: every worker computes its own share from its
+//! id. Whoever comes first runs a worker: normally a thread of its own, but if that thread is still
+//! waking up, or the machine is busy with other things, the caller does its share too rather than
+//! wait (unless the job has barriers, where workers need each other). As no result of a kernel
+//! depends on the number of workers, a caller that finds the pool busy (another session, or a job
+//! that starts a job) simply runs its own job alone instead of waiting.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -71,13 +72,15 @@ struct Shared {
     job: UnsafeCell<Option<*const Job<'static>>>,
 }
 
-// SAFETY: every field but `job` is Sync by itself. `job` is written only by the thread that holds `Pool::busy`
-// while no worker runs (`running == 0`), and read only by who has begun a worker of that job.
+// SAFETY: every field but `job` is Sync by itself. `job` is written only by the thread that holds
+// `Pool::busy` while no worker runs (`running == 0`), and read only by who has begun a worker of
+// that job.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointee of `job` is `Sync`, so it may be used from any thread.
 unsafe impl Send for Shared {}
 
-/// Keeps atomics written by different threads on different cache lines (pairs of lines are fetched together).
+/// Keeps atomics written by different threads on different cache lines (pairs of lines are fetched
+/// together).
 #[repr(align(128))]
 struct Padded<T>(T);
 
@@ -98,11 +101,11 @@ impl Pool {
         self.threads
     }
 
-    /// Calls `job` once for each worker, on all threads at the same time, and returns when all are done. (A
-    /// thread that comes late finds its worker run by the caller.)
+    /// Calls `job` once for each worker, on all threads at the same time, and returns when all are
+    /// done. (A thread that comes late finds its worker run by the caller.)
     ///
-    /// A job that starts while another one is running has the calling thread as its only worker.
-    /// A panic in a worker is raised again here, after all workers have stopped.
+    /// A job that starts while another one is running has the calling thread as its only worker. A
+    /// panic in a worker is raised again here, after all workers have stopped.
     ///
     /// # Errors
     /// [`ErrorKind::Device`] when the system refuses to start a thread on first use.
@@ -188,9 +191,11 @@ impl Worker<'_> {
         share(len, self.id, self.count)
     }
 
-    /// Waits until every worker of the job has come here. What they wrote before is visible afterwards.
+    /// Waits until every worker of the job has come here. What they wrote before is visible
+    /// afterwards.
     ///
-    /// Every worker must make the same number of calls. If one of them has panicked, the others unwind from here.
+    /// Every worker must make the same number of calls. If one of them has panicked, the others
+    /// unwind from here.
     pub(crate) fn barrier(&self) {
         if let Some(shared) = self.shared {
             shared.barrier(self.count);
@@ -204,7 +209,8 @@ impl fmt::Debug for Worker<'_> {
     }
 }
 
-/// Part `index` of `len` items cut into `parts` contiguous parts whose lengths differ by at most one.
+/// Part `index` of `len` items cut into `parts` contiguous parts whose lengths differ by at most
+/// one.
 pub(crate) fn share(len: usize, index: usize, parts: usize) -> Range<usize> {
     let (base, longer) = (len / parts, len % parts);
     let start = index * base + index.min(longer);
@@ -227,11 +233,12 @@ impl Shared {
         }
     }
 
-    /// Hands `job` to the helpers. The caller must hold the turn and wait for `running == 0` before it returns.
-    /// Returns the job's number.
+    /// Hands `job` to the helpers. The caller must hold the turn and wait for `running == 0` before
+    /// it returns. Returns the job's number.
     fn publish(&self, job: &Job<'_>, helpers: &[JoinHandle<()>]) -> usize {
-        // SAFETY: only the lifetime changes. `Pool::run` does not return, by unwinding either, before
-        // `running == 0`, after which no helper touches the job; so the borrow outlives every use.
+        // SAFETY: only the lifetime changes. `Pool::run` does not return, by unwinding either,
+        // before `running == 0`, after which no helper touches the job; so the borrow outlives
+        // every use.
         let job = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
         // SAFETY: the caller holds the turn and `running == 0`, so nobody reads the cell now.
         unsafe { *self.job.get() = Some(job) };
@@ -253,7 +260,8 @@ impl Shared {
         }
     }
 
-    /// Whether the caller is the one to run this worker in this job, which then waits for it to be done.
+    /// Whether the caller is the one to run this worker in this job, which then waits for it to be
+    /// done.
     fn begin(&self, id: usize, epoch: usize) -> bool {
         let before = epoch.wrapping_sub(1);
         let begun = &self.begun[id].0;
@@ -262,8 +270,8 @@ impl Shared {
             .is_ok()
     }
 
-    /// Wakes helpers that have parked. A helper announces that before its last look at `epoch`, and both sides
-    /// are sequentially consistent: either it sees the new epoch, or it is seen here.
+    /// Wakes helpers that have parked. A helper announces that before its last look at `epoch`, and
+    /// both sides are sequentially consistent: either it sees the new epoch, or it is seen here.
     fn wake(&self, helpers: &[JoinHandle<()>]) {
         for (helper, parked) in helpers.iter().zip(&self.parked[1..]) {
             if parked.load(Ordering::SeqCst) {
@@ -326,13 +334,15 @@ impl Shared {
             count: self.parked.len(),
             shared: Some(self),
         };
-        // SAFETY: whoever comes here wrote `job`, or has begun a worker of it, which only the number of this very
-        // job allows; the next write waits for `running == 0`, hence for this worker.
+        // SAFETY: whoever comes here wrote `job`, or has begun a worker of it, which only the
+        // number of this very job allows; the next write waits for `running == 0`, hence for this
+        // worker.
         let job = unsafe { *self.job.get() };
         let Some(job) = job else { return };
         // SAFETY: `Pool::run` keeps the job borrowed until all workers are done with it.
         let job = unsafe { &*job };
-        // Shared state a panic leaves half done is the business of whoever catches it after `Pool::run`.
+        // Shared state a panic leaves half done is the business of whoever catches it after
+        // `Pool::run`.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker))) {
             self.keep_first(payload);
             self.broken.store(true, Ordering::Release);

@@ -1,11 +1,12 @@
 //! The inner kernel: a tile of C held in registers while a block of K goes by.
 //!
-//! The tile is `ROWS` rows by `SPAN` registers. Its height is the largest for which accumulators, one row of B
-//! and a broadcast fit the register file; every smaller height exists too, so that panels can be cut evenly
-//! (11 + 11 + 10 rows instead of 14 + 14 + 4).
+//! The tile is `ROWS` rows by `SPAN` registers. Its height is the largest for which accumulators,
+//! one row of B and a broadcast fit the register file; every smaller height exists too, so that
+//! panels can be cut evenly (11 + 11 + 10 rows instead of 14 + 14 + 4).
 //!
-//! Each element of C is one chain of fused multiply-adds in ascending k, started at zero for each block of K
-//! and added to what the earlier blocks gave. No tile height, packing or instruction set changes that.
+//! Each element of C is one chain of fused multiply-adds in ascending k, started at zero for each
+//! block of K and added to what the earlier blocks gave. No tile height, packing or instruction set
+//! changes that.
 
 use super::Number;
 use crate::Level;
@@ -107,8 +108,8 @@ impl<T: Copy, const ROWS: usize> Left<T> for Packed<T, ROWS> {
     }
 }
 
-/// Any strides. A pointer for every third row: those between are reached by address arithmetic for free, and
-/// a pointer for each would not fit the general registers.
+/// Any strides. A pointer for every third row: those between are reached by address arithmetic for
+/// free, and a pointer for each would not fit the general registers.
 #[derive(Clone, Copy)]
 struct Strided<T> {
     rows: [*const T; MAX_ROWS.div_ceil(3)],

@@ -1,13 +1,15 @@
 //! Matrix products: `C = A B` for every transpose, stride, batch and number of threads.
 //!
-//! Everything is decided when a [`Gemm`] is prepared: whether operands are packed, how they are cut into blocks
-//! and who computes what. A run only follows it, in scratch memory whose size is known beforehand.
+//! Everything is decided when a [`Gemm`] is prepared: whether operands are packed, how they are cut
+//! into blocks and who computes what. A run only follows it, in scratch memory whose size is known
+//! beforehand.
 //!
 //! # The order of a sum
-//! K is cut into [`blocks`] of nearly equal length. Within a block an element of C is one chain of fused
-//! multiply-adds in ascending k, started at zero; the blocks' sums are added in block order. Where C is small
-//! and K long, the blocks form [`parts`] whose sums are added in order once more. Both cuts depend on the shape
-//! alone. So an element has the same bits for any strides, threads and panel heights, and at every level.
+//! K is cut into [`blocks`] of nearly equal length. Within a block an element of C is one chain of
+//! fused multiply-adds in ascending k, started at zero; the blocks' sums are added in block order.
+//! Where C is small and K long, the blocks form [`parts`] whose sums are added in order once more.
+//! Both cuts depend on the shape alone. So an element has the same bits for any strides, threads
+//! and panel heights, and at every level.
 
 mod kernel;
 mod pack;
@@ -61,7 +63,8 @@ pub(crate) enum Finish {
     Hand,
 }
 
-/// A product to prepare: for each element of the batch `[m, k] x [k, n] -> [m, n]`, C dense in row-major order.
+/// A product to prepare: for each element of the batch `[m, k] x [k, n] -> [m, n]`, C dense in
+/// row-major order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     pub(crate) batch: Vec<BatchAxis>,

@@ -1,8 +1,8 @@
 //! Copying a panel of an operand into the order in which the kernel reads it.
 //!
-//! A panel is a few rows of A, or a few columns of B, over a block of K; packed, the elements of one k stand
-//! together. Any strides are taken here, so a transposed operand costs no pass of its own: where neighbours
-//! lie along K, blocks are transposed in registers.
+//! A panel is a few rows of A, or a few columns of B, over a block of K; packed, the elements of
+//! one k stand together. Any strides are taken here, so a transposed operand costs no pass of its
+//! own: where neighbours lie along K, blocks are transposed in registers.
 
 use super::Number;
 use super::source::{MAX_LANES, Source};
@@ -43,7 +43,8 @@ impl<E, T> Panel<E, T> {
 pub(super) type PackFn<E, T> = unsafe fn(&Panel<E, T>);
 
 by_level! {
-    /// The packing function of a level. It reads `lines x depth` elements and writes `depth x pitch`.
+    /// The packing function of a level. It reads `lines x depth` elements and writes `depth x
+    /// pitch`.
     pub(super) fn packer[T: Number, E: Source<T>][T, E](panel: &Panel<E, T>) = pack_at;
 }
 
@@ -111,10 +112,12 @@ unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     }
 }
 
-/// Loads `lines` lines of `depth` elements, at most a register each, transposes them, and hands over row `j` for
-/// each `j < depth`: element `j` of every line. The last line stands in for missing ones, without a branch.
+/// Loads `lines` lines of `depth` elements, at most a register each, transposes them, and hands
+/// over row `j` for each `j < depth`: element `j` of every line. The last line stands in for
+/// missing ones, without a branch.
 ///
-/// All loops run over the lanes of a register, so that they unroll and the block stays in registers.
+/// All loops run over the lanes of a register, so that they unroll and the block stays in
+/// registers.
 #[inline(always)]
 pub(super) unsafe fn block<S: Simd, T: Number, E: Source<T>>(
     from: *const E,

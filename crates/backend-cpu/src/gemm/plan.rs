@@ -1,5 +1,5 @@
-//! Deciding how a product is computed. Cuts that shape the order of a sum depend on the shape alone; all else
-//! is free to follow the machine.
+//! Deciding how a product is computed. Cuts that shape the order of a sum depend on the shape
+//! alone; all else is free to follow the machine.
 
 use std::ops::Range;
 
@@ -27,7 +27,8 @@ const LEFT_BYTES: usize = 512 << 10;
 const RIGHT_BYTES: usize = 512 << 10;
 /// Panels of B packed together otherwise: enough that long pieces of B's rows are read at a time.
 const GROUP: usize = 4;
-/// Bytes from a row of B to the next for which a panel read in place stays in the first-level cache.
+/// Bytes from a row of B to the next for which a panel read in place stays in the first-level
+/// cache.
 const NEAR_BYTES: usize = 2 << 10;
 /// Rows of A that do not repay a copy of such a B.
 const FEW_ROWS: usize = 192;
@@ -292,7 +293,8 @@ impl<T: Number> Blocking<T> {
         (0..count).map(move |strip| share(rows, strip, count))
     }
 
-    /// The same strips put together where they have the same height: the taller ones, and the others.
+    /// The same strips put together where they have the same height: the taller ones, and the
+    /// others.
     pub(super) fn even_strips(&self, rows: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
         let count = rows.div_ceil(self.tallest);
         let (height, taller) = (rows / count, rows % count);
@@ -303,8 +305,8 @@ impl<T: Number> Blocking<T> {
     }
 }
 
-/// Cells along rows and columns that keep all workers equally busy: a worker multiplies its rows with its
-/// panels, and packs both.
+/// Cells along rows and columns that keep all workers equally busy: a worker multiplies its rows
+/// with its panels, and packs both.
 fn grid(
     (m, n): (usize, usize),
     (tallest, panel): (usize, usize),

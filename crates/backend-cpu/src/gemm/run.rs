@@ -1,9 +1,10 @@
 //! Following a prepared product.
 //!
-//! A product is cut into tasks that share nothing: some rows by some columns of one element of the batch, over
-//! one part of K. Each worker packs what its tasks need into memory of its own, small enough to stay in its
-//! second-level cache. Some of B is packed more than once that way, but nobody waits, and no packed line travels
-//! from the cache of one core to another, which costs more.
+//! A product is cut into tasks that share nothing: some rows by some columns of one element of the
+//! batch, over one part of K. Each worker packs what its tasks need into memory of its own, small
+//! enough to stay in its second-level cache. Some of B is packed more than once that way, but
+//! nobody waits, and no packed line travels from the cache of one core to another, which costs
+//! more.
 
 use std::ops::Range;
 
@@ -18,8 +19,8 @@ use crate::pool::{Worker, share};
 pub(crate) enum Sink<'a, T> {
     /// To C, dense.
     Store(*mut T),
-    /// To this function: the sums of a range of C's elements in row-major order, contiguous. Every element is
-    /// handed over exactly once, by the worker that has it.
+    /// To this function: the sums of a range of C's elements in row-major order, contiguous. Every
+    /// element is handed over exactly once, by the worker that has it.
     Hand(&'a dyn Fn(Range<usize>, *const T)),
 }
 
@@ -45,7 +46,8 @@ struct Task<'a, T, E> {
     columns: Range<usize>,
     /// Elements of C before this element of the batch.
     base: usize,
-    /// C of this element of the batch, or where parts are collected; or a function, and room for sums.
+    /// C of this element of the batch, or where parts are collected; or a function, and room for
+    /// sums.
     sink: Sink<'a, T>,
     room: Room<T>,
 }
@@ -78,8 +80,9 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
     /// Does one worker's share. Every worker of the job must call it.
     ///
     /// # Safety
-    /// The memory of `call` must be as the problem says, C and the scratch memory touched by no one else, the
-    /// job's workers no more than the problem's threads (one, if [`Gemm::workers`] is one).
+    /// The memory of `call` must be as the problem says, C and the scratch memory touched by no one
+    /// else, the job's workers no more than the problem's threads (one, if [`Gemm::workers`] is
+    /// one).
     pub(crate) unsafe fn run(&self, worker: Worker<'_>, call: &Call<'_, T, E>) {
         let (down, across) = self.grid;
         let tasks = self.problem.units() * self.parts * down * across;
@@ -88,7 +91,8 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
             if task.rows.is_empty() || task.columns.is_empty() {
                 continue;
             }
-            // SAFETY: tasks are disjoint, and this worker has its slot of the scratch memory to itself.
+            // SAFETY: tasks are disjoint, and this worker has its slot of the scratch memory to
+            // itself.
             unsafe {
                 match &self.route {
                     Route::Vector(line) => self.vector(&task, *line),
@@ -198,7 +202,8 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         }
     }
 
-    /// One block of K: packs the rows of A, then as it goes the columns of B, a group of panels at a time.
+    /// One block of K: packs the rows of A, then as it goes the columns of B, a group of panels at
+    /// a time.
     unsafe fn step(&self, task: &Task<'_, T, E>, cut: &Blocking<T>, area: &Area<T>, step: &Step) {
         let strides = self.problem.left;
         let start = area.rows.start as isize * strides.row + step.k.start as isize * strides.column;
@@ -214,7 +219,8 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                     to: task.room.left.wrapping_add(rows.start * step.k.len()),
                     pitch: height,
                 };
-                // SAFETY: the strips lie inside of A, and their packed form inside of the room for it.
+                // SAFETY: the strips lie inside of A, and their packed form inside of the room for
+                // it.
                 unsafe { (self.pack)(&panel) };
             }
         }
@@ -235,7 +241,8 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         }
     }
 
-    /// Packs a group of columns of B: whole panels, unless they are read in place, and what is left over.
+    /// Packs a group of columns of B: whole panels, unless they are read in place, and what is left
+    /// over.
     unsafe fn pack_right(
         &self,
         task: &Task<'_, T, E>,
@@ -364,7 +371,8 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         }
     }
 
-    /// The vector itself, or a widened copy in `room` if its elements do not stand together in type `T`.
+    /// The vector itself, or a widened copy in `room` if its elements do not stand together in type
+    /// `T`.
     unsafe fn contiguous(&self, x: *const E, step: isize, n: usize, room: *mut T) -> *const T {
         if E::IS_WIDE && step == 1 {
             return x.cast();

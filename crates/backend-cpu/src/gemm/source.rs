@@ -111,8 +111,8 @@ fn from_brain(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
-/// Without branches or look-ups, so that it vectorises: the bits are shifted into place, and the exponent's bias
-/// corrected by a multiplication, which is exact and puts subnormals right as well.
+/// Without branches or look-ups, so that it vectorises: the bits are shifted into place, and the
+/// exponent's bias corrected by a multiplication, which is exact and puts subnormals right as well.
 #[inline(always)]
 fn from_half(x: f16) -> f32 {
     const REBIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);

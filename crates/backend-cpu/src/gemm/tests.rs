@@ -1,4 +1,5 @@
-//! Every product is compared bit for bit with the documented order of sums, written down in the plainest way.
+//! Every product is compared bit for bit with the documented order of sums, written down in the
+//! plainest way.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -245,7 +246,8 @@ fn levels() -> impl Iterator<Item = Level> {
     Level::ALL.into_iter().filter(|level| level.is_available())
 }
 
-/// All levels, numbers of threads and ways to finish give the documented bits, which are close to the truth.
+/// All levels, numbers of threads and ways to finish give the documented bits, which are close to
+/// the truth.
 #[track_caller]
 fn check<T: Exact, E: Source<T>>(shape: Shape, lies: (Lies, Lies), make: fn(f64) -> E) {
     let operands = Operands::new(shape, lies, make);
@@ -347,7 +349,8 @@ fn halves_are_summed_in_f32() {
     }
 }
 
-/// Shapes that are cut into several cells, row blocks, chunks and parts; only the fastest level, for time.
+/// Shapes that are cut into several cells, row blocks, chunks and parts; only the fastest level,
+/// for time.
 #[test]
 fn large_products_agree_with_one_worker_and_with_matrixmultiply() {
     for [m, k, n] in [

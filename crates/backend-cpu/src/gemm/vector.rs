@@ -1,8 +1,9 @@
 //! Matrix times vector: bound by reading the matrix once, so nothing is packed.
 //!
-//! `y[j] = sum over k of x[k] * b[k, j]`, in the same order of sums as the tiles. Where the columns are
-//! neighbours, several rows are read side by side, which keeps several hardware streams going and touches `y`
-//! once for all of them; where K is contiguous, blocks are transposed in registers on their way in.
+//! `y[j] = sum over k of x[k] * b[k, j]`, in the same order of sums as the tiles. Where the columns
+//! are neighbours, several rows are read side by side, which keeps several hardware streams going
+//! and touches `y` once for all of them; where K is contiguous, blocks are transposed in registers
+//! on their way in.
 
 use super::Number;
 use super::kernel::Onto;
@@ -53,7 +54,8 @@ unsafe fn by_rows_at<S: Simd, T: Number, E: Source<T>>(line: &Line<E, T>) {
         Onto::Nothing => line.y,
         Onto::Sum => line.spare,
     };
-    // SAFETY: the caller promises `depth` elements of x and rows of B, and `columns` of y and of the spare.
+    // SAFETY: the caller promises `depth` elements of x and rows of B, and `columns` of y and of
+    // the spare.
     unsafe {
         let rows = |k: usize| (line.x.add(k), line.b.offset(k as isize * line.along));
         let mut k = line.depth % STREAMS;
@@ -123,7 +125,8 @@ unsafe fn by_columns_at<S: Simd, T: Number, E: Source<T>>(line: &Line<E, T>) {
     let lanes = T::In::<S>::LANES;
     for j in (0..line.columns).step_by(lanes) {
         let have = (line.columns - j).min(lanes);
-        // SAFETY: the caller promises `columns x depth` elements of B, `depth` of x and `columns` of y.
+        // SAFETY: the caller promises `columns x depth` elements of B, `depth` of x and `columns`
+        // of y.
         unsafe {
             let b = line.b.offset(j as isize * line.across);
             let mut sum = T::In::<S>::splat(T::default());

@@ -1,9 +1,9 @@
 //! The matrix product: from its specification to a prepared kernel.
 //!
-//! Views become strides, which packing absorbs, so no transpose, slice or broadcast costs a pass of its own.
-//! An epilogue runs on finished blocks of sums while they are in cache; where it only stores the sums as they
-//! are, the kernel writes them to their place itself. Both give the same bits, as an epilogue sees complete
-//! sums only.
+//! Views become strides, which packing absorbs, so no transpose, slice or broadcast costs a pass of
+//! its own. An epilogue runs on finished blocks of sums while they are in cache; where it only
+//! stores the sums as they are, the kernel writes them to their place itself. Both give the same
+//! bits, as an epilogue sees complete sums only.
 
 mod whole;
 
@@ -178,8 +178,8 @@ impl MatMul {
                 scratch: operands.scratch(),
                 sink,
             };
-            // SAFETY: by P1 and P4 views stay inside of the operands, and the scratch memory is as large as
-            // asked for; by P3 nothing else touches it or the results.
+            // SAFETY: by P1 and P4 views stay inside of the operands, and the scratch memory is as
+            // large as asked for; by P3 nothing else touches it or the results.
             unsafe { self.product.run(worker, &call) };
         };
         let Some(epilogue) = &self.epilogue else {
@@ -237,7 +237,8 @@ fn problem(spec: &Spec, left: &Source, right: &Source) -> Problem {
     problem
 }
 
-/// A batch that shares its right operand, and whose left ones lie one below the other, is one taller product.
+/// A batch that shares its right operand, and whose left ones lie one below the other, is one
+/// taller product.
 fn merge_rows(problem: &mut Problem) {
     while let Some(&axis) = problem.batch.last() {
         if problem.m == 1 {

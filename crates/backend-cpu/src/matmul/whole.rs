@@ -13,8 +13,8 @@ const GRAIN: usize = 1 << 15;
 /// Where a worker's row of sums begins in scratch memory: at multiples of a cache line.
 const LINE: usize = 64;
 
-/// A prepared product. Sums wrap in 64 bits, and are cut to the accumulator's type at the end, which comes to
-/// the same as wrapping in that type all along.
+/// A prepared product. Sums wrap in 64 bits, and are cut to the accumulator's type at the end,
+/// which comes to the same as wrapping in that type all along.
 #[derive(Debug)]
 pub(super) struct Whole {
     problem: Problem,

@@ -1,8 +1,8 @@
 //! Matrix products beside the `matrixmultiply` crate and the machine's own ceiling.
 //!
-//! Criterion's "elements per second" are floating-point operations. `peak` is a loop of fused multiply-adds in
-//! registers: what no product can exceed. `cargo bench -p backprop-benches --bench gemm -- 128x784x512` picks a
-//! shape. For a fair yardstick set `MATMUL_NUM_THREADS=1`.
+//! Criterion's "elements per second" are floating-point operations. `peak` is a loop of fused
+//! multiply-adds in registers: what no product can exceed. The yardstick has one thread.
+//! `cargo bench -p backprop-cpu --bench gemm -- 128x784x512` picks a shape.
 #![allow(
     unsafe_code,
     reason = "the yardstick takes pointers, and the ceiling needs vector instructions"
@@ -13,13 +13,13 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use backprop::core::plan::{
+use backprop_core::plan::{
     Access, Buffer, Draft, Iteration, Launch, Role, Span, Step, Value, ValueId,
 };
-use backprop::core::{
+use backprop_core::{
     Backend, Body, DType, MatMul, Memory, Operand, Plan, Primitive, Shape, Source, TensorType, View,
 };
-use backprop::{Cpu, Level};
+use backprop_cpu::{Cpu, Level};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Sizes m, k and n: layers of multilayer perceptrons and a transformer, and a square.
