@@ -72,10 +72,7 @@ fn begins_function(line: &str) -> bool {
 }
 
 pub(super) fn unsafe_is_in_backends_only(tree: &Tree) -> Vec<Finding> {
-    // Benches measure beside libraries whose interface takes pointers.
-    let allowed = ["crates/backend-", "benches/"];
-    let inside = |file: &File| allowed.iter().any(|start| file.path.starts_with(start));
-    let outside = |file: &&File| file.is_rust() && !inside(file);
+    let outside = |file: &&File| file.is_rust() && !file.path.starts_with("crates/backend-");
     let lines = tree
         .files
         .iter()
