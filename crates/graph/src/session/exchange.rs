@@ -97,12 +97,13 @@ impl<B: Backend> Session<B> {
     fn fetch_bytes(&self, key: Key, place: Place) -> Result<(Vec<u8>, DType)> {
         let id = self.node(key, "fetch", place)?;
         let label = || self.work.ir.label(id);
-        let (span, ready) = self.storage.result(id).ok_or_else(|| {
+        let span = self.storage.result(id).ok_or_else(|| {
             let what = format!("fetch: no plan of this session computes {}", label());
             let help = "name it when compiling, or in `session.plan(&[key], ..)`";
             Error::new(ErrorKind::Unknown { what }).at(place).help(help)
         })?;
-        if !ready {
+        let mut ran = self.plans.iter().filter(|plan| plan.has_run);
+        if !ran.any(|plan| plan.fetches.contains(&id)) {
             let what = format!("fetch: no plan that computes {} has run", label());
             return Err(Error::new(ErrorKind::Unknown { what }).at(place));
         }

@@ -3,7 +3,7 @@
 mod exchange;
 mod storage;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -43,6 +43,7 @@ struct Loaded<B: Backend> {
     /// Inputs that have to be fed.
     inputs: Vec<u32>,
     fetches: Vec<NodeId>,
+    has_run: bool,
 }
 
 impl<B: Backend> std::fmt::Debug for Session<B> {
@@ -153,6 +154,7 @@ impl<B: Backend> Session<B> {
             executable,
             inputs,
             fetches,
+            has_run: false,
         });
         Ok(PlanId(self.plans.len() - 1))
     }
@@ -253,9 +255,7 @@ impl<B: Backend> Session<B> {
             return Err(error.note("input", "declared", Some(born)));
         }
         loaded.executable.step(&self.backend, &mut self.memory)?;
-        for fetch in &loaded.fetches {
-            self.storage.set_ready(*fetch);
-        }
+        loaded.has_run = true;
         Ok(())
     }
 
@@ -300,14 +300,11 @@ impl<B: Backend> Session<B> {
     }
 }
 
+/// The inputs that launches read, each once.
 fn inputs_of(launches: &Launches) -> Vec<u32> {
-    let homes = launches.values.iter().map(|value| &value.home);
-    let inputs = homes.filter_map(|home| match home {
-        Home::Input(i) => Some(*i),
+    let inputs = launches.values.iter().filter_map(|value| match value.home {
+        Home::Input(i) => Some(i),
         _ => None,
     });
-    let map: HashMap<u32, ()> = inputs.map(|i| (i, ())).collect();
-    let mut inputs: Vec<u32> = map.into_keys().collect();
-    inputs.sort_unstable();
-    inputs
+    inputs.collect::<BTreeSet<u32>>().into_iter().collect()
 }

@@ -16,7 +16,6 @@ pub(super) struct Storage {
     inputs: HashMap<u32, Span>,
     results: HashMap<NodeId, Span>,
     fed: Vec<bool>,
-    ready: HashMap<NodeId, bool>,
     state_bytes: usize,
     io_bytes: usize,
 }
@@ -47,7 +46,6 @@ impl Storage {
             inputs: HashMap::new(),
             results: HashMap::new(),
             fed: vec![false; ir.inputs.len()],
-            ready: HashMap::new(),
             state_bytes,
             io_bytes: 0,
         }
@@ -95,14 +93,9 @@ impl Storage {
         self.inputs.get(&input).copied()
     }
 
-    /// The place of a fetched value, and whether it has been computed.
-    pub(super) fn result(&self, id: NodeId) -> Option<(Span, bool)> {
-        let span = self.results.get(&id)?;
-        Some((*span, self.ready.contains_key(&id)))
-    }
-
-    pub(super) fn set_ready(&mut self, id: NodeId) {
-        self.ready.insert(id, true);
+    /// The place of a fetched value.
+    pub(super) fn result(&self, id: NodeId) -> Option<Span> {
+        self.results.get(&id).copied()
     }
 
     pub(super) fn set_fed(&mut self, input: u32) {
