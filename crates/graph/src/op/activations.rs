@@ -9,6 +9,7 @@ use std::panic::Location;
 use crate::axes::resolve;
 use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::bad_shape;
+use crate::op::catalogue::{ALL, Entry, entries, pairs, reals, unary, within};
 use crate::tensor::Tensor;
 
 macro_rules! activations {
@@ -145,5 +146,30 @@ impl Composite for GeluTanh {
 
     fn samples(&self) -> Vec<Sample> {
         vec![Sample::reals(&[&[3, 5]])]
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    entries! {
+        gelu unary() => |x| x[0].gelu();
+        gelu_tanh unary() => |x| x[0].gelu_tanh();
+        silu unary() => |x| x[0].silu();
+        mish unary() => |x| x[0].mish();
+        hard_swish within((-4.0, 4.0), &[&[3, 5]]) => |x| x[0].hard_swish();
+        hard_sigmoid within((-4.0, 4.0), &[&[3, 5]]) => |x| x[0].hard_sigmoid();
+        hard_tanh unary() => |x| x[0].hard_tanh();
+        relu6 within((-2.0, 8.0), &[&[3, 5]]) => |x| x[0].relu6();
+        elu unary() => |x| x[0].elu(0.7);
+        celu unary() => |x| x[0].celu(0.7);
+        selu unary() => |x| x[0].selu();
+        leaky_relu unary() => |x| x[0].leaky_relu(0.02);
+        log_sigmoid unary() => |x| x[0].log_sigmoid();
+        softsign unary() => |x| x[0].softsign();
+        tanh_shrink unary() => |x| x[0].tanh_shrink();
+        soft_shrink unary() => |x| x[0].soft_shrink(0.5);
+        hard_shrink unary() => |x| x[0].hard_shrink(0.5);
+        prelu pairs(ALL) => |x| x[0].prelu(x[1]);
+        glu reals(&[&[3, 4]]) => |x| x[0].glu(-1);
     }
 }

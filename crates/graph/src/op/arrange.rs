@@ -4,6 +4,7 @@ use std::panic::Location;
 
 use crate::axes::resolve;
 use crate::graph::{Problem, bad_attribute, bad_shape};
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -163,5 +164,21 @@ impl<'g> Tensor<'g> {
             );
             Ok(self.graph.concat(&[head, tail], axis))
         })
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let matrix = || reals(&[&[3, 4]]);
+    let square = || reals(&[&[2, 3, 3]]);
+    entries! {
+        tril matrix() => |x| x[0].tril(0);
+        triu square() => |x| x[0].triu(-1);
+        diagonal square() => |x| x[0].diagonal(1, 2);
+        split matrix() => |x| x[0].split([1, 3], 1)[1];
+        chunk matrix() => |x| x[0].chunk(3, 1)[1];
+        repeat matrix() => |x| x[0].repeat([2, 3]);
+        repeat_interleave matrix() => |x| x[0].repeat_interleave(2, 0);
+        roll matrix() => |x| x[0].roll(-1, 1);
     }
 }

@@ -4,7 +4,9 @@ use std::panic::Location;
 
 use backprop_core::DType;
 
+use crate::axes::Keep;
 use crate::graph::{Problem, bad_dtype, bad_shape};
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 /// Which keys a query may attend to.
@@ -74,4 +76,21 @@ fn masked<'g>(scores: Tensor<'g>, mask: Mask<'g>) -> Result<Tensor<'g>, Problem>
         return Err(problem.help("compare first, as in `mask.ne(0)`, or use `Mask::Add`"));
     }
     Ok(allowed.select(scores, f64::NEG_INFINITY))
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let three = || reals(&[&[2, 3, 2], &[2, 4, 2], &[2, 4, 3]]);
+    entries! {
+        attention three() => |x| x[0].attention(x[1], x[2], Mask::None);
+        attention_causal three() => |x| x[0].attention(x[1], x[2], Mask::Causal);
+        attention_where three() => |x| {
+            let scores = x[0].matmul(x[1].t()).stop_gradient();
+            let mask = scores.ge(scores.mean(Keep(-1)));
+            x[0].attention(x[1], x[2], Mask::Where(mask))
+        };
+        attention_add reals(&[&[2, 3, 2], &[2, 4, 2], &[2, 4, 3], &[3, 4]]) => |x| {
+            x[0].attention(x[1], x[2], Mask::Add(x[3]))
+        };
+    }
 }

@@ -10,6 +10,7 @@ use backprop_core::{Axes, DType};
 use crate::axes::{Keep, resolve};
 use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::{Graph, Problem, bad_attribute, bad_dtype, bad_shape};
+use crate::op::catalogue::{Entry, entries, labelled};
 use crate::op::loss::Reduce;
 use crate::tensor::Tensor;
 
@@ -266,5 +267,27 @@ impl Composite for FusedCrossEntropy {
         let classes = labels.remove(axis);
         let range = (0.0, classes as f64);
         vec![Sample::reals(&[&shape]).with(DType::I64, &labels, range)]
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let rows = || labelled(&[&[4, 5]], &[4], 5);
+    entries! {
+        cross_entropy rows() => |x| x[0].cross_entropy(x[1], CrossEntropy::default());
+        cross_entropy_sum rows() => |x| {
+            let how = CrossEntropy { reduce: Reduce::Sum, label_smoothing: 0.1, ..Default::default() };
+            x[0].cross_entropy(x[1], how)
+        };
+        cross_entropy_ignoring rows() => |x| {
+            let how = CrossEntropy { ignore_index: Some(2), ..Default::default() };
+            x[0].cross_entropy(x[1], how)
+        };
+        cross_entropy_each labelled(&[&[2, 4, 3]], &[2, 3], 4) => |x| {
+            let how = CrossEntropy { reduce: Reduce::None, axis: 1, ..Default::default() };
+            x[0].cross_entropy(x[1], how)
+        };
+        nll_loss rows() => |x| x[0].nll_loss(x[1], NegativeLogLikelihood::default());
+        one_hot labelled(&[], &[2, 3], 4) => |x| x[0].one_hot(4, DType::F64);
     }
 }

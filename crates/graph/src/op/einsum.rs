@@ -9,6 +9,7 @@ use std::panic::Location;
 use backprop_core::Shape;
 
 use crate::graph::{Graph, Problem, bad_attribute};
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 const NAME: &str = "einsum";
@@ -310,4 +311,22 @@ impl<'g> Term<'g> {
 
 fn own(letters: &[Letter], keep: impl Fn(Letter) -> bool) -> Vec<Letter> {
     letters.iter().copied().filter(|&l| keep(l)).collect()
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    entries! {
+        einsum_batched reals(&[&[2, 3, 4], &[2, 4, 2]]) => |x| {
+            x[0].graph().einsum("bij,bjk->bik", x)
+        };
+        einsum_dot reals(&[&[3, 4], &[3, 4]]) => |x| x[0].graph().einsum("ij,ij->", x);
+        einsum_outer reals(&[&[3], &[4]]) => |x| x[0].graph().einsum("i,j->ij", x);
+        einsum_trace reals(&[&[3, 3]]) => |x| x[0].graph().einsum("ii", x);
+        einsum_three reals(&[&[2, 3], &[3, 2], &[2, 2]]) => |x| {
+            x[0].graph().einsum("ij,jk,kl->il", x)
+        };
+        einsum_further reals(&[&[2, 3, 2], &[1, 2, 3]]) => |x| {
+            x[0].graph().einsum("...ij,...jk", x)
+        };
+    }
 }

@@ -6,6 +6,7 @@ use backprop_core::{Class, DType, Place, Scalar, Shape};
 
 use crate::graph::{Graph, bad_attribute, bad_dtype, bad_shape};
 use crate::ir::Op;
+use crate::op::catalogue::{ALL, Entry, POSITIVE, entries, pairs, reals, unary, within};
 use crate::operand::Operand;
 use crate::tensor::Tensor;
 
@@ -254,5 +255,57 @@ impl<'g> Tensor<'g> {
 
     fn constant_value(self) -> Option<f64> {
         self.graph.ir.borrow().node(self.id).constant()
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let positive = || within(POSITIVE, &[&[3, 5]]);
+    let open = || within((-0.8, 0.8), &[&[3, 5]]);
+    entries! {
+        neg unary() => |x| -x[0];
+        abs unary() => |x| x[0].abs();
+        sign unary() => |x| x[0].sign() * x[0];
+        floor unary() => |x| x[0].floor() * x[0];
+        ceil unary() => |x| x[0].ceil() * x[0];
+        round unary() => |x| x[0].round() * x[0];
+        trunc unary() => |x| x[0].trunc() * x[0];
+        exp unary() => |x| x[0].exp();
+        expm1 unary() => |x| x[0].expm1();
+        log positive() => |x| x[0].log();
+        log1p open() => |x| x[0].log1p();
+        sqrt positive() => |x| x[0].sqrt();
+        rsqrt positive() => |x| x[0].rsqrt();
+        reciprocal positive() => |x| x[0].reciprocal();
+        square unary() => |x| x[0].square();
+        sin unary() => |x| x[0].sin();
+        cos unary() => |x| x[0].cos();
+        tan open() => |x| x[0].tan();
+        asin open() => |x| x[0].asin();
+        acos open() => |x| x[0].acos();
+        atan unary() => |x| x[0].atan();
+        sinh unary() => |x| x[0].sinh();
+        cosh unary() => |x| x[0].cosh();
+        tanh unary() => |x| x[0].tanh();
+        asinh unary() => |x| x[0].asinh();
+        acosh within((1.2, 3.0), &[&[3, 5]]) => |x| x[0].acosh();
+        atanh open() => |x| x[0].atanh();
+        erf unary() => |x| x[0].erf();
+        erfc unary() => |x| x[0].erfc();
+        sigmoid unary() => |x| x[0].sigmoid();
+        softplus unary() => |x| x[0].softplus();
+        relu unary() => |x| x[0].relu();
+        add pairs(ALL) => |x| x[0] + x[1];
+        sub pairs(ALL) => |x| x[0] - x[1];
+        mul pairs(ALL) => |x| x[0] * x[1];
+        div pairs(POSITIVE) => |x| x[0] / x[1];
+        rem pairs(POSITIVE) => |x| x[0] % x[1];
+        pow pairs(POSITIVE) => |x| x[0].pow(x[1]);
+        maximum pairs(ALL) => |x| x[0].maximum(x[1]);
+        minimum pairs(ALL) => |x| x[0].minimum(x[1]);
+        atan2 pairs(POSITIVE) => |x| x[0].atan2(x[1]);
+        select reals(&[&[2, 3], &[2, 3]]) => |x| x[0].gt(x[1]).select(x[0].exp(), x[1]);
+        clamp unary() => |x| x[0].clamp(-0.5, 0.8);
+        cast unary() => |x| x[0].cast(DType::F64);
     }
 }

@@ -7,6 +7,7 @@ use backprop_core::{DType, Shape};
 use crate::axes::resolve;
 use crate::graph::{Graph, Problem, Type, bad_dtype, bad_shape};
 use crate::ir::Op;
+use crate::op::catalogue::{Entry, entries, labelled};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -200,4 +201,15 @@ pub(super) fn ungather<'g>(axis: usize, x: &[Tensor<'g>], g: Tensor<'g>) -> Tens
 
 pub(super) fn unscatter<'g>(axis: usize, x: &[Tensor<'g>], g: Tensor<'g>) -> Tensor<'g> {
     g.take(x[1], axis as i32)
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    entries! {
+        take labelled(&[&[3, 5, 2]], &[2, 4], 5) => |x| x[0].take(x[1], 1);
+        scatter_rows labelled(&[&[4, 2]], &[4], 3) => |x| x[0].scatter_rows(x[1], 0, 3);
+        embedding labelled(&[&[5, 2]], &[2, 3], 5) => |x| x[0].embedding(x[1]);
+        gather labelled(&[&[3, 5]], &[2, 4], 5) => |x| x[0].gather(1, x[1]);
+        scatter_add labelled(&[&[3, 4], &[5, 4]], &[5, 4], 3) => |x| x[0].scatter_add(0, x[2], x[1]);
+    }
 }

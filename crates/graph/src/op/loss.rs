@@ -4,6 +4,7 @@ use std::panic::Location;
 
 use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::{Problem, bad_attribute, bad_dtype, bad_shape};
+use crate::op::catalogue::{Entry, entries, reals, within};
 use crate::operand::Operand;
 use crate::tensor::Tensor;
 
@@ -171,4 +172,19 @@ impl Composite for BinaryCrossEntropy {
 /// Of `x` and `1 - x`, at least -100.
 fn logarithms(x: Tensor<'_>) -> [Tensor<'_>; 2] {
     [x.log(), (-x).log1p()].map(|log| log.clamp(-100.0, f64::INFINITY))
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let two = || reals(&[&[3, 4], &[3, 4]]);
+    let unit = || within((0.1, 0.9), &[&[3, 4], &[3, 4]]);
+    entries! {
+        mse_loss two() => |x| x[0].mse_loss(x[1], Reduce::Mean);
+        l1_loss two() => |x| x[0].l1_loss(x[1], Reduce::Sum);
+        huber_loss two() => |x| x[0].huber_loss(x[1], 0.6, Reduce::Mean);
+        smooth_l1_loss two() => |x| x[0].smooth_l1_loss(x[1], 0.6, Reduce::None);
+        bce_loss unit() => |x| x[0].bce_loss(x[1], Reduce::Mean);
+        bce_with_logits two() => |x| x[0].bce_with_logits(x[1], Reduce::BatchMean);
+        kl_div unit() => |x| x[0].kl_div(x[1], Reduce::BatchMean);
+    }
 }

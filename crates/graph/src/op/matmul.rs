@@ -6,6 +6,7 @@ use backprop_core::Shape;
 
 use crate::graph::{Problem, Type, bad_dtype, bad_shape};
 use crate::ir::Op;
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::operand::Operand;
 use crate::tensor::Tensor;
 
@@ -97,4 +98,13 @@ fn infer(types: &[Type]) -> Result<(Op, Type), Problem> {
 
 pub(super) fn vjp<'g>(a: Tensor<'g>, b: Tensor<'g>, g: Tensor<'g>) -> Vec<Option<Tensor<'g>>> {
     vec![Some(g.product(b.t())), Some(a.t().product(g))]
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    entries! {
+        matmul reals(&[&[3, 4], &[4, 2]]) => |x| x[0].matmul(x[1]);
+        matmul_broadcast reals(&[&[2, 1, 2, 3], &[3, 3, 2]]) => |x| x[0].matmul(x[1]);
+        matmul_of_vectors reals(&[&[4], &[4]]) => |x| x[0].matmul(x[1]);
+    }
 }

@@ -3,11 +3,12 @@
 
 use std::panic::Location;
 
-use backprop_core::Axes;
+use backprop_core::{Axes, DType};
 
 use crate::axes::{AxisList, Keep, resolve, resolve_all};
 use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::{Problem, bad_attribute, bad_shape};
+use crate::op::catalogue::{Entry, POSITIVE, entries, reals};
 use crate::op::softmax::sample_over;
 use crate::operand::Operand;
 use crate::tensor::Tensor;
@@ -218,5 +219,25 @@ impl Composite for RmsNorm {
 
     fn samples(&self) -> Vec<Sample> {
         vec![sample_over(self.axes)]
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let cube = || reals(&[&[2, 3, 4]]);
+    let image = || reals(&[&[2, 4, 3]]);
+    entries! {
+        layer_norm cube() => |x| x[0].layer_norm(-1, 1e-5);
+        layer_norm_of_two cube() => |x| x[0].layer_norm([1, 2], 1e-5);
+        rms_norm cube() => |x| x[0].rms_norm(-1, 1e-6);
+        batch_norm image() => |x| x[0].batch_norm(1e-5);
+        batch_norm_by {
+            let [mut sample] = [Sample::reals(&[&[2, 3, 2], &[3]])];
+            sample = sample.with(DType::F64, &[3], POSITIVE);
+            vec![sample]
+        } => |x| x[0].batch_norm_by(x[1], x[2], 1e-5);
+        group_norm image() => |x| x[0].group_norm(2, 1e-5);
+        instance_norm image() => |x| x[0].instance_norm(1e-5);
+        affine reals(&[&[2, 3, 2], &[3], &[3]]) => |x| x[0].affine(x[1], x[2], 1);
     }
 }

@@ -3,7 +3,9 @@
 
 use std::panic::Location;
 
+use crate::composite::Sample;
 use crate::graph::{Problem, bad_shape};
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 /// The weights of a recurrent layer, in PyTorch's layout: the gates one after the other along the
@@ -126,5 +128,26 @@ impl<'g> Recurrent<'g> {
             })
             .collect();
         x.graph.stack(&states, 0)
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    fn weights(gates: usize) -> Vec<Sample> {
+        let rows = 2 * gates;
+        reals(&[&[3, 2, 3], &[rows, 3], &[rows, 2], &[rows], &[rows]])
+    }
+    fn layer<'g>(x: &[Tensor<'g>]) -> Recurrent<'g> {
+        Recurrent {
+            weight_ih: x[1],
+            weight_hh: x[2],
+            bias_ih: x[3],
+            bias_hh: x[4],
+        }
+    }
+    entries! {
+        rnn_tanh weights(1) => |x| layer(x).rnn_tanh(x[0]);
+        lstm weights(4) => |x| layer(x).lstm(x[0]);
+        gru weights(3) => |x| layer(x).gru(x[0]);
     }
 }

@@ -4,9 +4,11 @@ use std::panic::Location;
 
 use backprop_core::{Axes, DType, Reduction, Shape};
 
+use crate::axes::Keep;
 use crate::axes::{AxisList, resolve, resolve_all};
 use crate::graph::bad_shape;
 use crate::ir::Op;
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -121,4 +123,18 @@ pub(super) fn vjp<'g>(
     let ties = chosen.cast(x.dtype()).sum(list.as_slice());
     let share = back(g / ties);
     Some(chosen.select(share, share.number(0.0)))
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let cube = || reals(&[&[2, 3, 4]]);
+    entries! {
+        sum cube() => |x| x[0].sum([0, -1]);
+        sum_keep cube() => |x| x[0].sum(Keep(1));
+        mean cube() => |x| x[0].mean([0, 2]);
+        max cube() => |x| x[0].max(1);
+        min cube() => |x| x[0].min(..);
+        argmax cube() => |x| x[0].argmax(1);
+        argmin cube() => |x| x[0].argmin(-1);
+    }
 }

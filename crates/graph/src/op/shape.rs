@@ -8,6 +8,7 @@ use backprop_core::{Axes, MAX_RANK, Place, Shape};
 use crate::axes::resolve;
 use crate::graph::{Graph, Problem, Type, bad_attribute, bad_dtype, bad_shape};
 use crate::ir::{Op, Stride};
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -387,4 +388,26 @@ pub(super) fn unconcat<'g>(
             Some(piece)
         })
         .collect()
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let matrix = || reals(&[&[3, 4]]);
+    let square = || reals(&[&[2, 3, 3]]);
+    entries! {
+        reshape matrix() => |x| x[0].reshape([2, -1]);
+        permute square() => |x| x[0].permute([2, 0, 1]);
+        t matrix() => |x| x[0].t();
+        transpose square() => |x| x[0].transpose(0, -1);
+        flatten_from square() => |x| x[0].flatten_from(1);
+        unsqueeze matrix() => |x| x[0].unsqueeze(1);
+        squeeze reals(&[&[3, 1, 2]]) => |x| x[0].squeeze(1);
+        broadcast_to reals(&[&[3, 1]]) => |x| x[0].broadcast_to([2, 3, 4]);
+        narrow matrix() => |x| x[0].narrow(1, 1, 3);
+        slice matrix() => |x| x[0].slice([1, 0], [3, 4], [1, 2]);
+        pad matrix() => |x| x[0].pad([0, 1], [2, 0], 0.5);
+        flip matrix() => |x| x[0].flip([0, 1]);
+        concat reals(&[&[2, 3], &[2, 1]]) => |x| x[0].graph().concat(x, 1);
+        stack reals(&[&[2, 3], &[2, 3]]) => |x| x[0].graph().stack(x, 1);
+    }
 }

@@ -7,6 +7,7 @@ use backprop_core::Axes;
 
 use crate::axes::{AxisList, Keep, resolve, resolve_all};
 use crate::composite::{Composite, Sample, Vjp};
+use crate::op::catalogue::{ALL, Entry, entries, pairs, reals};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -166,5 +167,18 @@ impl Composite for LogSumExp {
 
     fn samples(&self) -> Vec<Sample> {
         vec![sample_over(self.axes)]
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let cube = || reals(&[&[2, 3, 4]]);
+    entries! {
+        softmax cube() => |x| x[0].softmax(-1);
+        softmax_over_first cube() => |x| x[0].softmax(0);
+        log_softmax cube() => |x| x[0].log_softmax(1);
+        logsumexp cube() => |x| x[0].logsumexp([0, 2]);
+        logsumexp_keep cube() => |x| x[0].logsumexp(Keep(-1));
+        log_add_exp pairs(ALL) => |x| x[0].log_add_exp(x[1]);
     }
 }

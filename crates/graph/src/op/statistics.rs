@@ -7,6 +7,7 @@ use backprop_core::{Axes, DType};
 use crate::axes::{AxisList, Keep, resolve, resolve_all};
 use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::Problem;
+use crate::op::catalogue::{Entry, entries, labelled, reals};
 use crate::op::softmax::sample_over;
 use crate::tensor::Tensor;
 
@@ -232,5 +233,26 @@ impl Composite for Variance {
 
     fn samples(&self) -> Vec<Sample> {
         vec![sample_over(self.axes)]
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let cube = || reals(&[&[2, 3, 4]]);
+    entries! {
+        var cube() => |x| x[0].var([1, 2]);
+        var_unbiased cube() => |x| x[0].var_unbiased(-1);
+        std cube() => |x| x[0].std(0);
+        std_unbiased cube() => |x| x[0].std_unbiased(..);
+        norm_1 cube() => |x| x[0].norm(1.0, -1);
+        norm_2 cube() => |x| x[0].norm(2.0, Keep(-1));
+        norm_3 cube() => |x| x[0].norm(3.0, [0, 1]);
+        norm_inf cube() => |x| x[0].norm(f64::INFINITY, ..);
+        prod cube() => |x| x[0].prod(1);
+        prod_of_two cube() => |x| x[0].prod(Keep([0, 2]));
+        cumsum reals(&[&[2, 5]]) => |x| x[0].cumsum(1);
+        cumprod reals(&[&[5, 2]]) => |x| x[0].cumprod(0);
+        any labelled(&[], &[2, 3], 2) => |x| x[0].any(1);
+        all labelled(&[], &[2, 3], 2) => |x| x[0].all(..);
     }
 }

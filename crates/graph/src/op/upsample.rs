@@ -4,6 +4,7 @@
 use std::panic::Location;
 
 use crate::graph::{Problem, bad_attribute, bad_shape};
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -65,5 +66,14 @@ fn check(name: &str, x: Tensor<'_>, scale: usize) -> Result<(), Problem> {
     match x.shape().sizes() {
         [.., height, width] if height * width > 0 => Ok(()),
         _ => Err(bad_shape(name, format!("{} is no image", x.shape()))),
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let square = || reals(&[&[2, 3, 3]]);
+    entries! {
+        upsample_nearest2d square() => |x| x[0].upsample_nearest2d(2);
+        upsample_bilinear2d square() => |x| x[0].upsample_bilinear2d(3);
     }
 }
