@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::plan::{Buffer, Command, Iteration, Step};
 use crate::{
-    Args, Error, ErrorKind, Indexing, Layout, MatMul, Plan, Primitive, Random, Relocate, Result,
-    Rows, Sweep,
+    Args, Attention, AttentionVjp, Conv, Error, ErrorKind, Indexing, Layout, MatMul, Plan, Pool,
+    Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 
 /// The buffers of a session.
@@ -149,6 +149,70 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
         Err(self.declined(&Primitive::Rows(spec.clone())))
     }
 
+    /// Prepares a convolution. Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn conv(&self, spec: &Conv) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::Conv(spec.clone())))
+    }
+
+    /// Prepares the vjp of [`conv`](Backend::conv) by the input. Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn conv_vjp_input(&self, spec: &Conv) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::ConvVjpInput(spec.clone())))
+    }
+
+    /// Prepares the vjp of [`conv`](Backend::conv) by the filter. Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn conv_vjp_filter(&self, spec: &Conv) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::ConvVjpFilter(spec.clone())))
+    }
+
+    /// Prepares the reduction of windows. Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn pool(&self, spec: &Pool) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::Pool(spec.clone())))
+    }
+
+    /// Prepares the vjp of [`pool`](Backend::pool). Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn pool_vjp(&self, spec: &Pool) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::PoolVjp(spec.clone())))
+    }
+
+    /// Prepares scaled dot-product attention. Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn attention(&self, spec: &Attention) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::Attention(Box::new(spec.clone()))))
+    }
+
+    /// Prepares the vjp of [`attention`](Backend::attention). Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn attention_vjp(&self, spec: &AttentionVjp) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::AttentionVjp(Box::new(spec.clone()))))
+    }
+
+    /// Prepares sorting. Optional.
+    ///
+    /// # Errors
+    /// If the kernel cannot be made.
+    fn sort(&self, spec: &Sort) -> Result<Self::Kernel> {
+        Err(self.declined(&Primitive::Sort(spec.clone())))
+    }
+
     /// Whether a fused form or an optional primitive can be prepared. Asked by the compiler before
     /// anything is settled, so it should be quick.
     fn supports(&self, candidate: &Primitive) -> bool {
@@ -181,6 +245,14 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
             Primitive::Gather(spec) => self.gather(spec),
             Primitive::ScatterAdd(spec) => self.scatter_add(spec),
             Primitive::Random(spec) => self.random(spec),
+            Primitive::Conv(spec) => self.conv(spec),
+            Primitive::ConvVjpInput(spec) => self.conv_vjp_input(spec),
+            Primitive::ConvVjpFilter(spec) => self.conv_vjp_filter(spec),
+            Primitive::Pool(spec) => self.pool(spec),
+            Primitive::PoolVjp(spec) => self.pool_vjp(spec),
+            Primitive::Attention(spec) => self.attention(spec),
+            Primitive::AttentionVjp(spec) => self.attention_vjp(spec),
+            Primitive::Sort(spec) => self.sort(spec),
         }
     }
 

@@ -35,8 +35,9 @@ pub use error::{Error, ErrorKind, Note, Place, Result};
 pub use layout::Layout;
 pub use plan::{Args, Plan};
 pub use primitive::{
-    Body, Indexing, MatMul, Operand, Output, Piece, Primitive, Random, Reduction, Relocate, Rows,
-    Sink, Source, Sweep, TensorType,
+    Attention, AttentionVjp, Body, Conv, Heads, Indexing, KeyMask, MatMul, Operand, Order, Output,
+    Piece, Pool, Primitive, Random, Reduction, Relocate, Rows, Sink, Sort, Source, Sweep,
+    TensorType, Window,
 };
 pub use program::{Inst, Program, Register};
 pub use random::philox;

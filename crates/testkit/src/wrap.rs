@@ -6,17 +6,37 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Backend, Indexing, MatMul, Memory, Primitive, Random, Relocate, Result, Rows, Sweep,
+    Args, Attention, AttentionVjp, Backend, Conv, Indexing, MatMul, Memory, Pool, Primitive,
+    Random, Relocate, Result, Rows, Sort, Sweep,
 };
 
 /// The methods that only prepare kernels, handed on.
 macro_rules! hand_on {
-    ($($method:ident($Spec:ty);)*) => {
+    () => {
+        hand_on! {
+            sweep(Sweep);
+            matmul(MatMul);
+            relocate(Relocate);
+            gather(Indexing);
+            scatter_add(Indexing);
+            random(Random);
+            rows(Rows);
+            conv(Conv);
+            conv_vjp_input(Conv);
+            conv_vjp_filter(Conv);
+            pool(Pool);
+            pool_vjp(Pool);
+            attention(Attention);
+            attention_vjp(AttentionVjp);
+            sort(Sort);
+        }
+    };
+    ($($method:ident($Spec:ty);)+) => {
         type Buffer = B::Buffer;
         type Kernel = B::Kernel;
         $(fn $method(&self, spec: &$Spec) -> Result<B::Kernel> {
             self.inner.$method(spec)
-        })*
+        })+
         fn scratch(&self, kernel: &B::Kernel) -> usize {
             self.inner.scratch(kernel)
         }
@@ -117,15 +137,7 @@ impl<B: Backend> Counting<B> {
 }
 
 impl<B: Backend> Backend for Counting<B> {
-    hand_on! {
-        sweep(Sweep);
-        rows(Rows);
-        matmul(MatMul);
-        relocate(Relocate);
-        gather(Indexing);
-        scatter_add(Indexing);
-        random(Random);
-    }
+    hand_on! {}
 
     fn name(&self) -> String {
         format!("counting {}", self.inner.name())
@@ -183,14 +195,7 @@ impl<B: Backend> Unfused<B> {
 }
 
 impl<B: Backend> Backend for Unfused<B> {
-    hand_on! {
-        sweep(Sweep);
-        matmul(MatMul);
-        relocate(Relocate);
-        gather(Indexing);
-        scatter_add(Indexing);
-        random(Random);
-    }
+    hand_on! {}
 
     fn name(&self) -> String {
         format!("unfused {}", self.inner.name())

@@ -150,6 +150,15 @@ impl Body {
         }
     }
 
+    /// Whether input 0 is stored as it is, or rounded to the result's type, and nothing else happens.
+    #[must_use]
+    pub fn is_store(&self) -> bool {
+        self.inputs.is_empty()
+            && self.program.functions().all(|name| name.starts_with("to_"))
+            && self.outputs.len() == 1
+            && self.outputs[0].sink == Sink::Store
+    }
+
     pub(super) fn reads(&self) -> impl Iterator<Item = &TensorType> {
         self.inputs.iter().map(|input| &input.tensor)
     }

@@ -49,11 +49,7 @@ impl MatMul {
     /// Whether the epilogue only stores the sums (rounded to the result's type).
     #[must_use]
     pub fn is_unfused(&self) -> bool {
-        let body = &self.epilogue;
-        body.inputs.is_empty()
-            && body.program.functions().all(|name| name.starts_with("to_"))
-            && body.outputs.len() == 1
-            && body.outputs[0].sink == Sink::Store
+        self.epilogue.is_store()
     }
 
     pub(super) fn is_plain(&self) -> bool {

@@ -5,23 +5,35 @@
 //! ([`Primitive::reads`], [`Primitive::writes`]); where a result may overwrite an operand, the spec
 //! says so ([`Primitive::may_overwrite`]), and a plan uses it.
 
+mod attention;
 mod body;
+mod conv;
 mod indexing;
 mod matmul;
+mod pool;
 mod random;
 mod relocate;
 mod rows;
+mod sort;
 mod sweep;
+mod window;
 
 use std::fmt;
 
+pub use attention::{Attention, AttentionVjp, Heads, KeyMask};
 pub use body::{Body, Operand, Output, Reduction, Sink, Source};
+pub use conv::Conv;
 pub use indexing::Indexing;
 pub use matmul::MatMul;
+pub use pool::Pool;
 pub use random::Random;
 pub use relocate::{Piece, Relocate};
 pub use rows::Rows;
+pub use sort::{Order, Sort};
 pub use sweep::Sweep;
+pub use window::Window;
+
+use conv::ConvResult;
 
 use crate::{DType, ErrorKind, Layout, Shape};
 
@@ -92,6 +104,22 @@ pub enum Primitive {
     ScatterAdd(Indexing),
     /// Counter-based random numbers.
     Random(Random),
+    /// Convolution.
+    Conv(Conv),
+    /// The vjp of [`Primitive::Conv`] by the input.
+    ConvVjpInput(Conv),
+    /// The vjp of [`Primitive::Conv`] by the filter.
+    ConvVjpFilter(Conv),
+    /// The reduction of windows.
+    Pool(Pool),
+    /// The vjp of [`Primitive::Pool`].
+    PoolVjp(Pool),
+    /// Scaled dot-product attention.
+    Attention(Box<Attention>),
+    /// The vjp of [`Primitive::Attention`].
+    AttentionVjp(Box<AttentionVjp>),
+    /// Positions in sorted order.
+    Sort(Sort),
 }
 
 impl Primitive {
@@ -106,6 +134,14 @@ impl Primitive {
             Primitive::Gather(_) => "gather",
             Primitive::ScatterAdd(_) => "scatter_add",
             Primitive::Random(_) => "random",
+            Primitive::Conv(_) => "conv",
+            Primitive::ConvVjpInput(_) => "conv_vjp_input",
+            Primitive::ConvVjpFilter(_) => "conv_vjp_filter",
+            Primitive::Pool(_) => "pool",
+            Primitive::PoolVjp(_) => "pool_vjp",
+            Primitive::Attention(_) => "attention",
+            Primitive::AttentionVjp(_) => "attention_vjp",
+            Primitive::Sort(_) => "sort",
         }
     }
 
@@ -116,11 +152,19 @@ impl Primitive {
         match self {
             Primitive::Sweep(sweep) => sweep.is_plain(),
             Primitive::MatMul(matmul) => matmul.is_plain(),
-            Primitive::Rows(_) => false,
             Primitive::Relocate(_)
             | Primitive::Gather(_)
             | Primitive::ScatterAdd(_)
             | Primitive::Random(_) => true,
+            Primitive::Rows(_)
+            | Primitive::Conv(_)
+            | Primitive::ConvVjpInput(_)
+            | Primitive::ConvVjpFilter(_)
+            | Primitive::Pool(_)
+            | Primitive::PoolVjp(_)
+            | Primitive::Attention(_)
+            | Primitive::AttentionVjp(_)
+            | Primitive::Sort(_) => false,
         }
     }
 
@@ -135,6 +179,42 @@ impl Primitive {
             Primitive::Gather(spec) => vec![&spec.table, &spec.indices],
             Primitive::ScatterAdd(spec) => vec![&spec.picked, &spec.indices],
             Primitive::Random(spec) => vec![&spec.key],
+            Primitive::Conv(spec)
+            | Primitive::ConvVjpInput(spec)
+            | Primitive::ConvVjpFilter(spec) => spec.reads().collect(),
+            Primitive::Pool(spec) | Primitive::PoolVjp(spec) => spec
+                .operands
+                .iter()
+                .map(|operand| &operand.tensor)
+                .collect(),
+            Primitive::Attention(spec) => spec.reads().collect(),
+            Primitive::AttentionVjp(spec) => spec.reads().collect(),
+            Primitive::Sort(spec) => vec![&spec.input.tensor],
+        }
+    }
+
+    /// The operands of an optional primitive in its unfused form, in the order of
+    /// [`reads`](Primitive::reads): what a compiler replaces to let it read through a view. Empty for
+    /// the other primitives.
+    pub fn sources_mut(&mut self) -> Vec<&mut Source> {
+        match self {
+            Primitive::Conv(spec)
+            | Primitive::ConvVjpInput(spec)
+            | Primitive::ConvVjpFilter(spec) => {
+                let operands = spec.left.inputs.iter_mut();
+                operands.chain(&mut spec.right.inputs).collect()
+            }
+            Primitive::Pool(spec) | Primitive::PoolVjp(spec) => spec.operands.iter_mut().collect(),
+            Primitive::Attention(spec) => spec.sources_mut().collect(),
+            Primitive::AttentionVjp(spec) => spec.sources_mut().collect(),
+            Primitive::Sort(spec) => vec![&mut spec.input],
+            Primitive::Sweep(_)
+            | Primitive::Rows(_)
+            | Primitive::MatMul(_)
+            | Primitive::Relocate(_)
+            | Primitive::Gather(_)
+            | Primitive::ScatterAdd(_)
+            | Primitive::Random(_) => Vec::new(),
         }
     }
 
@@ -149,6 +229,13 @@ impl Primitive {
             Primitive::Gather(spec) => vec![&spec.picked],
             Primitive::ScatterAdd(spec) => vec![&spec.table],
             Primitive::Random(spec) => vec![&spec.output],
+            Primitive::Conv(spec)
+            | Primitive::ConvVjpInput(spec)
+            | Primitive::ConvVjpFilter(spec) => spec.epilogue.writes().collect(),
+            Primitive::Pool(spec) | Primitive::PoolVjp(spec) => vec![&spec.result],
+            Primitive::Attention(spec) => spec.writes().collect(),
+            Primitive::AttentionVjp(spec) => spec.results.iter().collect(),
+            Primitive::Sort(spec) => vec![&spec.positions],
         }
     }
 
@@ -161,6 +248,10 @@ impl Primitive {
             Primitive::Sweep(spec) => spec.body.may_overwrite(spec.space, write, read),
             Primitive::Rows(spec) => spec.may_overwrite(write, read),
             Primitive::MatMul(spec) => spec.may_overwrite(write, read),
+            Primitive::Conv(spec)
+            | Primitive::ConvVjpInput(spec)
+            | Primitive::ConvVjpFilter(spec) => spec.may_overwrite(write, read),
+            Primitive::Attention(spec) => spec.may_overwrite(write, read),
             _ => false,
         }
     }
@@ -178,6 +269,14 @@ impl Primitive {
             Primitive::Relocate(spec) => spec.check(),
             Primitive::Gather(spec) | Primitive::ScatterAdd(spec) => spec.check(),
             Primitive::Random(spec) => spec.check(),
+            Primitive::Conv(spec) => spec.check(ConvResult::Output),
+            Primitive::ConvVjpInput(spec) => spec.check(ConvResult::Input),
+            Primitive::ConvVjpFilter(spec) => spec.check(ConvResult::Filter),
+            Primitive::Pool(spec) => spec.check(),
+            Primitive::PoolVjp(spec) => spec.check_vjp(),
+            Primitive::Attention(spec) => spec.check(),
+            Primitive::AttentionVjp(spec) => spec.check(),
+            Primitive::Sort(spec) => spec.check(),
         };
         outcome.map_err(|what| ErrorKind::Plan {
             what: format!("{}: {what}", self.name()),
@@ -194,14 +293,21 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Check {
 
 impl fmt::Display for Primitive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Primitive::Sweep(spec) => write!(f, "sweep {spec}"),
-            Primitive::Rows(spec) => write!(f, "rows {spec}"),
-            Primitive::MatMul(spec) => write!(f, "matmul {spec}"),
-            Primitive::Relocate(spec) => write!(f, "relocate {spec}"),
-            Primitive::Gather(spec) => write!(f, "gather {spec}"),
-            Primitive::ScatterAdd(spec) => write!(f, "scatter_add {spec}"),
-            Primitive::Random(spec) => write!(f, "random {spec}"),
-        }
+        let spec: &dyn fmt::Display = match self {
+            Primitive::Sweep(spec) => spec,
+            Primitive::Rows(spec) => spec,
+            Primitive::MatMul(spec) => spec,
+            Primitive::Relocate(spec) => spec,
+            Primitive::Gather(spec) | Primitive::ScatterAdd(spec) => spec,
+            Primitive::Random(spec) => spec,
+            Primitive::Conv(spec)
+            | Primitive::ConvVjpInput(spec)
+            | Primitive::ConvVjpFilter(spec) => spec,
+            Primitive::Pool(spec) | Primitive::PoolVjp(spec) => spec,
+            Primitive::Attention(spec) => spec,
+            Primitive::AttentionVjp(spec) => spec,
+            Primitive::Sort(spec) => spec,
+        };
+        write!(f, "{} {spec}", self.name())
     }
 }

@@ -28,7 +28,7 @@ fn evaluate(program: &Program, at: &[usize], input: impl Fn(usize) -> Number) ->
 }
 
 /// A reduction in progress: in `f64`, or in wrapping integers.
-fn start(reduction: Reduction, dtype: DType) -> Number {
+pub(super) fn start(reduction: Reduction, dtype: DType) -> Number {
     let (low, high) = match dtype {
         DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
         DType::I64 => (i64::MIN, i64::MAX),
@@ -49,7 +49,7 @@ fn start(reduction: Reduction, dtype: DType) -> Number {
     })
 }
 
-fn combine(reduction: Reduction, total: Number, value: Number) -> Number {
+pub(super) fn combine(reduction: Reduction, total: Number, value: Number) -> Number {
     match (total, value) {
         (Number::Whole(a), Number::Whole(b)) => Number::Whole(match reduction {
             Reduction::Sum => a.wrapping_add(b),
@@ -229,11 +229,7 @@ pub(super) fn matmul(spec: &MatMul, reads: &[Vec<Number>]) -> Vec<Vec<Number>> {
                 for p in 0..spec.k {
                     let x = left[(b * spec.m + i) * spec.k + p];
                     let y = right[(b * spec.k + p) * spec.n + j];
-                    let product = match (x, y) {
-                        (Number::Whole(x), Number::Whole(y)) => Number::Whole(x.wrapping_mul(y)),
-                        (x, y) => Number::Real(x.real() * y.real()),
-                    };
-                    total = combine(Reduction::Sum, total, product);
+                    total = combine(Reduction::Sum, total, x.product(y));
                 }
                 sums.push(total.round(spec.accumulator));
             }
@@ -243,7 +239,7 @@ pub(super) fn matmul(spec: &MatMul, reads: &[Vec<Number>]) -> Vec<Vec<Number>> {
 }
 
 /// The values of an operand at all points of its space.
-fn operand(operand: &Operand, space: Shape, reads: &[Vec<Number>]) -> Vec<Number> {
+pub(super) fn operand(operand: &Operand, space: Shape, reads: &[Vec<Number>]) -> Vec<Number> {
     let visit = |source: &Source, values: &[Number], at: &[usize]| values[source.view.element(at)];
     points(space)
         .filter_map(|at| {

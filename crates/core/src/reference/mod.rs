@@ -4,9 +4,12 @@
 //! Operands are unpacked into numbers, computed on one point after the other in `f64` (each
 //! instruction's result rounded to its type, sums accumulated in `f64`) and packed again.
 
+mod attention;
 mod fused;
 mod moves;
 mod number;
+mod sorted;
+mod windows;
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
@@ -14,8 +17,8 @@ pub use number::Number;
 
 use crate::plan::{Iteration, Slot};
 use crate::{
-    Args, Backend, Error, ErrorKind, Indexing, MatMul, Memory, Primitive, Random, Relocate, Result,
-    Rows, Sweep,
+    Args, Attention, AttentionVjp, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Pool,
+    Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 
 /// A backend in safe, obviously right, slow Rust: the oracle for every other backend, and a worked
@@ -35,6 +38,14 @@ impl Reference {
             Primitive::Gather(spec) => vec![moves::gather(spec, &reads[0], &reads[1])],
             Primitive::ScatterAdd(spec) => vec![moves::scatter_add(spec, &reads[0], &reads[1])],
             Primitive::Random(spec) => vec![moves::random(spec, &reads[0])],
+            Primitive::Conv(spec)
+            | Primitive::ConvVjpInput(spec)
+            | Primitive::ConvVjpFilter(spec) => windows::conv(primitive, spec, reads),
+            Primitive::Pool(spec) => vec![windows::pool(spec, reads)],
+            Primitive::PoolVjp(spec) => vec![windows::pool_vjp(spec, reads)],
+            Primitive::Attention(spec) => attention::attention(spec, reads),
+            Primitive::AttentionVjp(spec) => attention::attention_vjp(spec, reads),
+            Primitive::Sort(spec) => vec![sorted::sort(spec, &reads[0])],
         }
     }
 }
@@ -48,6 +59,15 @@ fn outside() -> Error {
     Error::new(ErrorKind::Device {
         what: "a copy leaves its buffer".into(),
     })
+}
+
+/// Methods whose kernel is the primitive itself.
+macro_rules! keep {
+    ($($method:ident($Spec:ty) $variant:ident;)*) => {
+        $(fn $method(&self, spec: &$Spec) -> Result<Primitive> {
+            Ok(Primitive::$variant(spec.clone().into()))
+        })*
+    };
 }
 
 impl Backend for Reference {
@@ -81,27 +101,24 @@ impl Backend for Reference {
         Ok(())
     }
 
-    fn sweep(&self, spec: &Sweep) -> Result<Primitive> {
-        Ok(Primitive::Sweep(spec.clone()))
+    keep! {
+        sweep(Sweep) Sweep;
+        matmul(MatMul) MatMul;
+        relocate(Relocate) Relocate;
+        gather(Indexing) Gather;
+        scatter_add(Indexing) ScatterAdd;
+        random(Random) Random;
+        rows(Rows) Rows;
+        conv(Conv) Conv;
+        conv_vjp_input(Conv) ConvVjpInput;
+        conv_vjp_filter(Conv) ConvVjpFilter;
+        pool(Pool) Pool;
+        pool_vjp(Pool) PoolVjp;
+        attention(Attention) Attention;
+        attention_vjp(AttentionVjp) AttentionVjp;
+        sort(Sort) Sort;
     }
-    fn matmul(&self, spec: &MatMul) -> Result<Primitive> {
-        Ok(Primitive::MatMul(spec.clone()))
-    }
-    fn relocate(&self, spec: &Relocate) -> Result<Primitive> {
-        Ok(Primitive::Relocate(spec.clone()))
-    }
-    fn gather(&self, spec: &Indexing) -> Result<Primitive> {
-        Ok(Primitive::Gather(spec.clone()))
-    }
-    fn scatter_add(&self, spec: &Indexing) -> Result<Primitive> {
-        Ok(Primitive::ScatterAdd(spec.clone()))
-    }
-    fn random(&self, spec: &Random) -> Result<Primitive> {
-        Ok(Primitive::Random(spec.clone()))
-    }
-    fn rows(&self, spec: &Rows) -> Result<Primitive> {
-        Ok(Primitive::Rows(spec.clone()))
-    }
+
     fn supports(&self, _: &Primitive) -> bool {
         true
     }

@@ -32,6 +32,14 @@ impl Number {
         }
     }
 
+    /// The product, of whole numbers wrapping.
+    pub(super) fn product(self, other: Number) -> Number {
+        match (self, other) {
+            (Number::Whole(a), Number::Whole(b)) => Number::Whole(a.wrapping_mul(b)),
+            (a, b) => Number::Real(a.real() * b.real()),
+        }
+    }
+
     /// The nearest number that `dtype` has. Integers wrap; reals to integers are cut off towards
     /// zero and saturate; to truth values: whether it is not zero.
     #[must_use]
