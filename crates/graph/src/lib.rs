@@ -26,7 +26,10 @@ pub use axes::{AxisList, Keep};
 pub use composite::{Composite, Sample, Vjp};
 pub use graph::Graph;
 pub use init::Init;
-pub use op::{CrossEntropy, Mask, NegativeLogLikelihood, Recurrent, Reduce};
+pub use op::{
+    Align, CrossEntropy, Interpolate, Mask, NegativeLogLikelihood, Padding, Pairing, Recurrent,
+    Reduce, Resample, Rotary,
+};
 #[doc(hidden)]
 pub use op::{Entry, catalogue};
 pub use operand::Operand;

@@ -4,7 +4,8 @@
 use backprop_core::{DType, ErrorKind, Reference};
 use backprop_graph::optim::{self, Rate, Sgd};
 use backprop_graph::{
-    CrossEntropy, Graph, Init, Keep, Mask, NegativeLogLikelihood, Reduce, Session, Tensor, Updates,
+    CrossEntropy, Graph, Init, Keep, Mask, NegativeLogLikelihood, Padding, Reduce, Resample,
+    Rotary, Session, Tensor, Updates,
 };
 
 const F64: DType = DType::F64;
@@ -112,7 +113,7 @@ fn arrangements() {
     );
     check(|x| x.chunk(2, 0)[1], &[3], &[1., 2., 3.], &[3.]);
     check(
-        |x| x.upsample_bilinear2d(2),
+        |x| x.interpolate([2, 4], Resample::Linear),
         &[1, 2],
         &[0., 4.],
         &[0., 1., 3., 4., 0., 1., 3., 4.],
@@ -280,7 +281,11 @@ fn refusals() {
         ("split", |x| x.split([1, 2], 0)[0]),
         ("chunk", |x| x.chunk(0, 0)[0]),
         ("repeat", |x| x.repeat([2])),
-        ("upsample_nearest2d", |x| x.upsample_nearest2d(0)),
+        ("interpolate", |x| x.interpolate([0], Resample::Nearest)),
+        ("interpolate", |x| x.interpolate([2; 9], Resample::Area)),
+        ("pad", |x| x.pad([0, 3], [0, 0], Padding::Reflect)),
+        ("rotary", |x| x.rotary(Rotary::default())),
+        ("pixel_shuffle", |x| x.pixel_shuffle(2)),
         ("attention", |x| x.attention(x, x.t(), Mask::Where(x))),
         ("attention", |x| {
             x.attention(x, x, Mask::Where(x.matmul(x.t())))

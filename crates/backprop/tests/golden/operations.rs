@@ -1,7 +1,8 @@
 //! What each case's operation is called here.
 
 use backprop::{
-    CrossEntropy, DType, Graph, Keep, Mask, NegativeLogLikelihood, Recurrent, Reduce, Tensor,
+    Align, CrossEntropy, DType, Graph, Interpolate, Keep, Mask, NegativeLogLikelihood, Recurrent,
+    Reduce, Resample, Tensor,
 };
 
 use crate::cases::Case;
@@ -137,12 +138,28 @@ fn arrangement<'g>(g: &'g Graph, case: &Case, x: &[Tensor<'g>]) -> Option<Tensor
         "scatter_add" => a.scatter_add(axis(case), x[1], x[2]),
         "matmul" => a.matmul(x[1]),
         "einsum" => g.einsum(case.text("equation"), x),
-        "upsample_nearest2d" => a.upsample_nearest2d(case.integer("scale") as usize),
-        "upsample_bilinear2d" if !case.truth("align_corners") => {
-            a.upsample_bilinear2d(case.integer("scale") as usize)
+        "upsample_nearest2d" => a.interpolate(enlarged(case, a), Resample::Nearest),
+        "upsample_bilinear2d" => {
+            let align = match case.truth("align_corners") {
+                true => Align::Corners,
+                false => Align::Edges,
+            };
+            let by = Resample::Linear;
+            let how = Interpolate {
+                by,
+                align,
+                ..Interpolate::default()
+            };
+            a.interpolate(enlarged(case, a), how)
         }
         _ => return None,
     })
+}
+
+/// Height and width, times the case's factor.
+fn enlarged(case: &Case, x: Tensor<'_>) -> [usize; 2] {
+    let scale = case.integer("scale") as usize;
+    [2, 1].map(|back| x.shape().size(x.rank() - back) * scale)
 }
 
 fn reduce(case: &Case) -> Reduce {

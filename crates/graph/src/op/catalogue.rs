@@ -4,8 +4,9 @@ use backprop_core::DType;
 
 use crate::composite::Sample;
 use crate::op::{
-    activations, arrange, attention, classification, einsum, elementwise, index, loss, matmul,
-    norm, recurrent, reduce, shape, softmax, statistics, upsample,
+    activations, arrange, attention, classification, einsum, elementwise, index, interpolate, loss,
+    matmul, norm, padding, recurrent, reduce, rotary, shape, shuffle, similarity, softmax,
+    statistics,
 };
 use crate::tensor::Tensor;
 
@@ -39,15 +40,19 @@ pub fn catalogue() -> Vec<Entry> {
         einsum::entries(),
         elementwise::entries(),
         index::entries(),
+        interpolate::entries(),
         loss::entries(),
         matmul::entries(),
         norm::entries(),
+        padding::entries(),
         recurrent::entries(),
         reduce::entries(),
+        rotary::entries(),
         shape::entries(),
+        shuffle::entries(),
+        similarity::entries(),
         softmax::entries(),
         statistics::entries(),
-        upsample::entries(),
     ]
     .into_iter()
     .flatten()

@@ -11,15 +11,19 @@ mod classification;
 mod einsum;
 mod elementwise;
 mod index;
+mod interpolate;
 mod loss;
 mod matmul;
 mod norm;
+mod padding;
 mod recurrent;
 mod reduce;
+mod rotary;
 mod shape;
+mod shuffle;
+mod similarity;
 mod softmax;
 mod statistics;
-mod upsample;
 
 use backprop_core::Place;
 
@@ -30,8 +34,11 @@ use crate::tensor::Tensor;
 pub use attention::Mask;
 pub use catalogue::{Entry, catalogue};
 pub use classification::{CrossEntropy, NegativeLogLikelihood};
+pub use interpolate::{Align, Interpolate, Resample};
 pub use loss::Reduce;
+pub use padding::Padding;
 pub use recurrent::Recurrent;
+pub use rotary::{Pairing, Rotary};
 
 impl Graph {
     /// Builds an operation made of others: everything in it bears the operation's name and its

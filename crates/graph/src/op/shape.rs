@@ -9,6 +9,7 @@ use crate::axes::resolve;
 use crate::graph::{Graph, Problem, Type, bad_attribute, bad_dtype, bad_shape};
 use crate::ir::{Op, Stride};
 use crate::op::catalogue::{Entry, entries, reals};
+use crate::op::padding::Padding;
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -237,14 +238,15 @@ impl<'g> Tensor<'g> {
         })
     }
 
-    /// With `low[axis]` elements of `value` before and `high[axis]` after, along each axis.
+    /// With `low[axis]` elements of padding before and `high[axis]` after, along each axis: of one
+    /// number, or of the tensor's own (see [`Padding`]).
     #[track_caller]
     #[must_use]
     pub fn pad(
         self,
         low: impl AsRef<[usize]>,
         high: impl AsRef<[usize]>,
-        value: f64,
+        padding: impl Into<Padding>,
     ) -> Tensor<'g> {
         self.graph.at(Location::caller(), || {
             let (low, high) = (low.as_ref(), high.as_ref());
@@ -253,6 +255,10 @@ impl<'g> Tensor<'g> {
                 let what = format!("{low:?} and {high:?} around {shape}");
                 return self.failed("pad", Some(bad_attribute("pad", what)));
             }
+            let value = match padding.into() {
+                Padding::Constant(value) => value,
+                padding => return self.padded_by_itself(low, high, padding),
+            };
             let padded = (0..shape.rank())
                 .map(|a| low[a] + shape.size(a) + high[a])
                 .collect();
@@ -262,6 +268,13 @@ impl<'g> Tensor<'g> {
             };
             self.pad_by(&stride, value, padded)
         })
+    }
+
+    #[track_caller]
+    fn padded_by_itself(self, low: &[usize], high: &[usize], padding: Padding) -> Tensor<'g> {
+        let along = |x, axis: usize| padding.along(x, axis, [low[axis], high[axis]]);
+        let padded = (0..self.rank()).try_fold(self, along);
+        padded.unwrap_or_else(|problem| self.failed("pad", Some(problem)))
     }
 
     #[track_caller]

@@ -1,0 +1,303 @@
+//! Other numbers of points along axes: images made larger or smaller.
+//!
+//! Every axis is resampled by itself. A whole factor is views and sums of neighbours: no index is
+//! ever computed, and the vjp is of the same kind. Anything else is a table of taps, which elements
+//! count how much for each new one, known when the graph is built.
+
+use std::panic::Location;
+
+use crate::graph::{Problem, bad_attribute, bad_dtype, bad_shape};
+use crate::op::catalogue::{Entry, entries, reals};
+use crate::tensor::Tensor;
+
+/// How the value between points is found.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Resample {
+    /// The point at the position rounded down, each new point standing for its lower end.
+    #[default]
+    Nearest,
+    /// The point nearest to the centre of the new one.
+    NearestCentre,
+    /// On the line between the two points beside.
+    Linear,
+    /// By the four points around, with a cubic kernel of parameter -3/4 (Keys, 1981).
+    Cubic,
+    /// The mean of the points that the new one covers, in part or whole.
+    Area,
+}
+
+/// Which points keep their place.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Align {
+    /// The outer edges of the border points: points are small areas, and the border is extended.
+    #[default]
+    Edges,
+    /// The centres of the first and the last point. For [`Resample::Linear`] and
+    /// [`Resample::Cubic`].
+    Corners,
+}
+
+/// How [`interpolate`](Tensor::interpolate) finds new points.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Interpolate {
+    /// The kind of resampling.
+    pub by: Resample,
+    /// Which points keep their place.
+    pub align: Align,
+    /// New points per old one, along each axis that is resampled, where that is not the quotient of
+    /// the sizes. Not used by [`Align::Corners`] and [`Resample::Area`].
+    pub scales: Option<Vec<f64>>,
+}
+
+impl From<Resample> for Interpolate {
+    fn from(by: Resample) -> Interpolate {
+        Interpolate {
+            by,
+            ..Interpolate::default()
+        }
+    }
+}
+
+impl<'g> Tensor<'g> {
+    /// Resampled to `sizes` points along the last axes: `[.., height, width]` with two sizes for
+    /// images.
+    #[track_caller]
+    #[must_use]
+    pub fn interpolate(
+        self,
+        sizes: impl AsRef<[usize]>,
+        how: impl Into<Interpolate>,
+    ) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "interpolate");
+        let (sizes, how) = (sizes.as_ref(), how.into());
+        self.graph.compose(name, &[self], place, || {
+            let first = check(self, sizes, &how)?;
+            let mut x = self;
+            for (k, &size) in sizes.iter().enumerate() {
+                let scale = how
+                    .scales
+                    .as_ref()
+                    .and_then(|scales| scales.get(k).copied());
+                let from = self.shape().size(first + k);
+                let line = Line {
+                    from,
+                    to: size,
+                    step: scale.map_or(from as f64 / size as f64, |scale| 1.0 / scale),
+                };
+                x = x.resampled(first + k, &line, &how);
+            }
+            Ok(x)
+        })
+    }
+
+    #[track_caller]
+    fn resampled(self, axis: usize, line: &Line, how: &Interpolate) -> Tensor<'g> {
+        let corners = how.align == Align::Corners;
+        if line.from == line.to && (line.step == 1.0 || corners) {
+            return self;
+        }
+        match (how.by, line.factor()) {
+            (Resample::Nearest | Resample::NearestCentre | Resample::Area, Some(factor)) => {
+                self.repeat_interleave(factor, axis as i32)
+            }
+            (Resample::Linear, Some(factor)) if !corners => self.linear(axis, factor),
+            _ => self.tapped(axis, &line.taps(how)),
+        }
+    }
+
+    /// Each piece of the old points lies, by a fixed distance, before or after a centre.
+    #[track_caller]
+    fn linear(self, at: usize, factor: usize) -> Tensor<'g> {
+        let (graph, axis) = (self.graph, at as i32);
+        let size = self.shape().size(at);
+        let [first, last] = [self.narrow(axis, 0, 1), self.narrow(axis, size - 1, size)];
+        let before = graph.concat(&[first, self.narrow(axis, 0, size - 1)], axis);
+        let after = graph.concat(&[self.narrow(axis, 1, size), last], axis);
+        let phase = |phase: usize| {
+            let offset = (phase as f64 + 0.5) / factor as f64 - 0.5;
+            let other = if offset < 0.0 { before } else { after };
+            self * (1.0 - offset.abs()) + other * offset.abs()
+        };
+        let phases: Vec<Tensor<'g>> = (0..factor).map(phase).collect();
+        let woven = graph.stack(&phases, axis + 1);
+        woven.reshape_to(self.shape().with(at, size * factor))
+    }
+
+    #[track_caller]
+    fn tapped(self, axis: usize, taps: &[Vec<Tap>]) -> Tensor<'g> {
+        let graph = self.graph;
+        let part = |taps: &Vec<Tap>| {
+            let indices: Vec<i64> = taps.iter().map(|tap| tap.index as i64).collect();
+            let picked = self.take(graph.data([taps.len()], &indices), axis as i32);
+            if taps.iter().all(|tap| tap.weight == 1.0) {
+                return picked;
+            }
+            let mut shape = vec![1; self.rank() - axis];
+            shape[0] = taps.len();
+            let weights: Vec<f64> = taps.iter().map(|tap| tap.weight).collect();
+            picked * graph.data(shape, &weights).cast(self.dtype())
+        };
+        let parts = taps.iter().map(part).reduce(|sum, part| sum + part);
+        parts.unwrap_or(self)
+    }
+}
+
+/// An old point that counts for a new one.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Tap {
+    index: usize,
+    weight: f64,
+}
+
+/// Old and new points along an axis, and the distance of new ones in old ones.
+struct Line {
+    from: usize,
+    to: usize,
+    step: f64,
+}
+
+impl Line {
+    /// By how much it grows, if that is a whole number.
+    fn factor(&self) -> Option<usize> {
+        let whole = self.to.is_multiple_of(self.from);
+        let factor = (self.to / self.from).max(1);
+        (whole && self.step * factor as f64 == 1.0).then_some(factor)
+    }
+
+    /// The first tap of every new point, then the second, ..
+    fn taps(&self, how: &Interpolate) -> Vec<Vec<Tap>> {
+        let each = |tap: &dyn Fn(usize) -> Tap| (0..self.to).map(tap).collect();
+        match how.by {
+            Resample::Nearest => vec![each(&|to| self.whole(to as f64 * self.step))],
+            Resample::NearestCentre => {
+                vec![each(&|to| self.whole((to as f64 + 0.5) * self.step))]
+            }
+            Resample::Linear => vec![
+                each(&|to| self.linear(to, how.align, 0)),
+                each(&|to| self.linear(to, how.align, 1)),
+            ],
+            Resample::Cubic => (0..4)
+                .map(|tap| each(&|to| self.cubic(to, how.align, tap)))
+                .collect(),
+            Resample::Area => {
+                let most = (0..self.to).map(|to| self.window(to).1).max();
+                (0..most.unwrap_or(0))
+                    .map(|tap| each(&|to| self.mean(to, tap, most.unwrap_or(0))))
+                    .collect()
+            }
+        }
+    }
+
+    fn whole(&self, position: f64) -> Tap {
+        let index = (position.floor() as usize).min(self.from - 1);
+        Tap { index, weight: 1.0 }
+    }
+
+    /// Where among the old points a new one lies.
+    fn position(&self, to: usize, align: Align) -> f64 {
+        match align {
+            Align::Edges => (to as f64 + 0.5) * self.step - 0.5,
+            Align::Corners => (to * (self.from - 1)) as f64 / (self.to - 1).max(1) as f64,
+        }
+    }
+
+    fn linear(&self, to: usize, align: Align, tap: usize) -> Tap {
+        let position = self.position(to, align).max(0.0);
+        let index = (position.floor() as usize).min(self.from - 1);
+        let after = position - index as f64;
+        Tap {
+            index: (index + tap).min(self.from - 1),
+            weight: if tap == 0 { 1.0 - after } else { after },
+        }
+    }
+
+    fn cubic(&self, to: usize, align: Align, tap: usize) -> Tap {
+        let position = self.position(to, align);
+        let at = position.floor() + tap as f64 - 1.0;
+        Tap {
+            index: at.clamp(0.0, (self.from - 1) as f64) as usize,
+            weight: cubic((position - at).abs()),
+        }
+    }
+
+    /// The first of the old points that a new one covers, and their number.
+    fn window(&self, to: usize) -> (usize, usize) {
+        let start = to * self.from / self.to;
+        let end = ((to + 1) * self.from).div_ceil(self.to);
+        (start, end - start)
+    }
+
+    /// A smaller window has its last point more than once, with a part of the weight each.
+    fn mean(&self, to: usize, tap: usize, most: usize) -> Tap {
+        let (start, size) = self.window(to);
+        let share = 1.0 / size as f64;
+        let times = most - size + 1;
+        Tap {
+            index: start + tap.min(size - 1),
+            weight: if tap + 1 < size {
+                share
+            } else {
+                share / times as f64
+            },
+        }
+    }
+}
+
+/// The cubic convolution kernel at a distance (Keys, 1981, equation 4, with a = -3/4).
+pub(super) fn cubic(distance: f64) -> f64 {
+    let (a, x) = (-0.75, distance);
+    match distance {
+        _ if x <= 1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
+        _ if x < 2.0 => ((x - 5.0) * x + 8.0) * x * a - 4.0 * a,
+        _ => 0.0,
+    }
+}
+
+/// The first axis that is resampled.
+fn check(x: Tensor<'_>, sizes: &[usize], how: &Interpolate) -> Result<usize, Problem> {
+    let (name, shape) = ("interpolate", x.shape());
+    if !x.dtype().is_float() {
+        let problem = bad_dtype(name, format!("of {}", x.dtype()));
+        return Err(problem.help("convert with `.cast(F32)` first"));
+    }
+    let inside = |first: &usize| (*first..shape.rank()).all(|axis| shape.size(axis) > 0);
+    let first = shape.rank().checked_sub(sizes.len()).filter(inside);
+    let Some(first) = first.filter(|_| !sizes.contains(&0)) else {
+        let what = format!("{shape} to sizes {sizes:?} along the last axes");
+        return Err(bad_shape(name, what).help("one size of at least 1 for each axis, none empty"));
+    };
+    let smooth = matches!(how.by, Resample::Linear | Resample::Cubic);
+    if how.align == Align::Corners && !smooth {
+        let problem = bad_attribute(name, format!("{:?} has no corners to align", how.by));
+        return Err(problem.help("use `Align::Edges`"));
+    }
+    let positive = |scales: &Vec<f64>| {
+        scales.len() == sizes.len() && scales.iter().all(|&scale| scale > 0.0 && scale.is_finite())
+    };
+    match &how.scales {
+        Some(scales) if !positive(scales) => {
+            let what = format!("scales {scales:?} for {} axes", sizes.len());
+            Err(bad_attribute(name, what))
+        }
+        _ => Ok(first),
+    }
+}
+
+/// Inputs to try the operations on.
+pub(super) fn entries() -> Vec<Entry> {
+    let square = || reals(&[&[2, 3, 4]]);
+    entries! {
+        interpolate_nearest square() => |x| x[0].interpolate([6, 4], Resample::Nearest);
+        interpolate_centre square() => |x| x[0].interpolate([5, 3], Resample::NearestCentre);
+        interpolate_linear square() => |x| x[0].interpolate([9, 8], Resample::Linear);
+        interpolate_corners square() => |x| {
+            let align = Align::Corners;
+            let how = Interpolate { by: Resample::Linear, align, ..Interpolate::default() };
+            x[0].interpolate([2, 5], how)
+        };
+        interpolate_cubic square() => |x| x[0].interpolate([5, 3], Resample::Cubic);
+        interpolate_area square() => |x| x[0].interpolate([2, 3], Resample::Area);
+    }
+}
