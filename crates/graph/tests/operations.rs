@@ -88,7 +88,7 @@ fn norms_and_spreads() {
 #[test]
 fn arrangements() {
     let square: &[f64] = &[1., 2., 3., 4., 5., 6., 7., 8., 9.];
-    check(|x| x.diagonal(0, 1), &[3, 3], square, &[1., 5., 9.]);
+    check(|x| x.diagonal(0, 0, 1), &[3, 3], square, &[1., 5., 9.]);
     check(
         |x| x.tril(-1),
         &[3, 3],
@@ -276,7 +276,22 @@ fn refusals() {
         ("glu", |x| x.glu(1)),
         ("gather", |x| x.gather(0, x)),
         ("scatter_add", |x| x.scatter_add(0, x.argmax(0), x)),
-        ("diagonal", |x| x.diagonal(0, 1)),
+        ("diagonal", |x| x.diagonal(0, 1, -1)),
+        ("diag_embed", |x| x.sum(..).diag_embed(1)),
+        ("unstack", |x| x.unstack(2)[0]),
+        ("move_axes", |x| x.move_axes([0], [0, 1])),
+        ("rot90", |x| x.rot90(1, 0, -2)),
+        ("windows", |x| x.windows(1, 4, 1)),
+        ("windows", |x| x.windows(1, 2, 0)),
+        ("slice_scatter", |x| {
+            x.slice_scatter([0, 0], [1, 3], [1, 1], x)
+        }),
+        ("meshgrid", |x| x.graph().meshgrid(&[x])[0]),
+        ("outer", |x| x.outer(x)),
+        ("cdist", |x| x.cdist(x.t(), 2.0)),
+        ("cummax", |x| x.cummax(2).0),
+        ("logcumsumexp", |x| x.argmax(0).logcumsumexp(0)),
+        ("nanmean", |x| x.nanmean(Keep(2))),
         ("tril", |x| x.sum(0).tril(0)),
         ("split", |x| x.split([1, 2], 0)[0]),
         ("chunk", |x| x.chunk(0, 0)[0]),

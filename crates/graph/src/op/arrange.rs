@@ -1,65 +1,16 @@
-//! Arrangements made of the basic ones of `shape.rs`: triangles, diagonals, pieces, repetitions.
+//! Arrangements made of the basic ones of `shape.rs`: pieces, repetitions, turns, windows, grids.
 
 use std::panic::Location;
 
-use crate::axes::resolve;
-use crate::graph::{Problem, bad_attribute, bad_shape};
+use backprop_core::{DType, ErrorKind};
+
+use crate::axes::{resolve, resolve_all};
+use crate::graph::{Graph, Problem, bad_attribute, bad_shape};
+use crate::ir::Stride;
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
-    /// The lower triangle of matrices `[.., m, n]`: elements whose column is at most their row plus
-    /// `diagonal`. 0 elsewhere.
-    #[track_caller]
-    #[must_use]
-    pub fn tril(self, diagonal: i64) -> Tensor<'g> {
-        self.triangle("tril", |offset| offset.le(offset.number(diagonal as f64)))
-    }
-
-    /// The upper triangle of matrices `[.., m, n]`: elements whose column is at least their row plus
-    /// `diagonal`. 0 elsewhere.
-    #[track_caller]
-    #[must_use]
-    pub fn triu(self, diagonal: i64) -> Tensor<'g> {
-        self.triangle("triu", |offset| offset.ge(offset.number(diagonal as f64)))
-    }
-
-    #[track_caller]
-    fn triangle(self, name: &str, keep: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
-        self.graph.compose(name, &[self], Location::caller(), || {
-            let Some(row) = self.rank().checked_sub(2) else {
-                return Err(bad_shape(name, format!("{} is no matrix", self.shape())));
-            };
-            let at = |axis| self.graph.coordinate(self.shape(), axis);
-            Ok(keep(at(row + 1) - at(row)).select(self, self.number(0.0)))
-        })
-    }
-
-    /// The diagonal of two axes of one size, as a last axis.
-    #[track_caller]
-    #[must_use]
-    pub fn diagonal(self, a: i32, b: i32) -> Tensor<'g> {
-        let (place, name) = (Location::caller(), "diagonal");
-        self.graph.compose(name, &[self], place, || {
-            let shape = self.shape();
-            let (a, b) = (
-                resolve(name, a, shape.rank())?,
-                resolve(name, b, shape.rank())?,
-            );
-            let size = shape.size(a);
-            if a == b || size != shape.size(b) {
-                let what = format!("axes {a} and {b} of {shape} make no square");
-                return Err(bad_shape(name, what));
-            }
-            let others = (0..shape.rank()).filter(|&axis| axis != a && axis != b);
-            let order: Vec<i32> = others.chain([a, b]).map(|axis| axis as i32).collect();
-            let flat = self.permute(order).flatten_from(shape.rank() - 2);
-            let mut steps = vec![1; flat.rank()];
-            steps[shape.rank() - 2] = size + 1;
-            Ok(flat.slice(vec![0; flat.rank()], flat.shape(), steps))
-        })
-    }
-
     /// Consecutive pieces along `axis`, of these sizes, which add up to the axis' size.
     #[track_caller]
     #[must_use]
@@ -110,6 +61,49 @@ impl<'g> Tensor<'g> {
             let starts = (0..size.max(1)).step_by(each);
             let sizes: Vec<usize> = starts.map(|start| each.min(size - start)).collect();
             self.split(sizes, axis)
+        })
+    }
+
+    /// The slices along `axis`, without that axis: the other way round from
+    /// [`Graph::stack`](crate::Graph::stack).
+    #[track_caller]
+    #[must_use]
+    pub fn unstack(self, axis: i32) -> Vec<Tensor<'g>> {
+        let origin = self.graph.origin_of("unstack", Location::caller());
+        self.graph
+            .within(origin, || match resolve("unstack", axis, self.rank()) {
+                Ok(at) => (0..self.shape().size(at))
+                    .map(|i| self.narrow(axis, i, i + 1).squeeze(axis))
+                    .collect(),
+                Err(kind) => vec![self.failed("unstack", Some(kind.into()))],
+            })
+    }
+
+    /// With axes `from` in the places `to`, and the others in their order around them.
+    #[track_caller]
+    #[must_use]
+    pub fn move_axes(self, from: impl AsRef<[i32]>, to: impl AsRef<[i32]>) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "move_axes");
+        let (from, to) = (from.as_ref(), to.as_ref());
+        self.graph.compose(name, &[self], place, || {
+            let rank = self.rank();
+            let moved = resolve_all(name, Some(from), rank)?;
+            let taken = resolve_all(name, Some(to), rank)?;
+            if from.len() != to.len() {
+                return Err(bad_attribute(name, format!("{from:?} to {to:?}")));
+            }
+            let pairs: Vec<(usize, usize)> = from
+                .iter()
+                .zip(to)
+                .map(|(&a, &b)| Ok((resolve(name, a, rank)?, resolve(name, b, rank)?)))
+                .collect::<Result<_, ErrorKind>>()?;
+            let others = (0..rank).filter(|&axis| !moved.contains(axis));
+            let free = (0..rank).filter(|&axis| !taken.contains(axis));
+            let mut order = vec![0; rank];
+            for (axis, at) in pairs.into_iter().chain(others.zip(free)) {
+                order[at] = axis as i32;
+            }
+            Ok(self.permute(order))
         })
     }
 
@@ -165,20 +159,116 @@ impl<'g> Tensor<'g> {
             Ok(self.graph.concat(&[head, tail], axis))
         })
     }
+
+    /// Turned `times` times by a right angle, from axis `a` towards axis `b`.
+    #[track_caller]
+    #[must_use]
+    pub fn rot90(self, times: i32, a: i32, b: i32) -> Tensor<'g> {
+        self.graph
+            .compose("rot90", &[self], Location::caller(), || {
+                resolve_all("rot90", Some(&[a, b]), self.rank())?;
+                Ok(match times.rem_euclid(4) {
+                    0 => self,
+                    1 => self.flip(b).transpose(a, b),
+                    2 => self.flip([a, b]),
+                    _ => self.flip(a).transpose(a, b),
+                })
+            })
+    }
+
+    /// Every window of `size` elements along `axis`, `step` apart: the axis counts the windows, and a
+    /// new last axis the elements in one.
+    #[track_caller]
+    #[must_use]
+    pub fn windows(self, axis: i32, size: usize, step: usize) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "windows");
+        self.graph.compose(name, &[self], place, || {
+            let at = resolve(name, axis, self.rank())?;
+            let length = self.shape().size(at);
+            let Some(room) = length.checked_sub(size).filter(|_| step > 0) else {
+                let what = format!("of {size} elements, {step} apart, among {length}");
+                return Err(bad_attribute(name, what));
+            };
+            let shape = [room / step + 1, size];
+            let start = self.graph.coordinate(shape, 0);
+            let indices = start * start.number(step as f64) + self.graph.coordinate(shape, 1);
+            let taken = self.take(indices, at as i32);
+            Ok(taken.move_axes([at as i32 + 1], [-1]))
+        })
+    }
+
+    /// This tensor with `source` in place of the elements `start, start + step, ..` below `end`
+    /// along each axis (see [`slice`](Tensor::slice)).
+    #[track_caller]
+    #[must_use]
+    pub fn slice_scatter(
+        self,
+        starts: impl AsRef<[usize]>,
+        ends: impl AsRef<[usize]>,
+        steps: impl AsRef<[usize]>,
+        source: Tensor<'g>,
+    ) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "slice_scatter");
+        let (starts, steps) = (starts.as_ref(), steps.as_ref());
+        self.graph.compose(name, &[self, source], place, || {
+            let replaced = self.slice(starts, ends, steps).shape();
+            if source.shape() != replaced || source.dtype() != self.dtype() {
+                let (dtype, shape) = (source.dtype(), source.shape());
+                let what = format!("{dtype}{shape} in place of {}{replaced}", self.dtype());
+                return Err(bad_shape(name, what));
+            }
+            let stride = Stride {
+                start: starts.into(),
+                step: steps.iter().map(|&step| step as isize).collect(),
+            };
+            let spread = |x: Tensor<'g>| x.pad_by(&stride, 0.0, self.shape());
+            let inside = self.graph.full(replaced, 1.0, DType::Bool);
+            Ok(spread(inside).select(spread(source), self))
+        })
+    }
+}
+
+impl Graph {
+    /// The coordinates of a grid over vectors: for each of them, a tensor with one axis for every
+    /// vector, that varies along its own (`ij` indexing).
+    #[track_caller]
+    pub fn meshgrid<'g>(&'g self, vectors: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+        let name = "meshgrid";
+        let origin = self.origin_of(name, Location::caller());
+        self.within(origin, || {
+            let sizes: Vec<usize> = vectors.iter().map(|x| x.shape().count()).collect();
+            let along = |(axis, &x): (usize, &Tensor<'g>)| {
+                if x.rank() != 1 {
+                    let what = format!("{} is no vector", x.shape());
+                    return x.failed(name, Some(bad_shape(name, what)));
+                }
+                let mut own = vec![1; vectors.len()];
+                own[axis] = -1;
+                x.reshape(own).broadcast_to(&sizes)
+            };
+            vectors.iter().enumerate().map(along).collect()
+        })
+    }
 }
 
 /// Inputs to try the operations on.
 pub(super) fn entries() -> Vec<Entry> {
     let matrix = || reals(&[&[3, 4]]);
-    let square = || reals(&[&[2, 3, 3]]);
+    let cube = || reals(&[&[2, 3, 4]]);
     entries! {
-        tril matrix() => |x| x[0].tril(0);
-        triu square() => |x| x[0].triu(-1);
-        diagonal square() => |x| x[0].diagonal(1, 2);
         split matrix() => |x| x[0].split([1, 3], 1)[1];
         chunk matrix() => |x| x[0].chunk(3, 1)[1];
         repeat matrix() => |x| x[0].repeat([2, 3]);
         repeat_interleave matrix() => |x| x[0].repeat_interleave(2, 0);
         roll matrix() => |x| x[0].roll(-1, 1);
+        unstack cube() => |x| x[0].unstack(1)[2];
+        move_axes cube() => |x| x[0].move_axes([0, -1], [1, 0]);
+        rot90 cube() => |x| x[0].rot90(1, 0, 2) + x[0].rot90(-3, 0, 2);
+        windows cube() => |x| x[0].windows(1, 2, 1);
+        slice_scatter reals(&[&[3, 5], &[2, 2]]) => |x| x[0].slice_scatter([1, 0], [3, 4], [1, 2], x[1]);
+        meshgrid reals(&[&[3], &[2]]) => |x| {
+            let grid = x[0].graph().meshgrid(x);
+            grid[0] * grid[1]
+        };
     }
 }

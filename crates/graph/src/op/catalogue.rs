@@ -4,9 +4,9 @@ use backprop_core::DType;
 
 use crate::composite::Sample;
 use crate::op::{
-    activations, arrange, attention, classification, einsum, elementwise, index, interpolate, loss,
-    matmul, norm, padding, recurrent, reduce, rotary, shape, shuffle, similarity, softmax,
-    statistics,
+    activations, arrange, attention, classification, diagonal, einsum, elementwise, index,
+    interpolate, loss, matmul, norm, padding, recurrent, reduce, rotary, scan, shape, shuffle,
+    similarity, softmax, statistics,
 };
 use crate::tensor::Tensor;
 
@@ -37,6 +37,7 @@ pub fn catalogue() -> Vec<Entry> {
         arrange::entries(),
         attention::entries(),
         classification::entries(),
+        diagonal::entries(),
         einsum::entries(),
         elementwise::entries(),
         index::entries(),
@@ -48,6 +49,7 @@ pub fn catalogue() -> Vec<Entry> {
         recurrent::entries(),
         reduce::entries(),
         rotary::entries(),
+        scan::entries(),
         shape::entries(),
         shuffle::entries(),
         similarity::entries(),

@@ -207,7 +207,7 @@ impl<'g> Term<'g> {
     /// With repeated letters merged into diagonals.
     fn diagonal(mut self) -> Term<'g> {
         while let Some((first, second)) = self.repeated() {
-            self.tensor = self.tensor.diagonal(first as i32, second as i32);
+            self.tensor = self.tensor.diagonal(0, first as i32, second as i32);
             let letter = self.letters.remove(second);
             self.letters.remove(first);
             self.letters.push(letter);

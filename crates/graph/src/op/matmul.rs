@@ -1,4 +1,4 @@
-//! The matrix product.
+//! Products of matrices and vectors.
 
 use std::panic::Location;
 
@@ -36,6 +36,43 @@ impl<'g> Tensor<'g> {
                 folded.product(right).reshape_to(shape)
             }
             _ => self.product_of_batches(right),
+        })
+    }
+
+    /// The products of every element of a vector `[m]` with every one of another `[n]`, as `[m, n]`.
+    #[track_caller]
+    #[must_use]
+    pub fn outer(self, right: Tensor<'g>) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "outer");
+        self.graph.compose(name, &[self, right], place, || {
+            if self.rank() != 1 || right.rank() != 1 {
+                let what = format!("{} and {} are no vectors", self.shape(), right.shape());
+                return Err(bad_shape(name, what));
+            }
+            Ok(self.unsqueeze(1) * right)
+        })
+    }
+
+    /// The Kronecker product: every element of this, in its place, times all of `right`. Axes are
+    /// aligned at the end; at most four.
+    #[track_caller]
+    #[must_use]
+    pub fn kron(self, right: Tensor<'g>) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "kron");
+        self.graph.compose(name, &[self, right], place, || {
+            let rank = self.rank().max(right.rank());
+            let sizes = |x: Tensor<'g>| {
+                let missing = std::iter::repeat_n(1, rank - x.rank());
+                missing
+                    .chain(x.shape().sizes().to_vec())
+                    .collect::<Vec<_>>()
+            };
+            let (a, b) = (sizes(self), sizes(right));
+            let pairs = || a.iter().zip(&b);
+            let outer: Vec<isize> = a.iter().flat_map(|&a| [a as isize, 1]).collect();
+            let inner: Vec<isize> = b.iter().flat_map(|&b| [1, b as isize]).collect();
+            let merged: Vec<isize> = pairs().map(|(a, b)| (a * b) as isize).collect();
+            Ok((self.reshape(outer) * right.reshape(inner)).reshape(merged))
         })
     }
 
@@ -105,6 +142,8 @@ pub(super) fn entries() -> Vec<Entry> {
     entries! {
         matmul reals(&[&[3, 4], &[4, 2]]) => |x| x[0].matmul(x[1]);
         matmul_broadcast reals(&[&[2, 1, 2, 3], &[3, 3, 2]]) => |x| x[0].matmul(x[1]);
+        outer reals(&[&[3], &[2]]) => |x| x[0].outer(x[1]);
+        kron reals(&[&[2, 3], &[2]]) => |x| x[0].kron(x[1]);
         matmul_of_vectors reals(&[&[4], &[4]]) => |x| x[0].matmul(x[1]);
     }
 }

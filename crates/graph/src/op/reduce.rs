@@ -30,6 +30,29 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// The sum of the elements over axes that are not NaN.
+    #[track_caller]
+    #[must_use]
+    pub fn nansum(self, axes: impl AxisList) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "nansum");
+        let known = || self.ne(self).select(0.0, self);
+        self.graph.compose(name, &[self], place, || {
+            Ok(known().reduce(name, Reduction::Sum, &axes))
+        })
+    }
+
+    /// The mean of the elements over axes that are not NaN; NaN where all are.
+    #[track_caller]
+    #[must_use]
+    pub fn nanmean(self, axes: impl AxisList) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "nanmean");
+        self.graph.compose(name, &[self], place, || {
+            resolve_all(name, axes.given().as_deref(), self.rank())?;
+            let count = self.eq(self).cast(self.dtype()).sum(&axes);
+            Ok(self.nansum(&axes) / count)
+        })
+    }
+
     /// The largest element over axes; NaN if any is. The gradient is shared equally at ties.
     #[track_caller]
     #[must_use]
@@ -132,6 +155,8 @@ pub(super) fn entries() -> Vec<Entry> {
         sum cube() => |x| x[0].sum([0, -1]);
         sum_keep cube() => |x| x[0].sum(Keep(1));
         mean cube() => |x| x[0].mean([0, 2]);
+        nansum cube() => |x| x[0].log().nansum(1);
+        nanmean cube() => |x| x[0].log().nanmean(Keep([0, 2]));
         max cube() => |x| x[0].max(1);
         min cube() => |x| x[0].min(..);
         argmax cube() => |x| x[0].argmax(1);

@@ -1,12 +1,12 @@
-//! Statistics and products over axes, and running sums and products along one.
+//! Statistics, norms and products over axes.
 
 use std::panic::Location;
 
 use backprop_core::{Axes, DType};
 
-use crate::axes::{AxisList, Keep, resolve, resolve_all};
+use crate::axes::{AxisList, Keep, resolve_all};
 use crate::composite::{Composite, Sample, Vjp};
-use crate::graph::Problem;
+use crate::graph::{Problem, bad_shape};
 use crate::op::catalogue::{Entry, entries, labelled, reals};
 use crate::op::softmax::sample_over;
 use crate::tensor::Tensor;
@@ -85,6 +85,22 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// The distance of every row of `[.., m, k]` from every row of `right`, `[.., n, k]`: the
+    /// [`norm`](Tensor::norm) of their differences, as `[.., m, n]`. The differences are not stored.
+    #[track_caller]
+    #[must_use]
+    pub fn cdist(self, right: Tensor<'g>, p: f64) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "cdist");
+        self.graph.compose(name, &[self, right], place, || {
+            let width = |x: Tensor<'g>| x.shape().sizes().last().copied();
+            if self.rank() < 2 || right.rank() < 2 || width(self) != width(right) {
+                let what = format!("between rows of {} and {}", self.shape(), right.shape());
+                return Err(bad_shape(name, what));
+            }
+            Ok((self.unsqueeze(-2) - right.unsqueeze(-3)).norm(p, -1))
+        })
+    }
+
     /// The square root, with gradient 0 instead of infinity at 0.
     #[track_caller]
     fn sqrt_or_flat(self) -> Tensor<'g> {
@@ -93,7 +109,7 @@ impl<'g> Tensor<'g> {
 
     /// `function` where this is not 0, and `at_zero` without a gradient where it is.
     #[track_caller]
-    fn away_from_zero(
+    pub(super) fn away_from_zero(
         self,
         function: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
         at_zero: f64,
@@ -136,46 +152,6 @@ impl<'g> Tensor<'g> {
                     .concat(&[pairs, x.narrow(along, 2 * half, size)], along),
             };
         }
-    }
-
-    /// The sums of the elements up to each one, along `axis`.
-    #[track_caller]
-    #[must_use]
-    pub fn cumsum(self, axis: i32) -> Tensor<'g> {
-        self.running("cumsum", axis, 0.0, |x, earlier| x + earlier)
-    }
-
-    /// The products of the elements up to each one, along `axis`. Derivatives of every order are
-    /// exact, at zeros too.
-    #[track_caller]
-    #[must_use]
-    pub fn cumprod(self, axis: i32) -> Tensor<'g> {
-        self.running("cumprod", axis, 1.0, |x, earlier| x * earlier)
-    }
-
-    /// Combines every element with all before it by doubling: after step `k`, an element holds the
-    /// last `2^k` (Hillis and Steele, 1986). More work than one after the other, and wide.
-    #[track_caller]
-    fn running(
-        self,
-        name: &str,
-        axis: i32,
-        neutral: f64,
-        combine: impl Fn(Tensor<'g>, Tensor<'g>) -> Tensor<'g>,
-    ) -> Tensor<'g> {
-        self.graph.compose(name, &[self], Location::caller(), || {
-            let at = resolve(name, axis, self.rank())?;
-            let size = self.shape().size(at);
-            let steps = (0..usize::BITS)
-                .map(|k| 1 << k)
-                .take_while(|&step| step < size);
-            Ok(steps.fold(self, |x, step| {
-                let (mut low, high) = (vec![0; self.rank()], vec![0; self.rank()]);
-                low[at] = step;
-                let earlier = x.narrow(axis, 0, size - step).pad(low, high, neutral);
-                combine(x, earlier)
-            }))
-        })
     }
 
     /// Whether any element over axes is true (for numbers: not 0); false over an empty axis.
@@ -250,8 +226,8 @@ pub(super) fn entries() -> Vec<Entry> {
         norm_inf cube() => |x| x[0].norm(f64::INFINITY, ..);
         prod cube() => |x| x[0].prod(1);
         prod_of_two cube() => |x| x[0].prod(Keep([0, 2]));
-        cumsum reals(&[&[2, 5]]) => |x| x[0].cumsum(1);
-        cumprod reals(&[&[5, 2]]) => |x| x[0].cumprod(0);
+        cdist_1 reals(&[&[2, 3, 4], &[2, 4]]) => |x| x[0].cdist(x[1], 1.0);
+        cdist_2 reals(&[&[3, 4], &[2, 1, 4]]) => |x| x[0].cdist(x[1], 2.0);
         any labelled(&[], &[2, 3], 2) => |x| x[0].any(1);
         all labelled(&[], &[2, 3], 2) => |x| x[0].all(..);
     }
