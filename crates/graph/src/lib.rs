@@ -27,8 +27,8 @@ pub use composite::{Composite, Sample, Vjp};
 pub use graph::Graph;
 pub use init::Init;
 pub use op::{
-    Align, CrossEntropy, Interpolate, Mask, NegativeLogLikelihood, Padding, Pairing, Recurrent,
-    Reduce, Resample, Rotary,
+    Align, CrossEntropy, Ctc, Interpolate, LocalResponse, Mask, NegativeLogLikelihood, Padding,
+    Pairing, Recurrent, Reduce, Resample, Rotary, TripletMargin,
 };
 #[doc(hidden)]
 pub use op::{Entry, catalogue};

@@ -4,9 +4,9 @@ use backprop_core::DType;
 
 use crate::composite::Sample;
 use crate::op::{
-    activations, arrange, attention, classification, diagonal, einsum, elementwise, index,
-    interpolate, loss, matmul, norm, padding, recurrent, reduce, rotary, scan, shape, shuffle,
-    similarity, softmax, statistics,
+    activations, arrange, attention, classification, ctc, diagonal, einsum, elementwise, index,
+    interpolate, loss, matmul, metric_loss, norm, padding, recurrent, reduce, rotary, scan, shape,
+    shuffle, similarity, softmax, statistics,
 };
 use crate::tensor::Tensor;
 
@@ -37,6 +37,7 @@ pub fn catalogue() -> Vec<Entry> {
         arrange::entries(),
         attention::entries(),
         classification::entries(),
+        ctc::entries(),
         diagonal::entries(),
         einsum::entries(),
         elementwise::entries(),
@@ -44,6 +45,7 @@ pub fn catalogue() -> Vec<Entry> {
         interpolate::entries(),
         loss::entries(),
         matmul::entries(),
+        metric_loss::entries(),
         norm::entries(),
         padding::entries(),
         recurrent::entries(),

@@ -10,13 +10,13 @@ use backprop_core::{Axes, DType};
 use crate::axes::{Keep, resolve};
 use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::{Graph, Problem, bad_attribute, bad_dtype, bad_shape};
-use crate::op::catalogue::{Entry, entries, labelled};
+use crate::op::catalogue::{Entry, entries, labelled, reals};
 use crate::op::loss::Reduce;
 use crate::tensor::Tensor;
 
 /// How [`cross_entropy`](Tensor::cross_entropy) counts.
-#[derive(Clone, PartialEq, Debug)]
-pub struct CrossEntropy {
+#[derive(Clone, Copy, Debug)]
+pub struct CrossEntropy<'g> {
     /// How the losses become one. With [`Reduce::Mean`], ignored ones do not count.
     pub reduce: Reduce,
     /// The part of the target that is spread evenly over all classes (arXiv:1512.00567), in 0..=1.
@@ -25,38 +25,45 @@ pub struct CrossEntropy {
     pub ignore_index: Option<i64>,
     /// The axis of the classes.
     pub axis: i32,
+    /// A factor for each class, as `[classes]`. [`Reduce::Mean`] divides by the sum of the labels'
+    /// factors.
+    pub weights: Option<Tensor<'g>>,
 }
 
-impl Default for CrossEntropy {
-    /// The mean over all, without smoothing; classes along the last axis.
-    fn default() -> CrossEntropy {
+impl Default for CrossEntropy<'_> {
+    /// The mean over all, without smoothing; classes along the last axis, all alike.
+    fn default() -> Self {
         CrossEntropy {
             reduce: Reduce::Mean,
             label_smoothing: 0.0,
             ignore_index: None,
             axis: -1,
+            weights: None,
         }
     }
 }
 
 /// How [`nll_loss`](Tensor::nll_loss) counts: as [`CrossEntropy`] does.
-#[derive(Clone, PartialEq, Debug)]
-pub struct NegativeLogLikelihood {
+#[derive(Clone, Copy, Debug)]
+pub struct NegativeLogLikelihood<'g> {
     /// How the losses become one.
     pub reduce: Reduce,
     /// A label whose losses are 0 and do not count.
     pub ignore_index: Option<i64>,
     /// The axis of the classes.
     pub axis: i32,
+    /// A factor for each class, as `[classes]`.
+    pub weights: Option<Tensor<'g>>,
 }
 
-impl Default for NegativeLogLikelihood {
-    /// The mean over all; classes along the last axis.
-    fn default() -> NegativeLogLikelihood {
+impl Default for NegativeLogLikelihood<'_> {
+    /// The mean over all; classes along the last axis, all alike.
+    fn default() -> Self {
         NegativeLogLikelihood {
             reduce: Reduce::Mean,
             ignore_index: None,
             axis: -1,
+            weights: None,
         }
     }
 }
@@ -64,35 +71,90 @@ impl Default for NegativeLogLikelihood {
 impl<'g> Tensor<'g> {
     /// The cross-entropy of `softmax(self)` with integer `labels`, whose shape is this one without
     /// the axis of the classes. Labels that are fed must lie in `0..classes` or be the ignored one:
-    /// anything else is an error before the step runs. 16-bit types are computed in `f32`.
+    /// anything else is an error before the step runs. Floating-point `labels` of this shape are the
+    /// probability of every class instead, and [`Reduce::Mean`] divides by the number of points.
+    /// 16-bit types are computed in `f32`.
     #[track_caller]
     #[must_use]
-    pub fn cross_entropy(self, labels: Tensor<'g>, how: CrossEntropy) -> Tensor<'g> {
+    pub fn cross_entropy(self, labels: Tensor<'g>, how: CrossEntropy<'g>) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "cross_entropy");
-        self.graph.compose(name, &[self, labels], place, || {
+        let operands = operands([self, labels], how.weights);
+        self.graph.compose(name, &operands, place, || {
             let smoothing = how.label_smoothing;
             if !(0.0..=1.0).contains(&smoothing) {
                 return Err(bad_attribute(name, format!("label smoothing {smoothing}")));
             }
-            let classes = Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
-            let fused = FusedCrossEntropy {
-                classes,
-                smoothing,
-                reduce: how.reduce,
+            let wide = self.widened();
+            let loss = if labels.dtype().is_float() {
+                wide.soft_cross_entropy(labels, how)?
+            } else {
+                let classes = Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
+                let reduce = how.reduce;
+                match classes.weights(name, wide, how.weights)? {
+                    Some(weights) => {
+                        let logs = wide.log_softmax(how.axis);
+                        classes.weighted([logs, labels, weights], smoothing, reduce)
+                    }
+                    None => {
+                        let fused = FusedCrossEntropy {
+                            classes,
+                            smoothing,
+                            reduce,
+                        };
+                        self.graph.apply_one(fused, &[wide, labels])
+                    }
+                }
             };
-            let loss = self.graph.apply_one(fused, &[self.widened(), labels]);
             Ok(loss.cast(self.dtype()))
         })
+    }
+
+    /// With a probability for every class.
+    #[track_caller]
+    fn soft_cross_entropy(
+        self,
+        target: Tensor<'g>,
+        how: CrossEntropy<'g>,
+    ) -> Result<Tensor<'g>, Problem> {
+        let name = "cross_entropy";
+        let at = resolve(name, how.axis, self.rank())?;
+        if target.shape() != self.shape() {
+            let what = format!(
+                "probabilities {} for logits {}",
+                target.shape(),
+                self.shape()
+            );
+            return Err(bad_shape(name, what).help("integer labels are class numbers"));
+        }
+        if let Some(ignored) = how.ignore_index {
+            let what = format!("label {ignored} is ignored, but labels are probabilities");
+            return Err(bad_attribute(name, what));
+        }
+        let (target, even) = (target.widened(), how.label_smoothing);
+        let target = match even {
+            0.0 => target,
+            even => target * (1.0 - even) + even / self.shape().size(at) as f64,
+        };
+        let logs = self.log_softmax(how.axis);
+        let weighted = match how.weights {
+            Some(weights) => logs * weights.widened().along(name, self, at)?,
+            None => logs,
+        };
+        Ok(how.reduce.apply(-(target * weighted).sum(how.axis)))
     }
 
     /// The negative of the log-probability, in this tensor, of each of the integer `labels`.
     /// Shapes and labels as for [`cross_entropy`](Tensor::cross_entropy).
     #[track_caller]
     #[must_use]
-    pub fn nll_loss(self, labels: Tensor<'g>, how: NegativeLogLikelihood) -> Tensor<'g> {
+    pub fn nll_loss(self, labels: Tensor<'g>, how: NegativeLogLikelihood<'g>) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "nll_loss");
-        self.graph.compose(name, &[self, labels], place, || {
+        let operands = operands([self, labels], how.weights);
+        self.graph.compose(name, &operands, place, || {
             let classes = Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
+            if let Some(weights) = classes.weights(name, self, how.weights)? {
+                return Ok(classes.weighted([self, labels, weights], 0.0, how.reduce));
+            }
             let picked = classes.hits(self, labels).select(self, 0.0);
             let losses = classes.counted(labels, -picked.sum(Keep(classes.axis)));
             Ok(classes.reduced(how.reduce, losses, labels))
@@ -123,6 +185,10 @@ impl Graph {
         let labels = labels.unsqueeze(along as i32).broadcast_to(shape);
         self.coordinate(shape, along).eq(labels.cast(DType::I64))
     }
+}
+
+fn operands<'g>(both: [Tensor<'g>; 2], weights: Option<Tensor<'g>>) -> Vec<Tensor<'g>> {
+    both.into_iter().chain(weights).collect()
 }
 
 fn integers(operation: &str, labels: Tensor<'_>) -> Result<(), Problem> {
@@ -163,6 +229,43 @@ impl Classes {
 
     fn hits<'g>(&self, x: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {
         x.graph.hits(x.shape().sizes(), self.axis, labels)
+    }
+
+    /// The factor of each class, at every point of `x`.
+    fn weights<'g>(
+        &self,
+        operation: &str,
+        x: Tensor<'g>,
+        weights: Option<Tensor<'g>>,
+    ) -> Result<Option<Tensor<'g>>, Problem> {
+        let (Some(weights), Some(at)) = (weights, self.axis.iter().next()) else {
+            return Ok(None);
+        };
+        let along = weights.cast(x.dtype()).along(operation, x, at)?;
+        Ok(Some(along.broadcast_to(x.shape())))
+    }
+
+    /// The loss of log-probabilities with labels and the classes' factors.
+    fn weighted<'g>(
+        &self,
+        [logs, labels, weights]: [Tensor<'g>; 3],
+        smoothing: f64,
+        reduce: Reduce,
+    ) -> Tensor<'g> {
+        let (hits, over) = (self.hits(logs, labels), Keep(self.axis));
+        let picked = |x: Tensor<'g>| hits.select(x, 0.0).sum(over);
+        let each = logs * weights;
+        let mut losses = -picked(each);
+        if smoothing > 0.0 {
+            let classes = logs.shape().filter(|axis| self.axis.contains(axis));
+            let even = each.sum(over) * (smoothing / classes.count() as f64);
+            losses = losses * (1.0 - smoothing) - even;
+        }
+        let losses = self.counted(labels, losses);
+        match reduce {
+            Reduce::Mean => losses.sum(..) / self.counted(labels, picked(weights)).sum(..),
+            reduce => self.reduced(reduce, losses, labels),
+        }
     }
 
     /// Which rows count; `None` if all do.
@@ -287,7 +390,24 @@ pub(super) fn entries() -> Vec<Entry> {
             let how = CrossEntropy { reduce: Reduce::None, axis: 1, ..Default::default() };
             x[0].cross_entropy(x[1], how)
         };
+        cross_entropy_weighted labelled(&[&[4, 5], &[5]], &[4], 5) => |x| {
+            let weights = Some(x[1].square() + 0.1);
+            let (label_smoothing, ignore_index) = (0.1, Some(2));
+            let how = CrossEntropy { weights, label_smoothing, ignore_index, ..Default::default() };
+            x[0].cross_entropy(x[2], how)
+        };
+        cross_entropy_of_probabilities reals(&[&[2, 4, 3], &[2, 4, 3], &[4]]) => |x| {
+            let weights = Some(x[2]);
+            let how = CrossEntropy { weights, axis: 1, ..Default::default() };
+            x[0].cross_entropy(x[1].softmax(1), how)
+        };
         nll_loss rows() => |x| x[0].nll_loss(x[1], NegativeLogLikelihood::default());
+        nll_loss_weighted labelled(&[&[4, 5], &[5]], &[4], 5) => |x| {
+            let weights = Some(x[1]);
+            let reduce = Reduce::Sum;
+            let how = NegativeLogLikelihood { weights, reduce, ..Default::default() };
+            x[0].nll_loss(x[2], how)
+        };
         one_hot labelled(&[], &[2, 3], 4) => |x| x[0].one_hot(4, DType::F64);
     }
 }

@@ -108,6 +108,23 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// [`bce_with_logits`](Tensor::bce_with_logits) with the part of the positive class times
+    /// `weight`, which is broadcast: above 1, to find more of what is rare.
+    #[track_caller]
+    #[must_use]
+    pub fn bce_with_logits_weighted(
+        self,
+        target: impl Operand<'g>,
+        weight: impl Operand<'g>,
+        reduce: Reduce,
+    ) -> Tensor<'g> {
+        let weight = weight.on(self.graph, Some(self.dtype()), Location::caller());
+        self.loss("bce_with_logits_weighted", target, reduce, |x, y| {
+            let missed = y * (weight - 1.0) + 1.0;
+            Ok((1.0 - y) * x + missed * (-x).softplus())
+        })
+    }
+
     /// The divergence `target (log(target) - self)` of log-probabilities from `target`
     /// probabilities (Kullback and Leibler, 1951); usually with [`Reduce::BatchMean`].
     #[track_caller]
@@ -185,6 +202,9 @@ pub(super) fn entries() -> Vec<Entry> {
         smooth_l1_loss two() => |x| x[0].smooth_l1_loss(x[1], 0.6, Reduce::None);
         bce_loss unit() => |x| x[0].bce_loss(x[1], Reduce::Mean);
         bce_with_logits two() => |x| x[0].bce_with_logits(x[1], Reduce::BatchMean);
+        bce_with_logits_weighted reals(&[&[3, 4], &[3, 4], &[4]]) => |x| {
+            x[0].bce_with_logits_weighted(x[1], x[2], Reduce::Mean)
+        };
         kl_div unit() => |x| x[0].kl_div(x[1], Reduce::BatchMean);
     }
 }

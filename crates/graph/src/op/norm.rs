@@ -13,6 +13,19 @@ use crate::op::softmax::sample_over;
 use crate::operand::Operand;
 use crate::tensor::Tensor;
 
+/// How [`local_response_norm`](Tensor::local_response_norm) divides.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LocalResponse {
+    /// The number of channels that count for one: half of them before it, the rest after.
+    pub channels: usize,
+    /// The factor of the mean square.
+    pub alpha: f64,
+    /// The exponent.
+    pub beta: f64,
+    /// What is there besides the mean square.
+    pub k: f64,
+}
+
 impl<'g> Tensor<'g> {
     /// `(x - mean) / sqrt(var + eps)` over axes, usually the last (arXiv:1607.06450). 16-bit types
     /// are computed in `f32`.
@@ -108,6 +121,30 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// `[batch, channels, ..]`, each channel divided by `(k + alpha mean(x^2))^beta`, the mean taken
+    /// over neighbouring channels (Krizhevsky et al., 2012, section 3.3).
+    #[track_caller]
+    #[must_use]
+    pub fn local_response_norm(self, how: LocalResponse) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "local_response_norm");
+        self.graph.compose(name, &[self], place, || {
+            let count = channels(name, self)?;
+            if how.channels == 0 {
+                return Err(bad_attribute(name, "over no channels"));
+            }
+            let zeros = |at: usize| (0..self.rank()).map(move |axis| usize::from(axis == 1) * at);
+            let low: Vec<usize> = zeros(how.channels / 2).collect();
+            let high: Vec<usize> = zeros((how.channels - 1) / 2).collect();
+            let squares = self.square().pad(low, high, 0.0);
+            let shifted = (0..how.channels).map(|k| squares.narrow(1, k, k + count));
+            let Some(sum) = shifted.reduce(|sum, part| sum + part) else {
+                return Ok(self);
+            };
+            let base = sum * (how.alpha / how.channels as f64) + how.k;
+            Ok(self / base.pow(how.beta))
+        })
+    }
+
     /// `x * weight + bias`, both of them along `axis`: what follows a norm of channels (axis 1).
     #[track_caller]
     #[must_use]
@@ -132,7 +169,12 @@ impl<'g> Tensor<'g> {
 
     /// This list of numbers, laid along an axis of `x`.
     #[track_caller]
-    fn along(self, operation: &str, x: Tensor<'g>, axis: usize) -> Result<Tensor<'g>, Problem> {
+    pub(super) fn along(
+        self,
+        operation: &str,
+        x: Tensor<'g>,
+        axis: usize,
+    ) -> Result<Tensor<'g>, Problem> {
         let size = x.shape().size(axis);
         if self.shape().sizes() != [size] {
             let what = format!("{} along axis {axis} of {}", self.shape(), x.shape());
@@ -238,6 +280,10 @@ pub(super) fn entries() -> Vec<Entry> {
         } => |x| x[0].batch_norm_by(x[1], x[2], 1e-5);
         group_norm image() => |x| x[0].group_norm(2, 1e-5);
         instance_norm image() => |x| x[0].instance_norm(1e-5);
+        local_response_norm reals(&[&[2, 4, 3]]) => |x| {
+            let how = LocalResponse { channels: 3, alpha: 0.5, beta: 0.75, k: 1.0 };
+            x[0].local_response_norm(how)
+        };
         affine reals(&[&[2, 3, 2], &[3], &[3]]) => |x| x[0].affine(x[1], x[2], 1);
     }
 }
