@@ -37,7 +37,8 @@ pub use backprop_cpu::{Cpu, Level};
 
 pub use backprop_core as core;
 pub use backprop_core::{
-    Backend, Calculus, DType, Element, Error, ErrorKind, Plan, Reference, Result, Scalar, Shape,
+    Backend, Calculus, DType, Element, Error, ErrorKind, Order, Plan, Reference, Result, Scalar,
+    Shape,
 };
 pub use backprop_graph::*;
 

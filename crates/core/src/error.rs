@@ -103,6 +103,12 @@ pub enum ErrorKind {
         /// One above the highest value allowed.
         high: i64,
     },
+    /// What a graph requires of its values did not hold in a step.
+    #[error("{what}")]
+    Violated {
+        /// What is wrong.
+        what: String,
+    },
     /// Something asked for that is not there.
     #[error("{what}")]
     Unknown {

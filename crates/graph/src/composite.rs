@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::panic::Location;
 use std::sync::Arc;
 
-use backprop_core::{DType, Place};
+use backprop_core::{DType, Place, Primitive, TensorType};
 
 use crate::graph::Graph;
 use crate::ir::{Custom, Node, Op, RegionId};
@@ -24,6 +24,14 @@ pub trait Composite: Debug + Send + Sync + 'static {
     /// the decomposition. Written with the same operations, so that higher orders follow.
     fn gradient<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
         let _ = cx;
+        None
+    }
+
+    /// The primitive that computes all outputs in one launch from inputs of these types, each read
+    /// by one of its [sources](Primitive::sources_mut), in order. A backend that does not support it
+    /// gets the decomposition.
+    fn primitive(&self, inputs: &[TensorType]) -> Option<Primitive> {
+        let _ = inputs;
         None
     }
 
@@ -72,6 +80,10 @@ impl Sample {
 pub(crate) trait Rule: Send + Sync {
     fn name(&self) -> &str;
     fn vjp<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>>;
+    fn primitive(&self, inputs: &[TensorType]) -> Option<Primitive> {
+        let _ = inputs;
+        None
+    }
 }
 
 impl<C: Composite> Rule for C {
@@ -80,6 +92,9 @@ impl<C: Composite> Rule for C {
     }
     fn vjp<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
         self.gradient(cx)
+    }
+    fn primitive(&self, inputs: &[TensorType]) -> Option<Primitive> {
+        Composite::primitive(self, inputs)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use backprop_core::{Axes, DType, Place, Reduction, Scalar, Shape, TensorType};
+use backprop_core::{Axes, DType, Place, Primitive, Reduction, Scalar, Shape, TensorType};
 
 use crate::composite::Rule;
 use crate::init::Init;
@@ -68,8 +68,14 @@ pub(crate) enum Op {
     /// Marks `outputs` of nodes built from `inputs`, with a gradient of their own. Operands: inputs,
     /// then outputs. It has no value; [`Op::Output`] takes one.
     Custom(Custom),
-    /// Output number `i` of the [`Op::Custom`] in operand 0.
+    /// Output number `i` of the [`Op::Custom`] or [`Op::Fused`] in operand 0.
     Output(u32),
+    /// A primitive that computes a composite in one launch. Only in compiled graphs; it has no value,
+    /// [`Op::Output`] takes one.
+    Fused(Arc<Primitive>),
+    /// The value of operand 0, whose use is an error at run time unless the truth value in operand 1
+    /// holds.
+    Require(Arc<str>),
     /// The result of an operation that failed to build.
     Poison,
 }
@@ -245,6 +251,8 @@ impl Op {
             Op::Stop => "stop_gradient".into(),
             Op::Custom(custom) => custom.rule.name().to_owned(),
             Op::Output(i) => format!("output {i}"),
+            Op::Fused(primitive) => primitive.name().into(),
+            Op::Require(_) => "require".into(),
             Op::Poison => "poison".into(),
         }
     }

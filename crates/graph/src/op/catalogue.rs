@@ -3,11 +3,7 @@
 use backprop_core::DType;
 
 use crate::composite::Sample;
-use crate::op::{
-    activations, arrange, attention, classification, ctc, diagonal, einsum, elementwise, index,
-    interpolate, loss, matmul, metric_loss, norm, padding, recurrent, reduce, rotary, scan, shape,
-    shuffle, similarity, softmax, statistics,
-};
+use crate::op::*;
 use crate::tensor::Tensor;
 
 /// An operation with inputs to try it on.
@@ -52,10 +48,12 @@ pub fn catalogue() -> Vec<Entry> {
         reduce::entries(),
         rotary::entries(),
         scan::entries(),
+        require::entries(),
         shape::entries(),
         shuffle::entries(),
         similarity::entries(),
         softmax::entries(),
+        sort::entries(),
         statistics::entries(),
     ]
     .into_iter()
@@ -122,7 +120,8 @@ mod tests {
             let signature = &source[start + "pub fn ".len()..];
             let name = signature.split(['(', '<']).next().unwrap_or_default();
             let result = signature.split('{').next().unwrap_or_default();
-            let gives = result.contains("-> Tensor<'") || result.contains("-> Vec<Tensor<'");
+            let forms = ["-> Tensor<'", "-> Vec<Tensor<'", "-> (Tensor<'"];
+            let gives = forms.iter().any(|form| result.contains(form));
             if gives && !name.starts_with('$') {
                 found.push(name);
             }

@@ -21,12 +21,14 @@ mod norm;
 mod padding;
 mod recurrent;
 mod reduce;
+mod require;
 mod rotary;
 mod scan;
 mod shape;
 mod shuffle;
 mod similarity;
 mod softmax;
+mod sort;
 mod statistics;
 
 use backprop_core::Place;
@@ -92,6 +94,7 @@ pub(crate) fn vjp<'g>(
         Op::MatMul => matmul::vjp(x[0], x[1], g),
         Op::Gather(axis) => vec![Some(index::ungather(usize::from(*axis), x, g)), None],
         Op::ScatterAdd(axis) => vec![Some(index::unscatter(usize::from(*axis), x, g)), None],
+        Op::Require(_) => vec![Some(g), None],
         Op::Input(_)
         | Op::Parameter(_)
         | Op::Constant(_)
@@ -101,6 +104,7 @@ pub(crate) fn vjp<'g>(
         | Op::Stop
         | Op::Custom(_)
         | Op::Output(_)
+        | Op::Fused(_)
         | Op::Poison => vec![None; x.len()],
     }
 }
@@ -109,7 +113,7 @@ pub(crate) fn vjp<'g>(
 pub(crate) fn is_differentiable(op: &Op, operand: usize) -> bool {
     match op {
         Op::Scalar(function) => function.is_differentiable(),
-        Op::Gather(_) | Op::ScatterAdd(_) => operand == 0,
+        Op::Gather(_) | Op::ScatterAdd(_) | Op::Require(_) => operand == 0,
         Op::Stop | Op::Random | Op::Poison => false,
         _ => true,
     }

@@ -2,7 +2,8 @@
 //!
 //! | pass | does |
 //! |---|---|
-//! | [`decompose`] | drops what only matters to differentiation, and every node that is not needed |
+//! | [`guard`] | makes updates depend on what the graph requires of its values |
+//! | [`decompose`] | turns composites into primitives where the backend has them; drops their marks, and every node that is not needed |
 //! | [`simplify`] | folds constants, removes what changes nothing, forms fused multiply-adds |
 //! | [`fuse`] | turns nodes into launches, as few as the backend supports |
 //! | [`schedule`] | orders launches for few live bytes; updates wait for readers of the old value |
@@ -14,6 +15,7 @@
 
 mod decompose;
 mod fuse;
+mod guard;
 mod launches;
 mod place;
 mod schedule;
@@ -27,6 +29,7 @@ use backprop_core::plan::Draft;
 use backprop_core::{Backend, Plan, Primitive, Result};
 
 use crate::ir::{Ir, Node, NodeId, Origin};
+pub(crate) use guard::{Requirement, guard};
 pub(crate) use launches::{Home, Launches};
 pub(crate) use place::Homes;
 
@@ -90,8 +93,10 @@ impl Work {
 }
 
 /// The nodes after all rewriting: what is fused, and what is printed as the graph of a plan.
-pub(crate) fn rewrite(work: &Work) -> Work {
-    simplify::simplify(&decompose::decompose(work))
+pub(crate) fn rewrite<B: Backend>(work: &Work, backend: &B) -> Work {
+    simplify::simplify(&decompose::decompose(work, &|primitive| {
+        backend.supports(primitive)
+    }))
 }
 
 /// A checked plan with its kernels.

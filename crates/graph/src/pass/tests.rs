@@ -25,7 +25,7 @@ fn check_rewrite(build: impl for<'g> Fn(&'g Graph) -> Tensor<'g>, expected: Expe
     let g = Graph::new();
     let y = build(&g);
     g.check().unwrap();
-    expected.assert_eq(&rewrite(&work(&g, &[y])).ir.to_string());
+    expected.assert_eq(&rewrite(&work(&g, &[y]), &Reference).ir.to_string());
 }
 
 /// The launches that `build`'s results become on a backend that takes every form.
@@ -216,7 +216,7 @@ fn a_backend_of_plain_forms_gets_plain_forms() {
     let w = g.parameter("w", [4, 3], F32, Init::Ones);
     let y = x.matmul(w).relu();
     let e = (y - y.max(crate::Keep(-1))).exp();
-    let work = rewrite(&work(&g, &[e / e.sum(crate::Keep(-1)), y]));
+    let work = rewrite(&work(&g, &[e / e.sum(crate::Keep(-1)), y]), &Reference);
     let launches = schedule::schedule(fuse::fuse(&work, &|_| false)).unwrap();
     assert!(
         launches

@@ -13,8 +13,8 @@ pub use exchange::ParameterInfo;
 use storage::Storage;
 
 use crate::graph::Graph;
-use crate::ir::NodeId;
-use crate::pass::{self, Home, Launches, Work};
+use crate::ir::{NodeId, Origin};
+use crate::pass::{self, Home, Launches, Requirement, Work};
 use crate::summary;
 use crate::tensor::Key;
 use crate::updates::Updates;
@@ -43,6 +43,7 @@ struct Loaded<B: Backend> {
     /// Inputs that have to be fed.
     inputs: Vec<u32>,
     fetches: Vec<NodeId>,
+    requirements: Vec<Requirement>,
     has_run: bool,
 }
 
@@ -133,8 +134,9 @@ impl<B: Backend> Session<B> {
             work.updates.push((parameter.index, node));
             self.check_update(&work, parameter.graph, place)?;
         }
+        let requirements = pass::guard(&mut work);
         let fetches = work.fetches.clone();
-        let launches = pass::lower(&pass::rewrite(&work), &self.backend);
+        let launches = pass::lower(&pass::rewrite(&work, &self.backend), &self.backend);
         let inputs = inputs_of(&launches);
         let mut storage = self.storage.clone();
         let homes = storage.place(&self.work.ir, &launches, &fetches);
@@ -154,6 +156,7 @@ impl<B: Backend> Session<B> {
             executable,
             inputs,
             fetches,
+            requirements,
             has_run: false,
         });
         Ok(PlanId(self.plans.len() - 1))
@@ -227,7 +230,8 @@ impl<B: Backend> Session<B> {
     /// Runs the first plan once.
     ///
     /// # Errors
-    /// An input that has not been fed, or whatever the device reports.
+    /// An input that has not been fed, a [condition](crate::Tensor::require) that does not hold
+    /// (parameters keep their values then), or whatever the device reports.
     #[track_caller]
     pub fn step(&mut self) -> Result<()> {
         self.run_at(PlanId(0), Location::caller())
@@ -236,7 +240,7 @@ impl<B: Backend> Session<B> {
     /// Runs a plan once.
     ///
     /// # Errors
-    /// An input that has not been fed, or whatever the device reports.
+    /// As [`step`](Session::step).
     #[track_caller]
     pub fn run(&mut self, plan: PlanId) -> Result<()> {
         self.run_at(plan, Location::caller())
@@ -256,6 +260,25 @@ impl<B: Backend> Session<B> {
         }
         loaded.executable.step(&self.backend, &mut self.memory)?;
         loaded.has_run = true;
+        self.check_requirements(id)
+    }
+
+    /// Whether everything that the graph requires of its values held in the last run of a plan.
+    fn check_requirements(&self, id: PlanId) -> Result<()> {
+        for requirement in &self.plans[id.0].requirements {
+            let mut holds = [1];
+            if let Some(span) = self.storage.result(requirement.condition) {
+                let io = &self.memory.io;
+                self.backend.download(io, span.offset, &mut holds)?;
+            }
+            if holds[0] == 0 {
+                let what = requirement.what.to_string();
+                let Origin { place, scope } = requirement.origin;
+                let scope = &self.work.ir.scopes[scope as usize];
+                let error = Error::new(ErrorKind::Violated { what });
+                return Err(error.at(place).within(scope));
+            }
+        }
         Ok(())
     }
 

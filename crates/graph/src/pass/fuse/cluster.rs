@@ -10,7 +10,7 @@ use backprop_core::{Axes, Shape, View};
 
 use super::stored::is_made;
 use super::views::{Seen, Views};
-use super::{is_elementwise, is_resident};
+use super::{is_elementwise, is_resident, operands};
 use crate::ir::{Node, NodeId, Op};
 use crate::pass::Work;
 
@@ -53,6 +53,7 @@ pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], plain: &[bool
             of: HashMap::new(),
         },
         readers: HashMap::new(),
+        launches: HashMap::new(),
     };
     let reads: HashMap<NodeId, Vec<Read>> = work
         .ir
@@ -98,7 +99,7 @@ fn reads_of(work: &Work, views: &Views, stored: &[bool], id: NodeId) -> Vec<Read
         return vec![seen];
     }
     let mut reads: Vec<Read> = Vec::new();
-    let mut open: Vec<NodeId> = work.ir.node(id).inputs.clone();
+    let mut open: Vec<NodeId> = operands(&work.ir, id).to_vec();
     let mut seen: Vec<NodeId> = Vec::new();
     while let Some(input) = open.pop() {
         if seen.contains(&input) {
@@ -144,6 +145,8 @@ struct Builder<'w> {
     clusters: Clusters,
     /// The last cluster that reads a stored value in order, over a space.
     readers: HashMap<(NodeId, Shape), usize>,
+    /// The cluster of each fused primitive.
+    launches: HashMap<NodeId, usize>,
 }
 
 impl Builder<'_> {
@@ -174,7 +177,10 @@ impl Builder<'_> {
         let behind = |c: &usize| latest.is_none_or(|latest| *c >= latest);
         let candidates = latest.into_iter().chain(siblings.copied().filter(behind));
         let candidates: Vec<usize> = candidates.collect();
-        let joined = candidates.into_iter().find(|&c| self.joins(c, id, reads));
+        let joined = match self.node(id).op {
+            Op::Output(_) => self.launches.get(&self.node(id).inputs[0]).copied(),
+            _ => candidates.into_iter().find(|&c| self.joins(c, id, reads)),
+        };
         let c = joined.unwrap_or_else(|| {
             self.clusters.list.push(Cluster {
                 space,
@@ -185,6 +191,9 @@ impl Builder<'_> {
             });
             self.clusters.list.len() - 1
         });
+        if let Op::Output(_) = self.node(id).op {
+            self.launches.insert(self.node(id).inputs[0], c);
+        }
         let (axes, kind) = (self.reduced_axes(id), self.kind(id));
         let reduction = |read: &Read| {
             let reduced = matches!(self.node(read.base).op, Op::Reduce(..));

@@ -12,14 +12,14 @@ use super::is_resident;
 use super::views::{Seen, Views};
 use crate::ir::{NodeId, Op};
 use crate::pass::Work;
-use crate::pass::launches::{Home, Launch, Launches, Value};
 
 /// A cluster's launch, on nodes.
 #[derive(Debug)]
 pub(super) struct Emitted {
     pub(super) primitive: Primitive,
-    reads: Vec<NodeId>,
-    writes: Vec<NodeId>,
+    pub(super) reads: Vec<NodeId>,
+    /// `None` for a result that nobody needs.
+    pub(super) writes: Vec<Option<NodeId>>,
 }
 
 pub(super) fn emit(work: &Work, views: &Views, clusters: &Clusters) -> Vec<Emitted> {
@@ -82,6 +82,9 @@ impl<'w> Emitter<'w> {
         if let Some(seen) = self.views.copy(first) {
             return self.relocate(first, &[(seen, View::dense(node.shape))], None);
         }
+        if let Some(fused) = self.fused(first) {
+            return fused;
+        }
         let operand = |k: usize| self.views.of(node.inputs[k]);
         match &node.op {
             Op::Pad(stride, fill) => {
@@ -115,8 +118,28 @@ impl<'w> Emitter<'w> {
         Emitted {
             primitive,
             reads,
-            writes: vec![write],
+            writes: vec![Some(write)],
         }
+    }
+
+    /// A primitive that stands for a composite, with those of its outputs that are needed.
+    fn fused(&self, first: NodeId) -> Option<Emitted> {
+        let ir = &self.work.ir;
+        let marker = ir.node(*ir.node(first).inputs.first()?);
+        let Op::Fused(primitive) = &marker.op else {
+            return None;
+        };
+        let primitive = self.views.through(self.work, primitive, &marker.inputs);
+        let output = |k: usize| {
+            let mut members = self.cluster.members.iter().copied();
+            members.find(|&id| ir.node(id).op == Op::Output(k as u32))
+        };
+        let reads = marker.inputs.iter().map(|&x| self.views.of(x).base);
+        Some(Emitted {
+            reads: reads.collect(),
+            writes: (0..primitive.writes().len()).map(output).collect(),
+            primitive,
+        })
     }
 
     fn relocate(self, id: NodeId, pieces: &[(Seen, View)], fill: Option<u64>) -> Emitted {
@@ -233,7 +256,7 @@ impl<'w> Emitter<'w> {
     }
 
     /// Computes all members; the outputs are those that somebody else needs.
-    fn members(&mut self, needed: &HashSet<NodeId>) -> (Vec<Output>, Vec<NodeId>) {
+    fn members(&mut self, needed: &HashSet<NodeId>) -> (Vec<Output>, Vec<Option<NodeId>>) {
         let (mut outputs, mut writes) = (Vec::new(), Vec::new());
         for &id in &self.cluster.members {
             let node = self.work.ir.node(id);
@@ -260,7 +283,7 @@ impl<'w> Emitter<'w> {
                     sink,
                     tensor,
                 });
-                writes.push(id);
+                writes.push(Some(id));
             }
         }
         (outputs, writes)
@@ -391,100 +414,5 @@ impl<'w> Emitter<'w> {
         let wide = move |axis: &usize| space.size(*axis) != 1 && !row.contains(*axis);
         let own = (0..shape.rank()).filter(move |&axis| shape.size(axis) != 1);
         (0..space.rank()).filter(wide).zip(own)
-    }
-}
-
-/// Gives every stored value its home, and copies what two homes want.
-pub(super) fn connect(
-    work: &Work,
-    views: &Views,
-    clusters: &Clusters,
-    emitted: Vec<Emitted>,
-) -> Launches {
-    let mut connector = Connector {
-        work,
-        launches: Launches {
-            scopes: work.ir.scopes.clone(),
-            ..Launches::default()
-        },
-        values: HashMap::new(),
-    };
-    for (cluster, emitted) in clusters.list.iter().zip(emitted) {
-        if emitted.writes.is_empty() {
-            continue;
-        }
-        let reads = emitted
-            .reads
-            .iter()
-            .map(|&id| connector.value(id))
-            .collect();
-        let writes = emitted
-            .writes
-            .iter()
-            .map(|&id| connector.value(id))
-            .collect();
-        let origin = work.ir.origins[cluster.members[0].index()];
-        connector.launches.list.push(Launch {
-            primitive: emitted.primitive,
-            reads,
-            writes,
-            origin: Some(origin),
-        });
-    }
-    for &(parameter, id) in &work.updates {
-        connector.settle(views.of(id).base, id, Home::Update(parameter));
-    }
-    for (k, &id) in work.fetches.iter().enumerate() {
-        connector.settle(views.of(id).base, id, Home::Result(k));
-    }
-    connector.launches
-}
-
-struct Connector<'w> {
-    work: &'w Work,
-    launches: Launches,
-    values: HashMap<NodeId, usize>,
-}
-
-impl Connector<'_> {
-    fn value(&mut self, id: NodeId) -> usize {
-        let ir = &self.work.ir;
-        let node = ir.node(id);
-        if let Some(&value) = self.values.get(&id) {
-            return value;
-        }
-        let (home, name) = match &node.op {
-            Op::Parameter(i) => (Home::Parameter(*i), ir.parameters[*i as usize].name.clone()),
-            Op::Input(i) => (Home::Input(*i), ir.inputs[*i as usize].name.clone()),
-            Op::Data(bytes) => (Home::Data(bytes.clone()), "data".to_owned()),
-            op => (Home::Temporary, op.name()),
-        };
-        let tensor = node.tensor();
-        let value = self.launches.add_value(Value { tensor, home, name });
-        self.values.insert(id, value);
-        value
-    }
-
-    /// Puts a value where the host or a parameter wants it: it is computed there if nobody else
-    /// wants it elsewhere, and copied otherwise.
-    fn settle(&mut self, base: NodeId, id: NodeId, home: Home) {
-        let node = self.work.ir.node(id);
-        if node.shape.count() == 0 {
-            return;
-        }
-        let name = match home {
-            Home::Update(i) => self.work.ir.parameters[i as usize].name.clone(),
-            _ => self.work.ir.label(id),
-        };
-        let value = self.value(base);
-        let tensor = node.tensor();
-        if self.launches.values[value].home == Home::Temporary {
-            self.launches.values[value] = Value { tensor, home, name };
-            return;
-        }
-        let origin = self.work.ir.origins[id.index()];
-        let view = View::dense(node.shape);
-        self.launches
-            .add_copy(value, view, Value { tensor, home, name }, Some(origin));
     }
 }

@@ -6,11 +6,13 @@
 //!    needs it (again, if several do: arithmetic is cheaper than memory).
 //! 3. [`cluster`]: which stored values come from one launch.
 //! 4. [`emit`]: each cluster as a primitive.
+//! 5. [`connect`]: the values between launches.
 //!
 //! The backend is asked about every cluster that is not plain. The values of a declined one are
 //! clustered again, this time into plain forms only.
 
 mod cluster;
+mod connect;
 mod emit;
 mod stored;
 mod views;
@@ -18,11 +20,20 @@ mod views;
 use backprop_core::Primitive;
 
 use super::{Launches, Work};
-use crate::ir::{Node, Op};
+use crate::ir::{Ir, Node, NodeId, Op};
 
 /// Values that no launch computes, because they are there.
 fn is_resident(node: &Node) -> bool {
     matches!(node.op, Op::Input(_) | Op::Parameter(_) | Op::Data(_))
+}
+
+/// What a node is computed from: for an output of a fused primitive, the primitive's operands.
+fn operands(ir: &Ir, id: NodeId) -> &[NodeId] {
+    let node = ir.node(id);
+    match node.op {
+        Op::Output(_) => &ir.node(node.inputs[0]).inputs,
+        _ => &node.inputs,
+    }
 }
 
 /// Nodes that a program computes at a point from its operands at that point.
@@ -34,7 +45,7 @@ fn is_elementwise(node: &Node) -> bool {
 }
 
 pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launches {
-    let views = views::views(work);
+    let views = views::views(work, supports);
     let stored = stored::stored(work, &views);
     let mut plain = vec![false; work.ir.nodes.len()];
     loop {
@@ -44,11 +55,14 @@ pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launch
             .filter(|&c| {
                 let primitive = &emitted[c].primitive;
                 let unsound = || primitive.check().is_err();
-                !primitive.is_plain() && (unsound() || !supports(primitive))
+                let first = clusters.list[c].members[0];
+                let settled =
+                    primitive.is_plain() || matches!(work.ir.node(first).op, Op::Output(_));
+                !settled && (unsound() || !supports(primitive))
             })
             .collect();
         if declined.is_empty() {
-            return emit::connect(work, &views, &clusters, emitted);
+            return connect::connect(work, &views, &clusters, emitted);
         }
         for c in declined {
             for member in &clusters.list[c].members {

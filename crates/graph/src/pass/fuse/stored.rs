@@ -7,7 +7,7 @@
 use backprop_core::Scalar;
 
 use super::views::{Seen, Views};
-use super::{is_elementwise, is_resident};
+use super::{is_elementwise, is_resident, operands};
 use crate::ir::{Node, NodeId, Op};
 use crate::pass::Work;
 
@@ -31,7 +31,7 @@ pub(super) fn stored(work: &Work, views: &Views) -> Vec<bool> {
         }
         stored[id.index()] |= !is_elementwise(node);
         weight[id.index()] = cost(node);
-        for &input in &node.inputs {
+        for &input in operands(ir, id) {
             let Seen { base, view } = views.of(input);
             let operand = ir.node(base);
             let inline = fuses_operands(node) && view.is_dense() && operand.shape == view.shape;
@@ -50,7 +50,8 @@ pub(super) fn stored(work: &Work, views: &Views) -> Vec<bool> {
         stored[views.of(root).base.index()] = true;
     }
     for id in ir.ids() {
-        stored[id.index()] &= reachable[id.index()] && ir.node(id).shape.count() > 0;
+        let has_value = ir.node(id).shape.count() > 0 && !matches!(ir.node(id).op, Op::Fused(_));
+        stored[id.index()] &= reachable[id.index()] && has_value;
     }
     stored
 }

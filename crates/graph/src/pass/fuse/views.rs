@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use backprop_core::View;
+use backprop_core::{Primitive, Source, View};
 
 use crate::ir::{NodeId, Op};
 use crate::pass::Work;
@@ -34,6 +34,22 @@ impl Views {
         self.copies.get(&id).copied()
     }
 
+    /// A primitive that reads its operands as these nodes are seen.
+    pub(super) fn through(
+        &self,
+        work: &Work,
+        primitive: &Primitive,
+        inputs: &[NodeId],
+    ) -> Primitive {
+        let mut primitive = primitive.clone();
+        for (source, &input) in primitive.sources_mut().into_iter().zip(inputs) {
+            let Seen { base, view } = self.of(input);
+            let tensor = work.ir.node(base).tensor();
+            *source = Source { tensor, view };
+        }
+        primitive
+    }
+
     fn make_copy(&mut self, work: &Work, id: NodeId) {
         let view = View::dense(work.ir.node(id).shape);
         let seen = std::mem::replace(&mut self.seen[id.index()], Seen { base: id, view });
@@ -47,18 +63,21 @@ impl Views {
     }
 }
 
-pub(super) fn views(work: &Work) -> Views {
+pub(super) fn views(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Views {
     let mut views = Views {
         seen: Vec::with_capacity(work.ir.nodes.len()),
         copies: HashMap::new(),
     };
     for id in work.ir.ids() {
         let node = work.ir.node(id);
-        if matches!(node.op, Op::Gather(_) | Op::ScatterAdd(_) | Op::Random) {
-            for &input in &node.inputs {
-                if !views.is_whole(work, input) {
-                    views.make_copy(work, input);
-                }
+        let needs_whole = match &node.op {
+            Op::Gather(_) | Op::ScatterAdd(_) | Op::Random => true,
+            Op::Fused(primitive) => !supports(&views.through(work, primitive, &node.inputs)),
+            _ => false,
+        };
+        for &input in node.inputs.iter().filter(|_| needs_whole) {
+            if !views.is_whole(work, input) {
+                views.make_copy(work, input);
             }
         }
         let seen = see(work, &mut views, id);
