@@ -27,8 +27,9 @@ pub use composite::{Composite, Sample, Vjp};
 pub use graph::Graph;
 pub use init::Init;
 pub use op::{
-    Align, CrossEntropy, Ctc, Interpolate, LocalResponse, Mask, NegativeLogLikelihood, Padding,
-    Pairing, Recurrent, Reduce, Resample, Rotary, TripletMargin,
+    Align, Between, Combine, CrossEntropy, Ctc, Interpolate, LocalResponse, Mask,
+    NegativeLogLikelihood, Padding, Pairing, Recurrent, Reduce, Resample, Rotary, Scatter,
+    TripletMargin,
 };
 #[doc(hidden)]
 pub use op::{Entry, catalogue};

@@ -4,8 +4,8 @@
 use backprop_core::{DType, ErrorKind, Reference};
 use backprop_graph::optim::{self, Rate, Sgd};
 use backprop_graph::{
-    CrossEntropy, Graph, Init, Keep, Mask, NegativeLogLikelihood, Padding, Reduce, Resample,
-    Rotary, Session, Tensor, Updates,
+    Between, CrossEntropy, Graph, Init, Keep, Mask, NegativeLogLikelihood, Padding, Reduce,
+    Resample, Rotary, Session, Tensor, Updates,
 };
 
 const F64: DType = DType::F64;
@@ -276,6 +276,14 @@ fn refusals() {
         ("glu", |x| x.glu(1)),
         ("gather", |x| x.gather(0, x)),
         ("scatter_add", |x| x.scatter_add(0, x.argmax(0), x)),
+        ("scatter", |x| x.scatter(0, x.argmax(0), x)),
+        ("index_copy", |x| x.index_copy(0, x.argmax(0), x)),
+        ("index_add", |x| x.index_add(0, x, x)),
+        ("index_fill", |x| x.index_fill(2, x.argmax(0), 1.0)),
+        ("quantile", |x| x.quantile(1.5, 0, Between::Linear)),
+        ("quantile", |x| x.quantile(x, 0, Between::Linear)),
+        ("nanquantile", |x| x.nanquantile(-0.5, 0, Between::Linear)),
+        ("median", |x| x.median(2)),
         ("diagonal", |x| x.diagonal(0, 1, -1)),
         ("diag_embed", |x| x.sum(..).diag_embed(1)),
         ("unstack", |x| x.unstack(2)[0]),

@@ -253,7 +253,7 @@ impl<'g> Tensor<'g> {
             .constant(value, self.dtype(), self.shape(), Location::caller())
     }
 
-    fn constant_value(self) -> Option<f64> {
+    pub(super) fn constant_value(self) -> Option<f64> {
         self.graph.ir.borrow().node(self.id).constant()
     }
 }

@@ -96,32 +96,10 @@ impl<'g> Tensor<'g> {
             Ok(self.flatten_from(0).take(flat, 0))
         })
     }
-
-    /// This tensor, with each element of `source` added where its own coordinates say, the one along
-    /// `axis` replaced by its index in `indices`, which has the shape of `source`. What falls on one
-    /// place adds up.
-    #[track_caller]
-    #[must_use]
-    pub fn scatter_add(self, axis: i32, indices: Tensor<'g>, source: Tensor<'g>) -> Tensor<'g> {
-        let (place, name) = (Location::caller(), "scatter_add");
-        self.graph
-            .compose(name, &[self, indices, source], place, || {
-                let axis = resolve(name, axis, self.rank())?;
-                if source.shape() != indices.shape() || source.dtype() != self.dtype() {
-                    let (dtype, shape) = (source.dtype(), source.shape());
-                    let what = format!("{dtype}{shape} by {} indices", indices.shape());
-                    return Err(bad_shape(name, what));
-                }
-                let flat = flat_indices(name, self.shape(), axis, indices)?.flatten_from(0);
-                let added = source.flatten_from(0);
-                let table = added.scatter_rows(flat, 0, self.shape().count());
-                Ok(self + table.reshape_to(self.shape()))
-            })
-    }
 }
 
 /// Positions in the flattened `shape`: the coordinates of `indices`, that along `axis` replaced.
-fn flat_indices<'g>(
+pub(super) fn flat_indices<'g>(
     operation: &str,
     shape: Shape,
     axis: usize,
@@ -177,7 +155,7 @@ impl Graph {
     }
 }
 
-fn check_indices(operation: &str, (dtype, _): Type) -> Result<(), Problem> {
+pub(super) fn check_indices(operation: &str, (dtype, _): Type) -> Result<(), Problem> {
     if matches!(dtype, DType::I32 | DType::I64) {
         return Ok(());
     }
@@ -210,6 +188,5 @@ pub(super) fn entries() -> Vec<Entry> {
         scatter_rows labelled(&[&[4, 2]], &[4], 3) => |x| x[0].scatter_rows(x[1], 0, 3);
         embedding labelled(&[&[5, 2]], &[2, 3], 5) => |x| x[0].embedding(x[1]);
         gather labelled(&[&[3, 5]], &[2, 4], 5) => |x| x[0].gather(1, x[1]);
-        scatter_add labelled(&[&[3, 4], &[5, 4]], &[5, 4], 3) => |x| x[0].scatter_add(0, x[2], x[1]);
     }
 }

@@ -19,11 +19,13 @@ mod matmul;
 mod metric_loss;
 mod norm;
 mod padding;
+mod quantile;
 mod recurrent;
 mod reduce;
 mod require;
 mod rotary;
 mod scan;
+mod scatter;
 mod shape;
 mod shuffle;
 mod similarity;
@@ -46,8 +48,10 @@ pub use loss::Reduce;
 pub use metric_loss::TripletMargin;
 pub use norm::LocalResponse;
 pub use padding::Padding;
+pub use quantile::Between;
 pub use recurrent::Recurrent;
 pub use rotary::{Pairing, Rotary};
+pub use scatter::{Combine, Scatter};
 
 impl Graph {
     /// Builds an operation made of others: everything in it bears the operation's name and its

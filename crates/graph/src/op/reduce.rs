@@ -126,7 +126,7 @@ impl<'g> Tensor<'g> {
 }
 
 /// The shape with the axes in `axes` of size 1.
-fn kept(shape: Shape, axes: Axes) -> Shape {
+pub(super) fn kept(shape: Shape, axes: Axes) -> Shape {
     axes.iter().fold(shape, |shape, axis| shape.with(axis, 1))
 }
 
