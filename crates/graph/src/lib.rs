@@ -27,8 +27,8 @@ pub use composite::{Composite, Sample, Vjp};
 pub use graph::Graph;
 pub use init::Init;
 pub use op::{
-    Align, Between, Combine, CrossEntropy, Ctc, Interpolate, LocalResponse, Mask,
-    NegativeLogLikelihood, Padding, Pairing, Recurrent, Reduce, Resample, Rotary, Scatter,
+    Align, Between, Combine, CrossEntropy, Ctc, GridSample, Interpolate, LocalResponse, Mask,
+    NegativeLogLikelihood, Outside, Padding, Pairing, Recurrent, Reduce, Resample, Rotary, Scatter,
     TripletMargin,
 };
 #[doc(hidden)]

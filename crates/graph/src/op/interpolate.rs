@@ -27,6 +27,9 @@ pub enum Resample {
     Area,
 }
 
+/// The slope of the cubic kernel at distance 1.
+pub(super) const CUBIC: f64 = -0.75;
+
 /// Which points keep their place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
@@ -245,12 +248,11 @@ impl Line {
     }
 }
 
-/// The cubic convolution kernel at a distance (Keys, 1981, equation 4, with a = -3/4).
-pub(super) fn cubic(distance: f64) -> f64 {
-    let (a, x) = (-0.75, distance);
-    match distance {
-        _ if x <= 1.0 => ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0,
-        _ if x < 2.0 => ((x - 5.0) * x + 8.0) * x * a - 4.0 * a,
+/// The cubic convolution kernel at a distance (Keys, 1981, equation 4).
+fn cubic(x: f64) -> f64 {
+    match x {
+        _ if x <= 1.0 => ((CUBIC + 2.0) * x - (CUBIC + 3.0)) * x * x + 1.0,
+        _ if x < 2.0 => ((x - 5.0) * x + 8.0) * x * CUBIC - 4.0 * CUBIC,
         _ => 0.0,
     }
 }
