@@ -9,9 +9,9 @@
 mod drafts;
 
 use backprop_core::{
-    Axes, Body, DType, ErrorKind, Indexing, Inst, MatMul, Operand, Output, Piece, Primitive,
-    Program, Random, Reduction, Register, Relocate, Rows, Scalar, Shape, Sink, Source, Sweep,
-    TensorType, View,
+    Axes, Body, Conv, DType, ErrorKind, Indexing, Inst, MatMul, Operand, Output, Piece, Pool,
+    Primitive, Program, Random, Reduction, Register, Relocate, Rows, Scalar, Shape, Sink, Source,
+    Sweep, TensorType, View, Window,
 };
 use drafts::{ROW, floats, shape};
 
@@ -293,4 +293,143 @@ fn random_numbers() {
         ("halves", |s| s.output.dtype = DType::F16),
     ];
     check(sound, Primitive::Random, faults);
+}
+
+fn window(size: usize) -> Window {
+    Window {
+        size,
+        stride: 1,
+        dilation: 1,
+        padding: 1,
+    }
+}
+
+const INPUT: [usize; 3] = [2, 4, 9];
+const FILTER: [usize; 3] = [6, 2, 3];
+const OUTPUT: [usize; 3] = [2, 6, 9];
+
+/// A convolution in two groups, as each of the three primitives computes it.
+fn convolution([left, right, result]: [[usize; 3]; 3]) -> Conv {
+    let plain = |sizes| Operand::plain(Source::dense(floats(sizes)));
+    Conv {
+        input: shape(&INPUT),
+        filter: shape(&FILTER),
+        output: shape(&OUTPUT),
+        windows: vec![window(3)],
+        groups: 2,
+        left: plain(&left),
+        right: plain(&right),
+        accumulator: DType::F32,
+        space: shape(&result),
+        epilogue: Body::store(floats(&result)),
+    }
+}
+
+#[test]
+fn convolutions() {
+    let faults: &[Fault<Conv>] = &[
+        ("no group", |s| s.groups = 0),
+        ("groups that do not divide the channels", |s| s.groups = 3),
+        ("groups beyond all numbers", |s| s.groups = usize::MAX),
+        ("an axis without a window", |s| s.windows.clear()),
+        ("a window too many", |s| s.windows.push(window(3))),
+        ("an axis too few", |s| s.output = shape(&[2, 6])),
+        ("another batch", |s| s.output = shape(&[3, 6, 9])),
+        ("another number of channels", |s| {
+            s.input = shape(&[2, 5, 9]);
+        }),
+        ("other output channels", |s| s.output = shape(&[2, 7, 9])),
+        ("other taps", |s| s.windows[0].size = 2),
+        ("no stride", |s| s.windows[0].stride = 0),
+        ("no dilation", |s| s.windows[0].dilation = 0),
+        ("a reach beyond all numbers", |s| {
+            s.windows[0].dilation = usize::MAX;
+        }),
+        ("padding beyond all numbers", |s| {
+            s.windows[0].padding = usize::MAX;
+        }),
+        ("a filter of another shape", |s| {
+            s.right = Operand::plain(Source::dense(floats(&[6, 2, 4])));
+        }),
+        ("a view that leaves its tensor", |s| {
+            s.left.inputs[0].view.offset = 1;
+        }),
+        ("an empty prologue", |s| s.left.program = Program::default()),
+        ("sums read as another type", |s| s.accumulator = DType::F64),
+        ("an epilogue of another space", |s| s.space = shape(&[2, 6])),
+        ("a result of another size", |s| {
+            s.epilogue.outputs[0].tensor = floats(&[2, 6, 8]);
+        }),
+        ("a row reduction in the epilogue", |s| {
+            let reduce = Inst::Reduce(Reduction::Sum, Register(0));
+            s.epilogue.program.push(reduce, DType::F32);
+        }),
+    ];
+    check(
+        convolution([INPUT, FILTER, OUTPUT]),
+        Primitive::Conv,
+        faults,
+    );
+    let [input, filter] = [
+        convolution([OUTPUT, FILTER, INPUT]),
+        convolution([INPUT, OUTPUT, FILTER]),
+    ];
+    check(input.clone(), Primitive::ConvVjpInput, &faults[..14]);
+    check(filter.clone(), Primitive::ConvVjpFilter, &faults[..14]);
+    assert!(Primitive::Conv(input).check().is_err(), "an output read");
+    assert!(Primitive::ConvVjpInput(filter).check().is_err());
+}
+
+/// Windows of three along the last axis.
+fn pool(operands: &[&[usize]], result: &[usize]) -> Pool {
+    let source = |sizes: &&[usize]| Source::dense(floats(sizes));
+    Pool {
+        reduction: Reduction::Max,
+        input: shape(&[2, 9]),
+        output: shape(&[2, 5]),
+        windows: vec![window(3)],
+        operands: operands.iter().map(source).collect(),
+        result: floats(result),
+    }
+}
+
+#[test]
+fn pools() {
+    let faults: &[Fault<Pool>] = &[
+        ("an empty window", |s| s.windows[0].size = 0),
+        ("no stride", |s| s.windows[0].stride = 0),
+        ("no dilation", |s| s.windows[0].dilation = 0),
+        ("places beyond all numbers", |s| {
+            s.windows[0].stride = usize::MAX;
+        }),
+        ("windows along more axes than there are", |s| {
+            s.windows = vec![window(3); 3];
+        }),
+        ("another size of an axis without a window", |s| {
+            s.output = shape(&[3, 5]);
+        }),
+        ("an axis too few", |s| s.input = shape(&[9])),
+        ("no operand", |s| s.operands.clear()),
+        ("a view of another shape", |s| {
+            s.operands[0] = Source::dense(floats(&[9, 2]));
+        }),
+        ("a view that leaves its tensor", |s| {
+            s.operands[0].view.offset = 1;
+        }),
+        ("a result of another type", |s| {
+            s.result.dtype = DType::F64;
+        }),
+        ("a result of another size", |s| {
+            s.result = floats(&[2, 4]);
+        }),
+    ];
+    check(pool(&[&[2, 9]], &[2, 5]), Primitive::Pool, faults);
+    let vjp = pool(&[&[2, 9], &[2, 5]], &[2, 9]);
+    check(vjp.clone(), Primitive::PoolVjp, faults);
+    // The vjp of sums reads the cotangent alone.
+    let mut sums = pool(&[&[2, 5]], &[2, 9]);
+    assert!(Primitive::PoolVjp(sums.clone()).check().is_err());
+    sums.reduction = Reduction::Sum;
+    assert!(Primitive::PoolVjp(sums).check().is_ok());
+    assert!(Primitive::Pool(vjp).check().is_err());
 }

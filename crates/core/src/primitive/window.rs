@@ -38,7 +38,7 @@ impl Window {
             .zip(last(self.size, self.dilation))
             .and_then(|(place, tap)| place.checked_add(tap));
         ensure(
-            reach.is_some_and(|reach| reach < isize::MAX as usize),
+            reach.is_some_and(|reach| reach.max(self.padding) < isize::MAX as usize),
             || format!("a window of {self:?} at {places} places"),
         )
     }

@@ -25,6 +25,9 @@ pub(crate) fn seen(dtype: DType, sizes: &[usize], view: impl FnOnce(View) -> Vie
     }
 }
 
+/// A way to store a tensor of given sizes.
+pub(crate) type Stored<'a> = &'a dyn Fn(&[usize]) -> Source;
+
 pub(crate) fn axes(list: &[usize]) -> Axes {
     list.iter().copied().collect()
 }

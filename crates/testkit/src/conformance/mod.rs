@@ -17,10 +17,12 @@
 
 mod accuracy;
 mod code;
+mod conv;
 mod functions;
 mod fusion;
 mod matmul;
 mod moves;
+mod pools;
 mod rig;
 mod rows;
 mod sweeps;
@@ -57,6 +59,14 @@ pub enum Kind {
     MatMul,
     /// Matrix products with prologues and epilogues. Optional.
     FusedMatMul,
+    /// Convolutions. Optional.
+    Conv,
+    /// The vjps of convolutions by the input and by the filter. Optional.
+    ConvVjps,
+    /// Convolutions and their vjps with prologues and epilogues. Optional.
+    FusedConv,
+    /// Reduced windows and their vjps. Optional.
+    Pool,
     /// Strided copies.
     Relocate,
     /// Rows picked by index.
@@ -73,7 +83,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Buffers,
         Kind::Functions,
         Kind::SpecialValues,
@@ -84,6 +94,10 @@ impl Kind {
         Kind::Rows,
         Kind::MatMul,
         Kind::FusedMatMul,
+        Kind::Conv,
+        Kind::ConvVjps,
+        Kind::FusedConv,
+        Kind::Pool,
         Kind::Relocate,
         Kind::Gather,
         Kind::ScatterAdd,
@@ -103,6 +117,10 @@ impl Kind {
             Kind::Rows => rows::cases(),
             Kind::MatMul => matmul::plain(),
             Kind::FusedMatMul => matmul::fused(),
+            Kind::Conv => conv::forward(),
+            Kind::ConvVjps => conv::vjps(),
+            Kind::FusedConv => conv::fused(),
+            Kind::Pool => pools::cases(),
             Kind::Relocate => moves::relocations(),
             Kind::Gather => moves::gathers(),
             Kind::ScatterAdd => moves::scatters(),
@@ -330,6 +348,10 @@ macro_rules! conformance {
             rows Rows;
             matmul MatMul;
             fused_matmul FusedMatMul;
+            conv Conv;
+            conv_vjps ConvVjps;
+            fused_conv FusedConv;
+            pool Pool;
             relocate Relocate;
             gather Gather;
             scatter_add ScatterAdd;
