@@ -26,6 +26,7 @@ pub use axes::{AxisList, Keep};
 pub use composite::{Composite, Sample, Vjp};
 pub use graph::Graph;
 pub use init::Init;
+pub use op::{Lu, Triangle};
 pub use op::{
     Align, Between, Combine, CrossEntropy, Ctc, GridSample, Interpolate, LocalResponse, Mask,
     NegativeLogLikelihood, Outside, Padding, Pairing, Recurrent, Reduce, Resample, Rotary, Scatter,

@@ -41,6 +41,7 @@ pub fn catalogue() -> Vec<Entry> {
         im2col::entries(),
         index::entries(),
         interpolate::entries(),
+        linalg::entries(),
         loss::entries(),
         matmul::entries(),
         metric_loss::entries(),
@@ -144,9 +145,10 @@ mod tests {
 
     #[test]
     fn every_operation_has_samples() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/op");
+        let folder = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        let files = |name| std::fs::read_dir(folder(name)).unwrap();
         let mut missing = Vec::new();
-        for entry in std::fs::read_dir(folder).unwrap() {
+        for entry in files("src/op").chain(files("src/op/linalg")) {
             let path = entry.unwrap().path();
             let source = std::fs::read_to_string(&path).unwrap_or_default();
             let (code, samples) = source.split_once("fn entries()").unwrap_or((&source, ""));
