@@ -126,6 +126,17 @@ fn arrangements() {
     );
 }
 
+/// In a launch by rows, the coordinate along an axis of size 1 was that of the batch.
+#[test]
+fn coordinates_of_sums() {
+    let g = Graph::new();
+    let x = g.data([2, 3, 2], &[1i64, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0]);
+    let sums = x.sum(1).unsqueeze(-1);
+    let along = |axis| g.coordinate([2, 2, 1], axis);
+    let moved = sums + along(0) * 10 + along(1) * 100 + along(2) * 1000;
+    assert_eq!(values(moved), [1., 101., 11., 111.]);
+}
+
 #[test]
 fn equations() {
     let square: &[f64] = &[1., 2., 3., 4.];

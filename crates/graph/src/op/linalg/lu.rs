@@ -280,7 +280,7 @@ fn eliminate<'g>(others: Tensor<'g>, row: Tensor<'g>, k: usize) -> Tensor<'g> {
 }
 
 fn pivots(factors: Tensor<'_>) -> Tensor<'_> {
-    factors.diagonal(-2, -1)
+    factors.diagonal(0, -2, -1)
 }
 
 /// Which equation: `a x = b`, or that of the transposed matrix.

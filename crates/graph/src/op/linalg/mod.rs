@@ -15,6 +15,7 @@ use std::panic::Location;
 
 use backprop_core::{DType, Shape};
 
+use crate::axes::resolve;
 use crate::graph::{Graph, Problem, bad_dtype, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
@@ -29,12 +30,8 @@ impl<'g> Tensor<'g> {
     pub fn trace(self) -> Tensor<'g> {
         self.graph
             .compose("trace", &[self], Location::caller(), || {
-                let Some(row) = self.rank().checked_sub(2) else {
-                    return Err(bad_shape("trace", format!("{} is no matrix", self.shape())));
-                };
-                let at = |axis| self.graph.coordinate(self.shape(), axis);
-                let diagonal = at(row).eq(at(row + 1)).select(self, self.number(0.0));
-                Ok(diagonal.sum([-2, -1]))
+                resolve("trace", -2, self.rank())?;
+                Ok(self.diagonal(0, -2, -1).sum(-1))
             })
     }
 

@@ -366,7 +366,10 @@ impl<'w> Emitter<'w> {
             }
             let inst = match node.op {
                 Op::Scalar(function) => Inst::Apply(function, operands),
-                Op::Coordinate(axis) => Inst::Coordinate(self.axis(node.shape, axis)),
+                Op::Coordinate(axis) => match self.axis(node.shape, axis) {
+                    Some(axis) => Inst::Coordinate(axis),
+                    None => Inst::Constant(0.0f64.to_bits()),
+                },
                 Op::Constant(bits) => Inst::Constant(bits),
                 _ => Inst::Cast(operands[0]),
             };
@@ -395,15 +398,15 @@ impl<'w> Emitter<'w> {
         moved
     }
 
-    /// The cluster's axis that an axis of a value with one element a row stands for.
-    fn axis(&self, shape: Shape, axis: u8) -> u8 {
+    /// The cluster's axis that an axis of a value with one element a row stands for; none for an axis
+    /// of size 1, along which nothing moves.
+    fn axis(&self, shape: Shape, axis: u8) -> Option<u8> {
         if shape == self.cluster.space {
-            return axis;
+            return Some(axis);
         }
-        let found = self
-            .matching_axes(shape)
-            .find(|&(_, own)| own == usize::from(axis));
-        found.map_or(0, |(axis, _)| axis as u8)
+        let mut pairs = self.matching_axes(shape);
+        let found = pairs.find(|&(_, own)| own == usize::from(axis));
+        found.map(|(axis, _)| axis as u8)
     }
 
     /// Pairs of an axis of the space and an axis of `shape`, which lacks the row's axes.
