@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use backprop_core::{DType, Reference};
-use backprop_graph::{Graph, Session, Tensor, Triangle, Updates};
+use backprop_graph::optim::{self, Rate, Sgd};
+use backprop_graph::{Graph, Init, Session, Tensor, Triangle, Updates};
 
 const F64: DType = DType::F64;
 
@@ -105,6 +106,38 @@ fn nothing_at_all() {
     close(none(&[0, 4]).trace(), &[0.]);
     let (a, b) = (none(&[0, 0]), none(&[0, 3]));
     close(g.grad(a.solve(b).sum(..), &[b]).unwrap()[0], &[]);
+}
+
+/// The step says so, and parameters keep their values.
+#[test]
+fn matrices_that_cannot_be_factored() {
+    type Build = for<'g> fn(Tensor<'g>) -> Tensor<'g>;
+    let cases: &[(&str, Build)] = &[
+        ("the matrix is singular", |x| x.solve(x.sum(0))),
+        ("the matrix is singular", |x| x.inverse()),
+        ("the matrix is singular", |x| x.matrix_power(-1)),
+        ("the matrix is singular", |x| {
+            (x - x).solve_triangular(x, Triangle::Lower)
+        }),
+        ("the matrix is not positive definite", |x| x.cholesky()),
+        ("the matrix is not positive definite", |x| (-x).cholesky()),
+    ];
+    for (expected, build) in cases {
+        let g = Graph::new();
+        let w = g.parameter("w", [2, 2], F64, Init::Values(vec![1., 2., 2., 4.]));
+        let loss = build(g.read(w)).sum(..);
+        let gradients = g.grad(loss, &[w]).unwrap();
+        let sgd = Sgd {
+            lr: Rate::constant(0.1),
+            ..Sgd::default()
+        };
+        let updates = optim::sgd(&g, &[w], &gradients, sgd);
+        let mut session = Session::compile(&g, Reference, &[], updates).unwrap();
+        let error = session.step().unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.place().unwrap().file(), file!(), "{error}");
+        assert_eq!(session.parameter::<f64>(w).unwrap(), [1., 2., 2., 4.]);
+    }
 }
 
 /// A fixed number of nodes for every column.

@@ -10,8 +10,8 @@ use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
     /// The lower triangular `l` of `l transposed(l) = a`, for symmetric positive definite matrices
-    /// `[.., n, n]`; of a matrix that is not symmetric, the symmetric part is taken. 16-bit types
-    /// are computed in `f32`.
+    /// `[.., n, n]`; of a matrix that is not symmetric, the symmetric part is taken. A matrix that
+    /// is not positive definite is an error of the step. 16-bit types are computed in `f32`.
     #[track_caller]
     #[must_use]
     pub fn cholesky(self) -> Tensor<'g> {
@@ -50,11 +50,13 @@ impl Composite for Cholesky {
                 rest = corner - below * below.t();
             }
         }
-        vec![match columns.as_slice() {
+        let factor = match columns.as_slice() {
             [] => a,
             [only] => *only,
             _ => a.graph.concat(&columns, -1),
-        }]
+        };
+        let positive = factor.diagonal(0, -2, -1).gt(0.0);
+        vec![factor.require(positive, "the matrix is not positive definite")]
     }
 
     /// Murray, "Differentiation of the Cholesky decomposition" (arXiv:1602.07527), section 3.

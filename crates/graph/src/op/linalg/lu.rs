@@ -39,7 +39,8 @@ impl<'g> Tensor<'g> {
     }
 
     /// The `x` of `a x = b`, for this `[.., n, n]` and right sides `[.., n, m]` or `[n]`; batch axes
-    /// are broadcast. For several right sides at different times, use [`lu`](Tensor::lu).
+    /// are broadcast. A singular matrix is an error of the step. For several right sides at
+    /// different times, use [`lu`](Tensor::lu).
     #[track_caller]
     #[must_use]
     pub fn solve(self, right: impl Operand<'g>) -> Tensor<'g> {
@@ -51,8 +52,8 @@ impl<'g> Tensor<'g> {
         })
     }
 
-    /// The inverses of square matrices `[.., n, n]`. To multiply by one, [`solve`](Tensor::solve) is
-    /// faster and more accurate.
+    /// The inverses of square matrices `[.., n, n]`; a singular one is an error of the step. To
+    /// multiply by one, [`solve`](Tensor::solve) is faster and more accurate.
     #[track_caller]
     #[must_use]
     pub fn inverse(self) -> Tensor<'g> {
@@ -176,7 +177,7 @@ impl<'g> Lu<'g> {
             let system = System::new("solve", matrix, right.cast(matrix.dtype()))?;
             let spread = Lu {
                 matrix: system.spread(matrix),
-                factors: system.spread(self.factors),
+                factors: system.spread(self.invertible()),
                 order: system.spread(self.order),
                 ..self
             };
@@ -196,7 +197,7 @@ impl<'g> Lu<'g> {
     #[must_use]
     pub fn inverse(self) -> Tensor<'g> {
         self.result("inverse", Location::caller(), |lu| {
-            let inputs = [lu.matrix, lu.factors, lu.order];
+            let inputs = [lu.matrix, lu.invertible(), lu.order];
             Ok(lu.matrix.graph.apply_one(Inverse, &inputs))
         })
     }
@@ -233,6 +234,12 @@ impl<'g> Lu<'g> {
     /// The diagonal of `U`.
     fn pivots(self) -> Tensor<'g> {
         pivots(self.factors)
+    }
+
+    /// The factors, on condition that the matrices are not singular.
+    fn invertible(self) -> Tensor<'g> {
+        let regular = self.pivots().ne(0.0);
+        self.factors.require(regular, "the matrix is singular")
     }
 
     fn result(

@@ -50,7 +50,8 @@ impl Triangle {
 
 impl<'g> Tensor<'g> {
     /// The `x` of `t x = b`, for the triangular matrices in `triangle` of this `[.., n, n]` and right
-    /// sides `[.., n, m]` or `[n]`; batch axes are broadcast. For `x t = b`, solve
+    /// sides `[.., n, m]` or `[n]`; batch axes are broadcast. A 0 on the diagonal is an error of
+    /// the step. For `x t = b`, solve
     /// `t.t().solve_triangular(b.t(), triangle.transposed()).t()`.
     #[track_caller]
     #[must_use]
@@ -59,7 +60,14 @@ impl<'g> Tensor<'g> {
         let right = right.on(self.graph, Some(self.dtype()), place);
         self.graph.compose(name, &[self, right], place, || {
             let system = System::new(name, self, right)?;
-            let left = system.spread(self.widened());
+            let regular = match triangle.is_unit() {
+                true => self,
+                false => {
+                    let diagonal = self.diagonal(0, -2, -1);
+                    self.require(diagonal.ne(0.0), "the matrix is singular")
+                }
+            };
+            let left = system.spread(regular.widened());
             let x = solve(left, system.right.widened(), triangle);
             Ok(system.solution(x).cast(self.dtype()))
         })
