@@ -26,14 +26,9 @@ pub use axes::{AxisList, Keep};
 pub use composite::{Composite, Sample, Vjp};
 pub use graph::Graph;
 pub use init::Init;
-pub use op::{
-    Align, Between, Combine, CrossEntropy, Ctc, GridSample, Interpolate, LocalResponse, Mask,
-    NegativeLogLikelihood, Outside, Padding, Pairing, Recurrent, Reduce, Resample, Rotary, Scatter,
-    TripletMargin,
-};
+pub use op::*;
 #[doc(hidden)]
 pub use op::{Entry, catalogue};
-pub use op::{Lu, Triangle};
 pub use operand::Operand;
 pub use session::{ParameterInfo, PlanId, Session};
 pub use tensor::{Key, Param, Tensor};

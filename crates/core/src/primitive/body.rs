@@ -150,6 +150,25 @@ impl Body {
         }
     }
 
+    /// Stores input 0, which is of type `accumulator`, rounded to the type of `tensor`.
+    #[must_use]
+    pub fn store_rounded(accumulator: DType, tensor: TensorType) -> Body {
+        let mut program = Program::identity(accumulator);
+        let rounded = match accumulator == tensor.dtype {
+            true => None,
+            false => program.push(Inst::Cast(Register(0)), tensor.dtype),
+        };
+        Body {
+            inputs: Vec::new(),
+            program,
+            outputs: vec![Output {
+                register: rounded.unwrap_or(Register(0)),
+                sink: Sink::Store,
+                tensor,
+            }],
+        }
+    }
+
     /// Whether input 0 is stored as it is, or rounded to the result's type, and nothing else happens.
     #[must_use]
     pub fn is_store(&self) -> bool {

@@ -8,6 +8,7 @@ mod arrange;
 mod attention;
 mod catalogue;
 mod classification;
+mod conv;
 mod ctc;
 mod diagonal;
 mod einsum;
@@ -22,6 +23,7 @@ mod matmul;
 mod metric_loss;
 mod norm;
 mod padding;
+mod pool;
 mod quantile;
 mod recurrent;
 mod reduce;
@@ -35,6 +37,7 @@ mod similarity;
 mod softmax;
 mod sort;
 mod statistics;
+mod window;
 
 use backprop_core::Place;
 
@@ -45,6 +48,7 @@ use crate::tensor::Tensor;
 pub use attention::Mask;
 pub use catalogue::{Entry, catalogue};
 pub use classification::{CrossEntropy, NegativeLogLikelihood};
+pub use conv::Convolution;
 pub use ctc::Ctc;
 pub use grid_sample::{GridSample, Outside};
 pub use interpolate::{Align, Interpolate, Resample};
@@ -53,10 +57,12 @@ pub use loss::Reduce;
 pub use metric_loss::TripletMargin;
 pub use norm::LocalResponse;
 pub use padding::Padding;
+pub use pool::{Divisor, Pool};
 pub use quantile::Between;
 pub use recurrent::Recurrent;
 pub use rotary::{Pairing, Rotary};
 pub use scatter::{Combine, Scatter};
+pub use window::{PerAxis, Rounding};
 
 impl Graph {
     /// Builds an operation made of others: everything in it bears the operation's name and its
