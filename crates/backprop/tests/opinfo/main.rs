@@ -20,8 +20,10 @@ mod call;
 mod conv;
 mod conventions;
 mod elementwise;
+mod image;
 mod index;
 mod linalg;
+mod loss;
 mod nn;
 mod reduce;
 mod report;
@@ -44,6 +46,8 @@ fn find(case: &Case) -> Option<Mapping> {
         shape::find,
         index::find,
         nn::find,
+        loss::find,
+        image::find,
         conv::find,
         linalg::find,
     ]

@@ -79,8 +79,8 @@ impl<'g> Tensor<'g> {
         })
     }
 
-    /// This distance where `sign` is 1, and by how much it falls short of `margin` where `sign` is
-    /// -1. Shapes are alike.
+    /// This distance where `sign` is 1, by how much it falls short of `margin` where `sign` is -1, and
+    /// the sum of both anywhere else. Shapes are alike.
     #[track_caller]
     #[must_use]
     pub fn hinge_embedding_loss(
@@ -91,8 +91,8 @@ impl<'g> Tensor<'g> {
     ) -> Tensor<'g> {
         let sign = self.operand(sign);
         self.compared("hinge_embedding_loss", [sign], reduce, |x, [sign]| {
-            let far = sign.eq(-1.0).select((margin - x).relu(), 0.0);
-            Ok(sign.eq(1.0).select(x, far))
+            let far = sign.ne(1.0).select((margin - x).relu(), 0.0);
+            Ok(sign.ne(-1.0).select(x, 0.0) + far)
         })
     }
 
