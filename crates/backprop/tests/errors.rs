@@ -57,6 +57,11 @@ fn operations_that_make_no_sense() {
     check_build(shape, |g, x| x.matmul(g.input("w", [128, 10], F32)));
     check_build(shape, |g, x| x.matmul(g.input("w", [10, 64], F32)));
     check_build(shape, |g, x| x + g.input("y", [3], F32));
+    check_build(shape, |_, x| x.det());
+    check_build(shape, |_, x| x.cholesky());
+    check_build(shape, |_, x| x.matmul(x.t()).solve(x.t()));
+    check_build(attribute, |g, x| g.einsum("ij,jk->il", &[x, x.t()]));
+    check_build(attribute, |g, x| g.einsum("ij,ij->ij", &[x, x.t()]));
     check_build(shape, |g, x| x.lt(g.input("y", [32, 3], F32)));
     check_build(dtype, |g, x| x * g.input("i", [64], I32));
     check_build(dtype, |g, x| x.matmul(g.input("w", [64, 10], F64)));

@@ -188,6 +188,12 @@ fn bad_equations_say_what_is_wrong() {
         ("ijk->i", "3 letters for the 2 axes of [2, 3]"),
         ("i->i", "1 letters for the 2 axes of [2, 3]"),
         ("ii->i", "`i` has the sizes 2 and 3"),
+        ("i...i->i", "`i` has the sizes 2 and 3"),
+        ("ij->...k", "`k` of the result is in no operand"),
+        ("i...j->i......j", "`.` is no letter"),
+        ("ij->i->j", "`-` is no letter"),
+        ("i.j->ij", "`.` is no letter"),
+        ("", "0 letters for the 2 axes of [2, 3]"),
         ("i1->i", "`1` is no letter"),
     ];
     for (equation, expected) in cases {
@@ -197,6 +203,27 @@ fn bad_equations_say_what_is_wrong() {
         let text = format!("einsum: `{equation}`: {expected}");
         assert_eq!(error.kind().to_string(), text);
         assert_eq!(error.place().unwrap().file(), file!());
+    }
+}
+
+#[test]
+fn equations_with_sizes_that_differ() {
+    let cases: [(&str, &str); 3] = [
+        ("ij,jk->ik", "`j` has the sizes 3 and 4"),
+        ("ij,ii->i", "`i` has the sizes 2 and 4"),
+        (
+            "...,...->...",
+            "axis 1 (from the back) of `...` has the sizes 2 and 4",
+        ),
+    ];
+    for (equation, expected) in cases {
+        let g = Graph::new();
+        let operands = [g.input("x", [2, 3], F64), g.input("y", [4, 5], F64)];
+        let _ = g.einsum(equation, &operands);
+        let error = g.check().unwrap_err();
+        let text = format!("einsum: `{equation}`: {expected}");
+        assert_eq!(error.kind().to_string(), text);
+        assert_eq!(error.notes().len(), 2, "{error}");
     }
 }
 

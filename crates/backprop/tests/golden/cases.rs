@@ -32,8 +32,9 @@ pub(crate) struct Golden {
 }
 
 impl Golden {
-    pub(crate) fn load() -> Golden {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/golden");
+    /// The cases in a folder beside this test.
+    pub(crate) fn load(folder: &str) -> Golden {
+        let folder = format!("{}/tests/data/{folder}", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(format!("{folder}/cases.json")).unwrap();
         let all: Value = serde_json::from_str(&text).unwrap();
         let cases = all["cases"].as_array().unwrap();

@@ -1,18 +1,21 @@
 //! Values, gradients, Hessian-vector products and optimizer steps against values that PyTorch
-//! computed in 64 bits (see `tests/data/golden/README.md`).
+//! computed in 64 bits: the sets in `tests/data/golden` and `tests/data/more` (see the `README.md` of
+//! each).
 //!
-//! A case the engine cannot run yet is named in [`UNSUPPORTED`]; the test fails if the list is not
-//! exactly what it met.
+//! A case the engine cannot run yet is named in [`SETS`]; the test fails if the list is not exactly
+//! what it met.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     reason = "a test fails by panicking"
 )]
 
+mod algebra;
 mod cases;
 mod models;
 mod operations;
 mod optimizers;
+mod windows;
 
 use std::io::Write;
 
@@ -21,26 +24,8 @@ use backprop::{
 };
 use cases::{Case, Golden};
 
-/// Cases whose operations are missing.
-const UNSUPPORTED: &[&str] = &[
-    "topk",
-    "sort",
-    "conv1d_0",
-    "conv1d_1",
-    "conv2d_0",
-    "conv2d_1",
-    "conv2d_2",
-    "conv2d_3",
-    "conv3d_0",
-    "conv_transpose2d_0",
-    "conv_transpose2d_1",
-    "max_pool2d_0",
-    "avg_pool2d_0",
-    "max_pool2d_1",
-    "avg_pool2d_1",
-    "model_cnn",
-    "model_unet",
-];
+/// The folders with cases, and those whose operations are missing.
+const SETS: [(&str, &[&str]); 2] = [("golden", &[]), ("more", &[])];
 
 /// Cases that need more room in a type than [`tolerance`] gives, and why.
 const EXCEPTIONS: &[(&str, DType, f64, &str)] = &[];
@@ -76,7 +61,13 @@ fn cpu_f32() {
 }
 
 fn check(name: &str, backend: &impl Backend, dtype: DType) {
-    let golden = Golden::load();
+    for (set, missing) in SETS {
+        check_set(set, missing, name, backend, dtype);
+    }
+}
+
+fn check_set(set: &str, missing: &[&str], name: &str, backend: &impl Backend, dtype: DType) {
+    let golden = Golden::load(set);
     let (mut passed, mut failed, mut unsupported) = (0, Vec::new(), Vec::new());
     for case in &golden.cases {
         match run(&golden, case, backend, dtype) {
@@ -90,12 +81,12 @@ fn check(name: &str, backend: &impl Backend, dtype: DType) {
     let (f, u) = (failed.len(), unsupported.len());
     writeln!(
         out,
-        "golden {name} {dtype}: {passed} passed, {f} failed, {u} unsupported"
+        "{set} {name} {dtype}: {passed} passed, {f} failed, {u} unsupported"
     )
     .unwrap();
     writeln!(out, "  unsupported: {}", unsupported.join(" ")).unwrap();
     assert!(failed.is_empty(), "\n{}", failed.join("\n"));
-    assert_eq!(unsupported, UNSUPPORTED);
+    assert_eq!(unsupported, missing);
 }
 
 /// `None` if the engine lacks the operation.

@@ -1,6 +1,6 @@
 //! The small models among the cases.
 
-use backprop::{CrossEntropy, Graph, Mask, Tensor};
+use backprop::{Convolution, CrossEntropy, Divisor, Graph, Mask, Pool, Reduce, Tensor};
 
 use crate::cases::Case;
 
@@ -13,6 +13,8 @@ pub(crate) fn build<'g>(g: &'g Graph, case: &Case, x: &[Tensor<'g>]) -> Option<V
     };
     match case.name.as_str() {
         "model_gpt" => Some(vec![gpt(g, &named)]),
+        "model_cnn" => Some(vec![cnn(&named)]),
+        "model_unet" => Some(vec![unet(g, &named)]),
         _ => None,
     }
 }
@@ -55,4 +57,45 @@ fn gpt<'g>(g: &'g Graph, p: &dyn Fn(&str) -> Tensor<'g>) -> Tensor<'g> {
     }
     let logits = linear(norm(x, "lnf"), "head");
     logits.cross_entropy(p("targets"), CrossEntropy::default())
+}
+
+/// A convolution that keeps the size.
+fn same<'g>(p: &dyn Fn(&str) -> Tensor<'g>, x: Tensor<'g>, name: &str) -> Tensor<'g> {
+    let [weight, bias] = ["weight", "bias"].map(|part| p(&format!("{name}.{part}")));
+    let how = Convolution {
+        padding: 1.into(),
+        ..Convolution::default()
+    };
+    x.conv(weight, how).bias(bias, 1)
+}
+
+/// Two convolutions with a pool between, and a linear layer.
+fn cnn<'g>(p: &dyn Fn(&str) -> Tensor<'g>) -> Tensor<'g> {
+    let x = same(p, p("x"), "c1").relu().max_pool(Pool::default());
+    let x = same(p, x, "c2").relu().mean([2, 3]);
+    let logits = x.matmul(p("fc.weight").t()) + p("fc.bias");
+    logits.cross_entropy(p("y"), CrossEntropy::default())
+}
+
+/// A network that goes down one level and up again, with a skip; predicts noise.
+fn unet<'g>(g: &'g Graph, p: &dyn Fn(&str) -> Tensor<'g>) -> Tensor<'g> {
+    let block = |x: Tensor<'g>, norm: &str, name: &str| {
+        let [weight, bias] = ["weight", "bias"].map(|part| p(&format!("{norm}.{part}")));
+        same(
+            p,
+            x.group_norm(2, 1e-5).affine(weight, bias, 1).silu(),
+            name,
+        )
+    };
+    let time = p("temb").matmul(p("t1.weight").t()) + p("t1.bias");
+    let x = same(p, p("x"), "cin");
+    let skip = x + block(x, "g1", "c1") + time.unsqueeze(2).unsqueeze(3);
+    let x = block(skip.avg_pool(Pool::default(), Divisor::Padded), "g2", "c2");
+    let doubling = Convolution {
+        stride: 2.into(),
+        ..Convolution::default()
+    };
+    let x = x.conv_transpose(p("up.weight"), doubling, 0);
+    let x = g.concat(&[x.bias(p("up.bias"), 1), skip], 1);
+    block(x, "g3", "c3").mse_loss(p("noise"), Reduce::Mean)
 }

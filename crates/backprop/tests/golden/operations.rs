@@ -1,23 +1,39 @@
 //! What each case's operation is called here.
 
 use backprop::{
-    Align, CrossEntropy, DType, Graph, Interpolate, Keep, Mask, NegativeLogLikelihood, Recurrent,
-    Reduce, Resample, Tensor,
+    Align, CrossEntropy, Ctc, DType, Graph, Interpolate, Keep, Mask, NegativeLogLikelihood, Order,
+    Pairing, Recurrent, Reduce, Resample, Rotary, Tensor,
 };
 
 use crate::cases::Case;
-use crate::models;
+use crate::{algebra, models, windows};
 
 /// The outputs of a case, or `None` if the engine lacks the operation.
 pub(crate) fn build<'g>(g: &'g Graph, case: &Case, x: &[Tensor<'g>]) -> Option<Vec<Tensor<'g>>> {
     let output = match case.op.as_str() {
         "model" => return models::build(g, case, x),
+        "slogdet" => {
+            let (sign, log) = x[0].slogdet();
+            return Some(vec![sign, log]);
+        }
+        "sort" => {
+            let (values, positions) = x[0].sort(axis(case), order(case, "descending"));
+            return Some(vec![values, positions]);
+        }
+        "topk" => {
+            let (count, order) = (case.integer("k") as usize, order(case, "largest"));
+            let (values, positions) = x[0].topk(count, axis(case), order);
+            return Some(vec![values, positions]);
+        }
+        "batch_norm" if case.outputs.len() == 3 => return Some(running(case, x)),
         "seed_example" => models::seed(x),
         _ => scalar(case, x)
             .or_else(|| reduction(case, x))
             .or_else(|| arrangement(g, case, x))
             .or_else(|| loss(case, x))
-            .or_else(|| layer(case, x))?,
+            .or_else(|| layer(case, x))
+            .or_else(|| windows::build(case, x))
+            .or_else(|| algebra::build(case, x))?,
     };
     Some(vec![output])
 }
@@ -99,13 +115,21 @@ fn reduction<'g>(case: &Case, x: &[Tensor<'g>]) -> Option<Tensor<'g>> {
         ("norm", _) => a.norm(case.number("p"), axes),
         ("argmax", _) => a.argmax(axis(case)),
         ("cumsum", _) => a.cumsum(axis(case)),
+        ("cumprod", _) => a.cumprod(axis(case)),
         ("softmax", _) => a.softmax(axis(case)),
         ("log_softmax", _) => a.log_softmax(axis(case)),
         _ => return None,
     })
 }
 
-fn axis(case: &Case) -> i32 {
+fn order(case: &Case, descending: &str) -> Order {
+    match case.truth(descending) {
+        true => Order::Descending,
+        false => Order::Ascending,
+    }
+}
+
+pub(crate) fn axis(case: &Case) -> i32 {
     case.integer("axis") as i32
 }
 
@@ -130,7 +154,25 @@ fn arrangement<'g>(g: &'g Graph, case: &Case, x: &[Tensor<'g>]) -> Option<Tensor
             case.sizes("steps"),
         ),
         "pad" => a.pad(case.sizes("low"), case.sizes("high"), case.number("value")),
+        "roll" => a.roll(case.integer("shift") as isize, axis(case)),
+        "one_hot" => a.one_hot(case.integer("classes") as usize, DType::I64),
         "flip" => a.flip(numbers("axes").as_slice()),
+        "interpolate" => {
+            let by = match case.text("mode") {
+                "bicubic" => Resample::Cubic,
+                _ => Resample::Linear,
+            };
+            let align = match case.truth("align_corners") {
+                true => Align::Corners,
+                false => Align::Edges,
+            };
+            let how = Interpolate {
+                by,
+                align,
+                ..Interpolate::default()
+            };
+            a.interpolate(case.sizes("size"), how)
+        }
         "tril" => a.tril(case.integer("diagonal")),
         "take" => a.take(x[1], axis(case)),
         "gather" => a.gather(axis(case), x[1]),
@@ -196,6 +238,16 @@ fn loss<'g>(case: &Case, x: &[Tensor<'g>]) -> Option<Tensor<'g>> {
             };
             a.nll_loss(x[1], how)
         }
+        "ctc_loss" => {
+            let how = Ctc {
+                blank: case.integer("blank") as usize,
+                reduce: reduce(case),
+                input_lengths: Some(x[2]),
+                target_lengths: Some(x[3]),
+                ..Ctc::default()
+            };
+            a.log_softmax(-1).ctc_loss(x[1], how)
+        }
         "mse_loss" => a.mse_loss(x[1], reduce(case)),
         "l1_loss" => a.l1_loss(x[1], reduce(case)),
         "huber_loss" => a.huber_loss(x[1], case.number("delta"), reduce(case)),
@@ -203,6 +255,17 @@ fn loss<'g>(case: &Case, x: &[Tensor<'g>]) -> Option<Tensor<'g>> {
         "kl_div" => a.log_softmax(-1).kl_div(x[1].softmax(-1), reduce(case)),
         _ => return None,
     })
+}
+
+/// Normalised by the batch, and the statistics that follow it.
+fn running<'g>(case: &Case, x: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+    let axes: Vec<i32> = (0..x[0].rank() as i32).filter(|&axis| axis != 1).collect();
+    let axes = axes.as_slice();
+    let y = x[0].batch_norm(case.number("eps")).affine(x[1], x[2], 1);
+    let share = case.number("momentum");
+    let follow = |old: Tensor<'g>, new: Tensor<'g>| old * (1.0 - share) + new * share;
+    let mean = follow(x[3], x[0].mean(axes));
+    vec![y, mean, follow(x[4], x[0].var_unbiased(axes))]
 }
 
 fn layer<'g>(case: &Case, x: &[Tensor<'g>]) -> Option<Tensor<'g>> {
@@ -226,6 +289,20 @@ fn layer<'g>(case: &Case, x: &[Tensor<'g>]) -> Option<Tensor<'g>> {
         "group_norm" => {
             let groups = case.integer("groups") as usize;
             a.group_norm(groups, eps()).affine(x[1], x[2], 1)
+        }
+        "log_add_exp" => a.log_add_exp(x[1]),
+        "cosine_similarity" => a.cosine_similarity(x[1], axis(case), eps()),
+        "rotary" => {
+            let pairing = match case.text("pairing") {
+                "halves" => Pairing::Halves,
+                _ => Pairing::Neighbours,
+            };
+            let how = Rotary {
+                pairing,
+                base: case.number("base"),
+                ..Rotary::default()
+            };
+            a.rotary(how).square()
         }
         "instance_norm" => a.instance_norm(eps()),
         "attention" => {

@@ -18,7 +18,8 @@ impl Graph {
     /// The sum of products that `equation` says: the axes of each operand as letters, separated by
     /// commas, and after `->` those of the result. A letter that the result lacks is summed over; a
     /// letter twice in one operand walks its diagonal. Without `->`, the result has the letters that
-    /// occur once, in alphabetic order. `...` stands for any further axes, which are broadcast.
+    /// occur once, in alphabetic order. `...` stands for any further axes. An axis of size 1 is
+    /// broadcast to the size that its letter has in other operands.
     #[track_caller]
     pub fn einsum<'g>(&'g self, equation: &str, operands: &[Tensor<'g>]) -> Tensor<'g> {
         self.compose(NAME, operands, Location::caller(), || {
@@ -108,16 +109,21 @@ impl Equation {
             let (count, rank) = (letters.len(), shape.rank());
             return Err(format!("{count} letters for the {rank} axes of {shape}"));
         }
-        for (&letter, &size) in letters.iter().zip(shape.sizes()) {
+        for (axis, (&letter, &size)) in letters.iter().zip(shape.sizes()).enumerate() {
+            let before = letters[..axis].iter().position(|&l| l == letter);
+            let own = before.map(|first| shape.size(first));
+            let differ = |known: usize| {
+                let name = show(letter);
+                Err(format!("{name} has the sizes {known} and {size}"))
+            };
+            if let Some(own) = own.filter(|&own| own != size) {
+                return differ(own);
+            }
             match self.sizes.iter_mut().find(|(known, _)| *known == letter) {
                 None => self.sizes.push((letter, size)),
-                Some((_, known)) if *known == size => {}
-                Some((Letter::Further(_), known)) if *known == 1 => *known = size,
-                Some((Letter::Further(_), _)) if size == 1 => {}
-                Some((_, known)) => {
-                    let name = show(letter);
-                    return Err(format!("{name} has the sizes {known} and {size}"));
-                }
+                Some((_, known)) if *known == size || size == 1 => {}
+                Some((_, known)) if *known == 1 => *known = size,
+                Some((_, known)) => return differ(*known),
             }
         }
         Ok(())
@@ -325,6 +331,14 @@ pub(super) fn entries() -> Vec<Entry> {
         einsum_three reals(&[&[2, 3], &[3, 2], &[2, 2]]) => |x| {
             x[0].graph().einsum("ij,jk,kl->il", x)
         };
+        einsum_diagonals reals(&[&[2, 3, 3], &[3, 2, 3]]) => |x| {
+            x[0].graph().einsum("bii,ibi->ib", x)
+        };
+        einsum_broadcast reals(&[&[2, 1], &[3, 4], &[1, 4]]) => |x| {
+            x[0].graph().einsum("ij,jk,ik->ki", x)
+        };
+        einsum_implied reals(&[&[3, 2, 3], &[2, 4]]) => |x| x[0].graph().einsum("iji,jk", x);
+        einsum_alone reals(&[&[2, 3, 2]]) => |x| x[0].graph().einsum("iji->ij", x);
         einsum_further reals(&[&[2, 3, 2], &[1, 2, 3]]) => |x| {
             x[0].graph().einsum("...ij,...jk", x)
         };
