@@ -38,7 +38,11 @@ impl KeyMask {
 /// What attention and its vjp have in common. With queries `q`, keys `k` and values `v`, the score
 /// of query `i` and key `j` is `scale * sum of q[i, :] * k[j, :]`, plus what the mask adds, or minus
 /// infinity where it hides the key; `lse[i]` is the logarithm of the sum of the exponentials of the
-/// scores of query `i`, and `p[i, j] = exp(score[i, j] - lse[i])`.
+/// scores of query `i`, and `p[i, j] = exp(score[i, j] - lse[i])`. Of a query that sees nothing both
+/// are NaN. All operands are floats.
+///
+/// A key after a query that is causal has `p = 0`, and a backend may leave it out of the sums: then
+/// it does not matter whether what it is multiplied by is finite.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Heads {
     /// The batch axes: examples and heads.
@@ -103,12 +107,24 @@ impl Heads {
             let space = self.space(rows, columns);
             space.ok_or_else(|| "too many batch axes".to_owned())
         };
-        self.query.check(space(self.queries, self.depth)?)?;
-        self.key.check(space(self.keys, self.depth)?)?;
-        self.value.check(space(self.keys, self.width)?)?;
+        for (operand, rows, columns) in [
+            (&self.query, self.queries, self.depth),
+            (&self.key, self.keys, self.depth),
+            (&self.value, self.keys, self.width),
+        ] {
+            operand.check(space(rows, columns)?)?;
+            let result = operand.program.code().last();
+            ensure(result.is_some_and(|(_, dtype)| dtype.is_float()), || {
+                format!("an operand that is no float, of {self}")
+            })?;
+        }
         if let Some(mask) = self.mask.source() {
             mask.check(space(self.queries, self.keys)?)?;
-            let fits = matches!(self.mask, KeyMask::Where(_)) == (mask.tensor.dtype == DType::Bool);
+            let dtype = mask.tensor.dtype;
+            let fits = match self.mask {
+                KeyMask::Where(_) => dtype == DType::Bool,
+                _ => dtype.is_float(),
+            };
             ensure(fits, || format!("a mask of {}", mask.tensor))?;
         }
         Ok(())
@@ -179,6 +195,9 @@ impl Attention {
 
     pub(super) fn check(&self) -> Check {
         self.heads.check()?;
+        ensure(self.accumulator.is_float(), || {
+            format!("sums of type {}", self.accumulator)
+        })?;
         let Heads { queries, width, .. } = self.heads;
         let points = self.heads.space(queries, width).map(|space| space.count());
         ensure(points == Some(self.space.count()), || {
@@ -267,6 +286,11 @@ impl AttentionVjp {
             .iter()
             .zip(spaces)
             .all(|(result, space)| result.shape.count() == space.count());
+        let given = [&self.out, &self.lse, &self.cotangent].map(|source| source.tensor.dtype);
+        let floats = given
+            .iter()
+            .chain(self.results.iter().map(|result| &result.dtype));
+        let fit = fit && floats.copied().all(DType::is_float);
         ensure(fit, || format!("{} into {:?}", self.heads, self.results))
     }
 }

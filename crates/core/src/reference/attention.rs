@@ -10,8 +10,14 @@ struct Values {
     query: Vec<f64>,
     key: Vec<f64>,
     value: Vec<f64>,
+    mask: Option<Mask>,
+}
+
+enum Mask {
     /// What is added to each score.
-    mask: Option<Vec<f64>>,
+    Add(Vec<f64>),
+    /// Which scores count.
+    Where(Vec<bool>),
 }
 
 fn space(heads: &Heads, rows: usize, columns: usize) -> Shape {
@@ -35,11 +41,10 @@ impl Values {
         let (key, reads) = reads.split_at(heads.key.inputs.len());
         let (value, reads) = reads.split_at(heads.value.inputs.len());
         let (mask, reads) = match &heads.mask {
-            KeyMask::Add(source) => (Some(seen(source, &reads[0])), &reads[1..]),
+            KeyMask::Add(source) => (Some(Mask::Add(seen(source, &reads[0]))), &reads[1..]),
             KeyMask::Where(source) => {
-                let hide = |seen: f64| if seen != 0.0 { 0.0 } else { f64::NEG_INFINITY };
-                let mask = seen(source, &reads[0]).into_iter().map(hide);
-                (Some(mask.collect()), &reads[1..])
+                let mask = seen(source, &reads[0]).into_iter().map(|x| x != 0.0);
+                (Some(Mask::Where(mask.collect())), &reads[1..])
             }
             KeyMask::None | KeyMask::Causal => (None, reads),
         };
@@ -72,7 +77,9 @@ impl Values {
             let key = &self.key[(b * heads.keys + j) * heads.depth..][..heads.depth];
             let score = dot(query, key) * heads.scale();
             match &self.mask {
-                Some(mask) => score + mask[row * heads.keys + j],
+                Some(Mask::Add(mask)) => score + mask[row * heads.keys + j],
+                Some(Mask::Where(mask)) if !mask[row * heads.keys + j] => f64::NEG_INFINITY,
+                Some(Mask::Where(_)) => score,
                 None if heads.mask == KeyMask::Causal && j > i => f64::NEG_INFINITY,
                 None => score,
             }
