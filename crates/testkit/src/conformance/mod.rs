@@ -16,6 +16,7 @@
 //! what is declined is listed in the [`Report`], and is no failure.
 
 mod accuracy;
+mod attention;
 mod code;
 mod conv;
 mod functions;
@@ -25,6 +26,7 @@ mod moves;
 mod pools;
 mod rig;
 mod rows;
+mod sort;
 mod sweeps;
 mod whole;
 
@@ -75,6 +77,12 @@ pub enum Kind {
     ScatterAdd,
     /// Random numbers.
     Random,
+    /// Attention. Optional.
+    Attention,
+    /// The vjp of attention. Optional.
+    AttentionVjp,
+    /// Positions in sorted order. Optional.
+    Sort,
     /// Whether fused launches have the bits of separate ones.
     Fusion,
     /// Plans with loops and branches.
@@ -83,7 +91,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 23] = [
         Kind::Buffers,
         Kind::Functions,
         Kind::SpecialValues,
@@ -102,6 +110,9 @@ impl Kind {
         Kind::Gather,
         Kind::ScatterAdd,
         Kind::Random,
+        Kind::Attention,
+        Kind::AttentionVjp,
+        Kind::Sort,
         Kind::Fusion,
         Kind::Plans,
     ];
@@ -125,6 +136,9 @@ impl Kind {
             Kind::Gather => moves::gathers(),
             Kind::ScatterAdd => moves::scatters(),
             Kind::Random => moves::random(),
+            Kind::Attention => attention::forward(),
+            Kind::AttentionVjp => attention::vjp(),
+            Kind::Sort => sort::cases(),
             Kind::Fusion => fusion::twins().into_iter().map(|twin| twin.fused).collect(),
             Kind::Buffers | Kind::Plans => Vec::new(),
         }
@@ -356,6 +370,9 @@ macro_rules! conformance {
             gather Gather;
             scatter_add ScatterAdd;
             random Random;
+            attention Attention;
+            attention_vjp AttentionVjp;
+            sort Sort;
             fusion Fusion;
             plans Plans;
         }
