@@ -494,34 +494,6 @@ impl Graph {
         }
         error
     }
-
-    /// Says that the values of `indices` must lie in `low..high` (or equal `except`): checked on the
-    /// host when they are fed, where `indices` is an input or a rearranged one.
-    pub(crate) fn require_range(
-        &self,
-        indices: Tensor<'_>,
-        range: (i64, i64),
-        except: Option<i64>,
-    ) {
-        let mut ir = self.ir.borrow_mut();
-        let mut id = indices.id;
-        loop {
-            let node = ir.node(id);
-            match node.op {
-                Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) | Op::Stop => {
-                    id = node.inputs[0];
-                }
-                Op::Input(i) => {
-                    let input = &mut ir.inputs[i as usize];
-                    let (low, high) = input.range.unwrap_or((i64::MIN, i64::MAX));
-                    input.range = Some((low.max(range.0), high.min(range.1)));
-                    input.except = except;
-                    return;
-                }
-                _ => return,
-            }
-        }
-    }
 }
 
 fn leaf(op: Op, dtype: DType, shape: Shape) -> Node {

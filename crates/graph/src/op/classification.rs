@@ -88,7 +88,8 @@ impl<'g> Tensor<'g> {
             let loss = if labels.dtype().is_float() {
                 wide.soft_cross_entropy(labels, how)?
             } else {
-                let classes = Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
+                let (classes, labels) =
+                    Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
                 let reduce = how.reduce;
                 match classes.weights(name, wide, how.weights)? {
                     Some(weights) => {
@@ -151,7 +152,7 @@ impl<'g> Tensor<'g> {
         let (place, name) = (Location::caller(), "nll_loss");
         let operands = operands([self, labels], how.weights);
         self.graph.compose(name, &operands, place, || {
-            let classes = Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
+            let (classes, labels) = Classes::new(name, [self, labels], how.axis, how.ignore_index)?;
             if let Some(weights) = classes.weights(name, self, how.weights)? {
                 return Ok(classes.weighted([self, labels, weights], 0.0, how.reduce));
             }
@@ -170,8 +171,8 @@ impl<'g> Tensor<'g> {
             integers("one_hot", self)?;
             let sizes = [self.shape().sizes(), &[classes]].concat();
             let last = Axes::NONE.with(self.rank());
-            self.graph.require_range(self, (0, classes as i64), None);
-            Ok(self.graph.hits(&sizes, last, self).cast(dtype))
+            let labels = self.limited("one_hot", classes);
+            Ok(self.graph.hits(&sizes, last, labels).cast(dtype))
         })
     }
 }
@@ -207,12 +208,13 @@ struct Classes {
 }
 
 impl Classes {
-    fn new(
+    /// With the labels, each of which is one of the classes or ignored.
+    fn new<'g>(
         operation: &str,
-        [x, labels]: [Tensor<'_>; 2],
+        [x, labels]: [Tensor<'g>; 2],
         axis: i32,
         ignored: Option<i64>,
-    ) -> Result<Classes, Problem> {
+    ) -> Result<(Classes, Tensor<'g>), Problem> {
         let at = resolve(operation, axis, x.rank())?;
         let axis = Axes::NONE.with(at);
         integers(operation, labels)?;
@@ -222,9 +224,8 @@ impl Classes {
             let help = format!("one label for each point besides the classes along axis {at}");
             return Err(bad_shape(operation, what).help(help));
         }
-        let range = (0, x.shape().size(at) as i64);
-        x.graph.require_range(labels, range, ignored);
-        Ok(Classes { axis, ignored })
+        let labels = labels.limited_except(operation, x.shape().size(at), ignored);
+        Ok((Classes { axis, ignored }, labels))
     }
 
     fn hits<'g>(&self, x: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {

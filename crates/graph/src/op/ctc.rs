@@ -59,6 +59,7 @@ impl<'g> Tensor<'g> {
         let operands: Vec<Tensor<'g>> = [self, targets].into_iter().chain(lengths).collect();
         self.graph.compose(name, &operands, place, || {
             check(self, targets, how)?;
+            let (targets, how) = limited(self, targets, how);
             let path = Path::new(targets, how);
             let last = path.forward(self.widened(), how.input_lengths);
             let losses = -path.ends(last);
@@ -73,10 +74,23 @@ impl<'g> Tensor<'g> {
     }
 }
 
+/// Labels and lengths, on condition that they are in range.
+#[track_caller]
+fn limited<'g>(x: Tensor<'g>, targets: Tensor<'g>, how: Ctc<'g>) -> (Tensor<'g>, Ctc<'g>) {
+    let below = |lengths: Option<Tensor<'g>>, most: usize| {
+        lengths.map(|lengths| lengths.limited("ctc_loss", most + 1))
+    };
+    let how = Ctc {
+        input_lengths: below(how.input_lengths, x.shape().size(0)),
+        target_lengths: below(how.target_lengths, targets.shape().size(1)),
+        ..how
+    };
+    (targets.limited("ctc_loss", x.shape().size(2)), how)
+}
+
 fn check(x: Tensor<'_>, targets: Tensor<'_>, how: Ctc<'_>) -> Result<(), Problem> {
     let (name, shape) = ("ctc_loss", x.shape());
-    let (&[time, batch, classes], &[rows, labels]) = (shape.sizes(), targets.shape().sizes())
-    else {
+    let (&[time, batch, classes], &[rows, _]) = (shape.sizes(), targets.shape().sizes()) else {
         let what = format!("{shape} with targets {}", targets.shape());
         let help = "[time, batch, classes] with [batch, labels], shorter ones filled up";
         return Err(bad_shape(name, what).help(help));
@@ -95,18 +109,16 @@ fn check(x: Tensor<'_>, targets: Tensor<'_>, how: Ctc<'_>) -> Result<(), Problem
         let what = format!("blank {} of {classes} classes", how.blank);
         return Err(bad_attribute(name, what));
     }
-    let lengths = [(how.input_lengths, time), (how.target_lengths, labels)];
-    let given = lengths
+    let given = [how.input_lengths, how.target_lengths]
         .into_iter()
-        .filter_map(|(lengths, most)| Some((lengths?, most)));
-    for (integers, most) in given.clone().chain([(targets, classes - 1)]) {
+        .flatten();
+    for integers in given.clone().chain([targets]) {
         if !matches!(integers.dtype(), DType::I32 | DType::I64) {
             let problem = bad_dtype(name, format!("labels or lengths of {}", integers.dtype()));
             return Err(problem.help("convert with `.cast(I64)`"));
         }
-        x.graph.require_range(integers, (0, most as i64 + 1), None);
     }
-    for (lengths, _) in given {
+    for lengths in given {
         if lengths.shape().sizes() != [batch] {
             let what = format!("lengths {} for {batch} sequences", lengths.shape());
             return Err(bad_shape(name, what));

@@ -12,13 +12,17 @@ use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
     /// Slices along `axis`, picked by integer `indices` (each at least 0 and below the axis' size),
-    /// whose shape takes the place of the axis. Indices that are fed are checked when they are;
-    /// computed ones outside count as the nearest inside. Repeated indices add up their gradients.
+    /// whose shape takes the place of the axis. An index outside is an error: of the feed if indices
+    /// are fed, of the step if they are computed. Repeated indices add up their gradients.
     #[track_caller]
     #[must_use]
     pub fn take(self, indices: Tensor<'g>, axis: i32) -> Tensor<'g> {
         let place = Location::caller();
-        let taken = self.graph.apply("take", &[self, indices], place, |types| {
+        let indices = match resolve("take", axis, self.rank()) {
+            Ok(axis) => indices.limited("take", self.shape().size(axis)),
+            Err(_) => indices,
+        };
+        self.graph.apply("take", &[self, indices], place, |types| {
             let (dtype, shape) = types[0];
             let axis = resolve("take", axis, shape.rank())?;
             check_indices("take", types[1])?;
@@ -32,12 +36,7 @@ impl<'g> Tensor<'g> {
                 return Err(bad_shape("take", format!("from an empty axis of {shape}")));
             }
             Ok((Op::Gather(axis as u8), (dtype, picked)))
-        });
-        if let Ok(axis) = resolve("take", axis, self.rank()) {
-            let rows = self.shape().size(axis) as i64;
-            self.graph.require_range(indices, (0, rows), None);
-        }
-        taken
+        })
     }
 
     /// Slices of this added into zeros: the transpose of [`take`](Tensor::take). Axes
@@ -48,8 +47,8 @@ impl<'g> Tensor<'g> {
     pub fn scatter_rows(self, indices: Tensor<'g>, axis: i32, rows: usize) -> Tensor<'g> {
         let place = Location::caller();
         let rank = (self.rank() + 1).saturating_sub(indices.rank());
-        let scattered = self
-            .graph
+        let indices = indices.limited("scatter_rows", rows);
+        self.graph
             .apply("scatter_rows", &[self, indices], place, |types| {
                 let (dtype, shape) = types[0];
                 let index = types[1].1;
@@ -67,9 +66,7 @@ impl<'g> Tensor<'g> {
                 ];
                 let table = sizes.concat().into_iter().collect();
                 Ok((Op::ScatterAdd(axis as u8), (dtype, table)))
-            });
-        self.graph.require_range(indices, (0, rows as i64), None);
-        scattered
+            })
     }
 
     /// The rows of this table picked by integer `indices`: `[rows, ..]` becomes
@@ -113,14 +110,14 @@ pub(super) fn flat_indices<'g>(
         let what = format!("indices {wanted} along axis {axis} of {shape}");
         return Err(bad_shape(operation, what));
     }
-    let rows = shape.size(axis) as i64;
-    indices.graph.require_range(indices, (0, rows), None);
+    let rows = shape.size(axis);
+    let indices = indices.limited(operation, rows);
     let strides = shape.strides();
     let along = |at: usize| {
         let coordinate = match at == axis {
             true => {
                 let wide = indices.cast(DType::I64);
-                wide.maximum(0.0).minimum(wide.number((rows - 1) as f64))
+                wide.maximum(0.0).minimum(wide.number(rows as f64 - 1.0))
             }
             false => indices.graph.coordinate(wanted, at),
         };

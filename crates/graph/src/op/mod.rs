@@ -25,6 +25,7 @@ mod norm;
 mod padding;
 mod pool;
 mod quantile;
+mod range;
 mod recurrent;
 mod reduce;
 mod require;

@@ -208,9 +208,7 @@ impl<'g> Places<'g> {
             );
             return Err(bad_shape(name, what));
         }
-        let graph = indices.graph;
-        graph.require_range(indices, (0, rows as i64), None);
-        Ok(Places::inside(table, axis, indices))
+        Ok(Places::inside(table, axis, indices.limited(name, rows)))
     }
 
     fn inside(table: Tensor<'g>, axis: usize, indices: Tensor<'g>) -> Places<'g> {
