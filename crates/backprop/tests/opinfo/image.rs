@@ -1,9 +1,10 @@
 //! Padding, resampling and rearranging of images.
 
-use backprop::{Align, GridSample, Interpolate, Outside, Padding, Resample, Tensor, core::Window};
+use backprop::{Align, GridSample, Interpolate, Outside, Padding, Patches, Resample, Tensor};
 
 use crate::adapt::unary;
 use crate::call::{Call, Mapping, Outputs, unsupported};
+use crate::conv::per_axis;
 
 pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
     let mapping: Mapping = match op {
@@ -127,23 +128,15 @@ fn grid_sample<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
 
 fn im2col<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let x = c.tensor(0, "input")?;
-    let two = |at: usize, name: &str, default: usize| {
-        Ok(match c.ints(at, name)?.as_deref() {
-            Some(&[both]) => [both as usize; 2],
-            Some(&[rows, columns]) => [rows as usize, columns as usize],
-            _ => [default; 2],
-        })
+    let both = |at, name, default| per_axis(c, at, name, default);
+    let patches = Patches {
+        size: both(1, "kernel_size", 1)?,
+        dilation: both(2, "dilation", 1)?,
+        padding: both(3, "padding", 0)?,
+        stride: both(4, "stride", 1)?,
     };
-    let (size, dilation) = (two(1, "kernel_size", 1)?, two(2, "dilation", 1)?);
-    let (padding, stride) = (two(3, "padding", 0)?, two(4, "stride", 1)?);
-    let windows = [0, 1].map(|axis| Window {
-        size: size[axis],
-        stride: stride[axis],
-        dilation: dilation[axis],
-        padding: padding[axis],
-    });
     match x.rank() {
-        3 => Ok(vec![x.unsqueeze(0).im2col(windows).squeeze(0)]),
-        _ => Ok(vec![x.im2col(windows)]),
+        3 => Ok(vec![x.unsqueeze(0).im2col(patches).squeeze(0)]),
+        _ => Ok(vec![x.im2col(patches)]),
     }
 }

@@ -2,173 +2,117 @@
 
 use std::panic::Location;
 
-use backprop_core::{Shape, Window};
+use backprop_core::Shape;
 
-use crate::graph::{Problem, bad_attribute, bad_shape};
-use crate::ir::Stride;
+use crate::graph::{Problem, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
+use crate::op::window::{PerAxis, Rounding, Windows, places, windows};
 use crate::tensor::Tensor;
 
+/// The windows through which [`im2col`](Tensor::im2col) sees an image.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Patches {
+    /// The size of a window.
+    pub size: PerAxis,
+    /// Elements from one window to the next.
+    pub stride: PerAxis,
+    /// Zeros around the image, on both sides.
+    pub padding: PerAxis,
+    /// Elements from one tap of a window to the next.
+    pub dilation: PerAxis,
+}
+
+impl Default for Patches {
+    /// Every window of 3 elements an axis that lies inside.
+    fn default() -> Patches {
+        Patches {
+            size: 3.into(),
+            stride: 1.into(),
+            padding: 0.into(),
+            dilation: 1.into(),
+        }
+    }
+}
+
+impl Patches {
+    /// Over axes of these sizes.
+    fn over(&self, operation: &str, axes: &[usize]) -> Result<Windows, Problem> {
+        let size = self.size.of(operation, "size", axes.len())?;
+        let moving = [&self.stride, &self.padding, &self.dilation];
+        let each = windows(operation, &size, moving)?;
+        let counted = each.iter().zip(axes);
+        let places = counted.map(|(window, &size)| places(operation, window, size, Rounding::Down));
+        let places = places.collect::<Result<_, _>>()?;
+        let axes = axes.to_vec();
+        Ok(Windows { each, axes, places })
+    }
+}
+
 impl<'g> Tensor<'g> {
-    /// Images `[batch, channels, ..sizes]` as `[batch, channels * taps, places]`: what a window per
-    /// axis sees at each place, zeros outside. `padding` positions are added at both ends.
+    /// Images `[batch, channels, ..axes]` as `[batch, channels * taps, places]`: what a window sees at
+    /// each of its places, a column each.
     #[track_caller]
     #[must_use]
-    pub fn im2col(self, windows: impl AsRef<[Window]>) -> Tensor<'g> {
+    pub fn im2col(self, patches: Patches) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "im2col");
         self.graph.compose(name, &[self], place, || {
-            let patches = Patches::new(name, self.shape(), windows.as_ref())?;
-            let low = patches.each(0, |window| window.padding);
-            let padded = self.pad(&low, &low, 0.0);
-            let pieces: Vec<Tensor<'g>> = patches
-                .taps()
-                .map(|tap| padded.slice_by(&tap, patches.places))
-                .collect();
-            let [batch, channels] = [0, 1].map(|axis| self.shape().size(axis));
-            if pieces.is_empty() {
-                return Err(bad_shape(name, "no taps"));
-            }
-            let columns = [batch, channels * pieces.len(), patches.count()];
-            let stacked = self.graph.stack(&pieces, 2);
-            Ok(stacked.reshape_to(columns.into_iter().collect()))
+            let shape = self.shape();
+            let [batch, channels, axes @ ..] = shape.sizes() else {
+                let problem = bad_shape(name, format!("{shape} is no image"));
+                return Err(problem.help("the axes are [batch, channels, ..axes]"));
+            };
+            let windows = patches.over(name, axes)?;
+            let columns = windows.unfold(self, batch * channels, 0.0);
+            let sizes = [*batch, channels * windows.taps(), windows.count()];
+            Ok(columns.reshape_to(sizes.into_iter().collect()))
         })
     }
 
     /// The transpose of [`im2col`](Tensor::im2col): columns `[batch, channels * taps, places]`, each
-    /// added up where its window stands in images of `sizes`.
+    /// added up where its window stands in images with `axes`.
     #[track_caller]
     #[must_use]
-    pub fn col2im(self, sizes: impl AsRef<[usize]>, windows: impl AsRef<[Window]>) -> Tensor<'g> {
+    pub fn col2im(self, axes: impl AsRef<[usize]>, patches: Patches) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "col2im");
         self.graph.compose(name, &[self], place, || {
-            let (sizes, windows) = (sizes.as_ref(), windows.as_ref());
-            let taps: usize = windows.iter().map(|window| window.size).product();
-            let shape = self.shape();
-            let &[batch, rows, count] = shape.sizes() else {
-                return Err(bad_shape(
-                    name,
-                    format!("{shape} is not [batch, rows, places]"),
-                ));
+            let (axes, shape) = (axes.as_ref(), self.shape());
+            let windows = patches.over(name, axes)?;
+            let (taps, count) = (windows.taps(), windows.count());
+            let &[batch, rows, places] = shape.sizes() else {
+                return Err(unlike(shape, &windows));
             };
-            if taps == 0 || !rows.is_multiple_of(taps) {
-                return Err(bad_shape(name, format!("{rows} rows of {taps} taps")));
+            if places != count || !rows.is_multiple_of(taps) {
+                return Err(unlike(shape, &windows));
             }
-            let images = [&[batch, rows / taps], sizes].concat();
-            let Some(images) = Shape::new(&images) else {
-                return Err(bad_shape(name, format!("too many axes in {sizes:?}")));
+            let channels = rows / taps;
+            let Some(images) = Shape::new(&[&[batch, channels], axes].concat()) else {
+                return Err(bad_shape(name, format!("too many axes in {axes:?}")));
             };
-            let patches = Patches::new(name, images, windows)?;
-            if patches.count() != count {
-                let what = format!("{count} columns for {} places", patches.count());
-                return Err(bad_shape(name, what));
-            }
-            let parts = [batch, rows / taps, taps, count];
-            let columns = self.reshape_to(parts.into_iter().collect());
-            let parts = patches.taps().enumerate().map(|(k, tap)| {
-                let piece = columns.narrow(2, k, k + 1).reshape_to(patches.places);
-                piece.pad_by(&tap, 0.0, patches.padded)
-            });
-            let Some(sum) = parts.reduce(|sum, part| sum + part) else {
-                return Err(bad_shape(name, "no taps"));
-            };
-            let stride = Stride {
-                start: patches.each(0, |window| window.padding).into(),
-                step: vec![1; images.rank()].into(),
-            };
-            Ok(sum.slice_by(&stride, images))
+            let leading = batch * channels;
+            let columns = self.reshape_to([leading, taps, count].into_iter().collect());
+            Ok(windows.fold(columns, leading).reshape_to(images))
         })
     }
 }
 
-/// Windows over the axes of images after the first two.
-struct Patches<'w> {
-    windows: &'w [Window],
-    /// The shape of the images with their padding.
-    padded: Shape,
-    /// The shape of what one tap sees.
-    places: Shape,
-}
-
-impl Patches<'_> {
-    fn new<'w>(name: &str, images: Shape, windows: &'w [Window]) -> Result<Patches<'w>, Problem> {
-        if images.rank() != windows.len() + 2 {
-            let what = format!("{} windows over {images}", windows.len());
-            return Err(bad_shape(name, what).help("the axes are [batch, channels, ..sizes]"));
-        }
-        let (mut padded, mut places) = (images, images);
-        for (axis, window) in (2..).zip(windows) {
-            let Window {
-                size,
-                stride,
-                dilation,
-                padding,
-            } = *window;
-            let wide = padding.saturating_mul(2).saturating_add(images.size(axis));
-            let reach = size.saturating_sub(1).saturating_mul(dilation);
-            let room = wide.checked_sub(reach.saturating_add(1));
-            let Some(room) = room.filter(|_| size > 0 && stride > 0 && dilation > 0) else {
-                let what = format!("{window:?} over an axis of {}", images.size(axis));
-                return Err(bad_attribute(name, what));
-            };
-            (padded, places) = (
-                padded.with(axis, wide),
-                places.with(axis, room / stride + 1),
-            );
-        }
-        Ok(Patches {
-            windows,
-            padded,
-            places,
-        })
-    }
-
-    /// A number for each axis of the images: `first` for batch and channels.
-    fn each(&self, first: usize, of: impl Fn(&Window) -> usize) -> Vec<usize> {
-        [first; 2]
-            .into_iter()
-            .chain(self.windows.iter().map(of))
-            .collect()
-    }
-
-    fn count(&self) -> usize {
-        self.places.filter(|axis| axis > 1).count()
-    }
-
-    /// What each tap sees of padded images.
-    fn taps(&self) -> impl Iterator<Item = Stride> {
-        let count: usize = self.windows.iter().map(|window| window.size).product();
-        (0..count).map(|tap| {
-            let mut rest = tap;
-            let mut start = self.each(0, |_| 0);
-            for (window, start) in self.windows.iter().zip(&mut start[2..]).rev() {
-                *start = rest % window.size * window.dilation;
-                rest /= window.size;
-            }
-            let step = self.each(1, |window| window.stride);
-            Stride {
-                start: start.into(),
-                step: step.into_iter().map(|step| step as isize).collect(),
-            }
-        })
-    }
+fn unlike(columns: Shape, windows: &Windows) -> Problem {
+    let (taps, count) = (windows.taps(), windows.count());
+    let what = format!("{columns} for {taps} taps at {count} places");
+    bad_shape("col2im", what).help("the axes are [batch, channels * taps, places]")
 }
 
 /// Inputs to try the operations on.
 pub(super) fn entries() -> Vec<Entry> {
-    const TALL: Window = Window {
-        size: 2,
-        stride: 2,
-        dilation: 1,
-        padding: 1,
-    };
-    const WIDE: Window = Window {
-        size: 2,
-        stride: 1,
-        dilation: 2,
-        padding: 0,
-    };
+    fn patches() -> Patches {
+        Patches {
+            size: 2.into(),
+            stride: [2, 1].into(),
+            padding: [1, 0].into(),
+            dilation: [1, 2].into(),
+        }
+    }
     entries! {
-        im2col reals(&[&[2, 2, 3, 4]]) => |x| x[0].im2col([TALL, WIDE]);
-        col2im reals(&[&[2, 8, 4]]) => |x| x[0].col2im([3, 4], [TALL, WIDE]);
+        im2col reals(&[&[2, 2, 3, 4]]) => |x| x[0].im2col(patches());
+        col2im reals(&[&[2, 8, 4]]) => |x| x[0].col2im([3, 4], patches());
     }
 }

@@ -8,6 +8,7 @@ use std::panic::Location;
 
 use crate::graph::{Problem, bad_attribute, bad_dtype, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
+use crate::op::pool::extent;
 use crate::tensor::Tensor;
 
 /// How the value between points is found.
@@ -79,15 +80,13 @@ impl<'g> Tensor<'g> {
             let first = check(self, sizes, &how)?;
             let mut x = self;
             for (k, &size) in sizes.iter().enumerate() {
-                let scale = how
-                    .scales
-                    .as_ref()
-                    .and_then(|scales| scales.get(k).copied());
-                let from = self.shape().size(first + k);
                 let line = Line {
-                    from,
+                    from: self.shape().size(first + k),
                     to: size,
-                    step: scale.map_or(from as f64 / size as f64, |scale| 1.0 / scale),
+                    scale: how
+                        .scales
+                        .as_ref()
+                        .and_then(|scales| scales.get(k).copied()),
                 };
                 x = x.resampled(first + k, &line, &how);
             }
@@ -95,13 +94,18 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// The mean of each of `count` windows that cover an axis evenly.
+    #[track_caller]
+    pub(super) fn mean_windows(self, axis: usize, count: usize) -> Tensor<'g> {
+        let (from, to, scale) = (self.shape().size(axis), count, None);
+        self.resampled(axis, &Line { from, to, scale }, &Resample::Area.into())
+    }
+
     #[track_caller]
     fn resampled(self, axis: usize, line: &Line, how: &Interpolate) -> Tensor<'g> {
         let corners = how.align == Align::Corners;
-        if line.from == line.to && (line.step == 1.0 || corners) {
-            return self;
-        }
         match (how.by, line.factor()) {
+            (_, Some(1)) => self,
             (Resample::Nearest | Resample::NearestCentre | Resample::Area, Some(factor)) => {
                 self.repeat_interleave(factor, axis as i32)
             }
@@ -154,28 +158,35 @@ struct Tap {
     weight: f64,
 }
 
-/// Old and new points along an axis, and the distance of new ones in old ones.
+/// Old and new points along an axis, and new ones per old one where that is not their quotient.
 struct Line {
     from: usize,
     to: usize,
-    step: f64,
+    scale: Option<f64>,
 }
 
 impl Line {
     /// By how much it grows, if that is a whole number.
     fn factor(&self) -> Option<usize> {
+        let factor = self.to / self.from;
         let whole = self.to.is_multiple_of(self.from);
-        let factor = (self.to / self.from).max(1);
-        (whole && self.step * factor as f64 == 1.0).then_some(factor)
+        let scaled = self.scale.is_none_or(|scale| scale == factor as f64);
+        (whole && scaled).then_some(factor)
+    }
+
+    /// The distance of new points in old ones.
+    fn step(&self) -> f64 {
+        let quotient = self.from as f64 / self.to as f64;
+        self.scale.map_or(quotient, |scale| 1.0 / scale)
     }
 
     /// The first tap of every new point, then the second, ..
     fn taps(&self, how: &Interpolate) -> Vec<Vec<Tap>> {
         let each = |tap: &dyn Fn(usize) -> Tap| (0..self.to).map(tap).collect();
         match how.by {
-            Resample::Nearest => vec![each(&|to| self.whole(to as f64 * self.step))],
+            Resample::Nearest => vec![each(&|to| self.whole(to as f64 * self.step()))],
             Resample::NearestCentre => {
-                vec![each(&|to| self.whole((to as f64 + 0.5) * self.step))]
+                vec![each(&|to| self.whole((to as f64 + 0.5) * self.step()))]
             }
             Resample::Linear => vec![
                 each(&|to| self.linear(to, how.align, 0)),
@@ -185,9 +196,10 @@ impl Line {
                 .map(|tap| each(&|to| self.cubic(to, how.align, tap)))
                 .collect(),
             Resample::Area => {
-                let most = (0..self.to).map(|to| self.window(to).1).max();
-                (0..most.unwrap_or(0))
-                    .map(|tap| each(&|to| self.mean(to, tap, most.unwrap_or(0))))
+                let length = |to| extent(to, self.to, self.from).len();
+                let most = (0..self.to).map(length).max().unwrap_or(0);
+                (0..most)
+                    .map(|tap| each(&|to| mean(to, tap, [self.to, self.from, most])))
                     .collect()
             }
         }
@@ -201,7 +213,7 @@ impl Line {
     /// Where among the old points a new one lies.
     fn position(&self, to: usize, align: Align) -> f64 {
         match align {
-            Align::Edges => (to as f64 + 0.5) * self.step - 0.5,
+            Align::Edges => (to as f64 + 0.5) * self.step() - 0.5,
             Align::Corners => (to * (self.from - 1)) as f64 / (self.to - 1).max(1) as f64,
         }
     }
@@ -224,27 +236,22 @@ impl Line {
             weight: cubic((position - at).abs()),
         }
     }
+}
 
-    /// The first of the old points that a new one covers, and their number.
-    fn window(&self, to: usize) -> (usize, usize) {
-        let start = to * self.from / self.to;
-        let end = ((to + 1) * self.from).div_ceil(self.to);
-        (start, end - start)
-    }
-
-    /// A smaller window has its last point more than once, with a part of the weight each.
-    fn mean(&self, to: usize, tap: usize, most: usize) -> Tap {
-        let (start, size) = self.window(to);
-        let share = 1.0 / size as f64;
-        let times = most - size + 1;
-        Tap {
-            index: start + tap.min(size - 1),
-            weight: if tap + 1 < size {
-                share
-            } else {
-                share / times as f64
-            },
-        }
+/// The mean of window `to` of `count` that cover an axis of `size` elements evenly: at most as many
+/// taps as `most`. A smaller window has its last element more than once, with a part of the weight
+/// each.
+fn mean(to: usize, tap: usize, [count, size, most]: [usize; 3]) -> Tap {
+    let window = extent(to, count, size);
+    let share = 1.0 / window.len() as f64;
+    let times = most - window.len() + 1;
+    Tap {
+        index: (window.start + tap).min(window.end - 1),
+        weight: if tap + 1 < window.len() {
+            share
+        } else {
+            share / times as f64
+        },
     }
 }
 

@@ -52,6 +52,7 @@ pub use classification::{CrossEntropy, NegativeLogLikelihood};
 pub use conv::Convolution;
 pub use ctc::Ctc;
 pub use grid_sample::{GridSample, Outside};
+pub use im2col::Patches;
 pub use interpolate::{Align, Interpolate, Resample};
 pub use linalg::{Lu, Triangle};
 pub use loss::Reduce;

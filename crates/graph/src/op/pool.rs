@@ -145,7 +145,7 @@ impl<'g> Tensor<'g> {
                 return Ok(self.pooled(Reduction::Sum, windows) * factor);
             }
             let each = sizes.iter().enumerate();
-            Ok(each.fold(self, |x, (axis, &count)| x.mean_along(axis + 2, count)))
+            Ok(each.fold(self, |x, (axis, &count)| x.mean_windows(axis + 2, count)))
         })
     }
 
@@ -213,29 +213,10 @@ impl<'g> Tensor<'g> {
         let here = self.graph.coordinate(windows.shape(), axis + 1).eq(chosen);
         here.select(windows, 0.0).sum(along)
     }
-
-    /// The mean of each of `count` windows of one axis.
-    fn mean_along(self, axis: usize, count: usize) -> Tensor<'g> {
-        let size = self.shape().size(axis);
-        let weight = |position: usize, window: usize| {
-            let extent = extent(window, count, size);
-            if extent.contains(&position) {
-                1.0 / extent.len() as f64
-            } else {
-                0.0
-            }
-        };
-        let weights: Vec<f64> = (0..size)
-            .flat_map(|position| (0..count).map(move |window| weight(position, window)))
-            .collect();
-        let weights = self.graph.data([size, count], &weights).cast(self.dtype());
-        let last = self.transpose(axis as i32, -1).matmul(weights);
-        last.transpose(axis as i32, -1)
-    }
 }
 
 /// Window `i` of `count` that cover an axis of `size` elements.
-fn extent(i: usize, count: usize, size: usize) -> std::ops::Range<usize> {
+pub(super) fn extent(i: usize, count: usize, size: usize) -> std::ops::Range<usize> {
     i * size / count..((i + 1) * size).div_ceil(count)
 }
 

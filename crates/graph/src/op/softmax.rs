@@ -71,7 +71,11 @@ impl<'g> Tensor<'g> {
     /// This tensor minus its largest element over `axes`.
     #[track_caller]
     pub(crate) fn shifted(self, axes: Axes) -> Tensor<'g> {
-        self - self.stop_gradient().max(Keep(axes))
+        match axes.iter().any(|axis| self.shape().size(axis) == 0) {
+            // No element, and none to be the largest.
+            true => self,
+            false => self - self.stop_gradient().max(Keep(axes)),
+        }
     }
 
     /// A result in which the reduced axes `set` still have size 1, as the caller wants it.
@@ -154,6 +158,9 @@ impl Composite for LogSumExp {
 
     fn decompose<'g>(&self, inputs: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
         let x = inputs[0];
+        if self.axes.iter().any(|axis| x.shape().size(axis) == 0) {
+            return vec![x.sum(Keep(self.axes)).log()];
+        }
         let largest = x.stop_gradient().max(Keep(self.axes));
         // An infinite one would leave `inf - inf`.
         let shift = largest.abs().eq(f64::INFINITY).select(0.0, largest);
