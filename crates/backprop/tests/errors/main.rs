@@ -8,7 +8,6 @@
 mod build;
 mod steps;
 
-
 use backprop::prelude::*;
 use backprop::{ErrorKind, Reference};
 use expect_test::expect;

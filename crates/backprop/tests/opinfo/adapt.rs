@@ -38,7 +38,7 @@ pub(crate) fn reduction<'g>(
     function: impl FnOnce(Tensor<'g>, Reduced) -> Tensor<'g>,
 ) -> Outputs<'g> {
     let x = in_dtype(c, c.tensor(0, "input")?)?;
-    Ok(vec![function(x, c.reduced(1)?)])
+    Ok(vec![function(x, c.reduced_of(x, 1)?)])
 }
 
 /// The tensor in the element type that `dtype=` asks for.

@@ -166,12 +166,15 @@ impl<'g, 'a> Call<'g, 'a> {
     /// The values of a tensor argument, for what the engine has to know while building. The tensor
     /// takes no part in the graph then.
     pub(crate) fn known(&self, at: usize, name: &str) -> Result<Option<Vec<f64>>, Unsupported> {
-        let Some(value) = self.value(at, name) else {
-            return Ok(None);
-        };
+        let value = self.value(at, name);
+        value.map(|value| self.known_of(value, name)).transpose()
+    }
+
+    /// The values of the tensor that a value names, as [`Call::known`].
+    pub(crate) fn known_of(&self, value: &Value, what: &str) -> Result<Vec<f64>, Unsupported> {
         match self.position(value) {
-            Some(i) => Ok(Some(self.suite.numbers(&self.case.inputs[i].data))),
-            None => misread(name, value, "a tensor"),
+            Some(i) => Ok(self.suite.numbers(&self.case.inputs[i].data)),
+            None => misread(what, value, "a tensor"),
         }
     }
 
@@ -207,12 +210,25 @@ impl<'g, 'a> Call<'g, 'a> {
         }
     }
 
-    /// Axes to reduce over (`None` for all, as PyTorch also takes an empty list), and whether they stay.
+    /// Axes to reduce over: `None` for all, as PyTorch also takes an empty list.
+    pub(crate) fn axes(&self, at: usize, name: &str) -> Result<Option<Vec<i32>>, Unsupported> {
+        let axes = self.ints(at, name)?.filter(|axes| !axes.is_empty());
+        Ok(axes.map(|axes| axes.into_iter().map(|axis| axis as i32).collect()))
+    }
+
+    /// Axes to reduce over, and whether they stay.
     pub(crate) fn reduced(&self, at: usize) -> Result<Reduced, Unsupported> {
-        let axes = self.ints(at, "dim")?.filter(|axes| !axes.is_empty());
-        let axes = axes.map(|axes| axes.into_iter().map(|axis| axis as i32).collect());
+        let axes = self.axes(at, "dim")?;
         let keeps = self.flag(at + 1, "keepdim", false)?;
         Ok(Reduced { axes, keeps })
+    }
+
+    /// As [`Call::reduced`], of a tensor that may be a number: that has none of the axes 0 and -1 that
+    /// PyTorch lets it have.
+    pub(crate) fn reduced_of(&self, x: Tensor<'_>, at: usize) -> Result<Reduced, Unsupported> {
+        let reduced = self.reduced(at)?;
+        let axes = reduced.axes.filter(|_| x.rank() > 0);
+        Ok(Reduced { axes, ..reduced })
     }
 
     pub(crate) fn float(&self, at: usize, name: &str, default: f64) -> Result<f64, Unsupported> {

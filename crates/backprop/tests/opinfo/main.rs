@@ -19,14 +19,20 @@ mod adapt;
 mod call;
 mod conv;
 mod conventions;
+mod diagonal;
 mod elementwise;
+mod getitem;
 mod image;
 mod index;
+mod join;
 mod linalg;
 mod loss;
 mod nn;
+mod order;
+mod product;
 mod reduce;
 mod report;
+mod segment;
 mod shape;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,6 +49,8 @@ fn find(case: &Case) -> Option<Mapping> {
     [
         elementwise::find,
         reduce::find,
+        order::find,
+        product::find,
         shape::find,
         index::find,
         nn::find,
