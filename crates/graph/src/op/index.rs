@@ -93,6 +93,14 @@ impl<'g> Tensor<'g> {
             Ok(self.flatten_from(0).take(flat, 0))
         })
     }
+
+    /// These integers as `i64`, each the nearest in `0..size`: known to be inside.
+    #[track_caller]
+    pub(super) fn nearest(self, size: usize) -> Tensor<'g> {
+        let wide = self.cast(DType::I64);
+        let last = wide.number((size as f64 - 1.0).max(0.0));
+        wide.maximum(0.0).minimum(last)
+    }
 }
 
 /// Positions in the flattened `shape`: the coordinates of `indices`, that along `axis` replaced.
@@ -115,10 +123,7 @@ pub(super) fn flat_indices<'g>(
     let strides = shape.strides();
     let along = |at: usize| {
         let coordinate = match at == axis {
-            true => {
-                let wide = indices.cast(DType::I64);
-                wide.maximum(0.0).minimum(wide.number(rows as f64 - 1.0))
-            }
+            true => indices.nearest(rows),
             false => indices.graph.coordinate(wanted, at),
         };
         coordinate * coordinate.number(strides[at] as f64)

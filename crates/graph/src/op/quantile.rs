@@ -118,11 +118,11 @@ impl<'g> Tensor<'g> {
     fn at_rank(self, rank: Tensor<'g>, between: Between) -> Tensor<'g> {
         let lost = rank.ne(rank);
         let rank = lost.select(0.0, rank);
+        let (last, size) = (self.rank() - 1, self.shape().size(self.rank() - 1));
         let places = |rank: Tensor<'g>| {
-            let shape = self
-                .shape()
-                .with(self.rank() - 1, rank.shape().size(rank.rank() - 1));
-            rank.cast(DType::I64).broadcast_to(shape)
+            let count = rank.shape().size(rank.rank() - 1);
+            let places = rank.cast(DType::I64).nearest(size);
+            places.broadcast_to(self.shape().with(last, count))
         };
         let order = self.argsort(-1, Order::Ascending);
         let at = |rank: Tensor<'g>| self.gather(-1, order.gather(-1, places(rank)));

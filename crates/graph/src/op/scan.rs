@@ -96,7 +96,7 @@ impl<'g> Tensor<'g> {
                 let keep = alone.logical_or(as_good(x, earlier)).logical_or(x.ne(x));
                 (keep.select(x, earlier), keep.select(place, before))
             });
-            Ok(best)
+            Ok(best.nearest(self.shape().size(at)))
         });
         let values = self.graph.compose(name, &[self, positions], place, || {
             Ok(self.gather(axis, positions))

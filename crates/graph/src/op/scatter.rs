@@ -213,10 +213,8 @@ impl<'g> Places<'g> {
 
     fn inside(table: Tensor<'g>, axis: usize, indices: Tensor<'g>) -> Places<'g> {
         let rows = table.shape().size(axis);
-        let wide = indices.cast(DType::I64);
-        let last = wide.number((rows as f64 - 1.0).max(0.0));
         Places {
-            indices: wide.maximum(0.0).minimum(last),
+            indices: indices.nearest(rows),
             axis,
             rows,
             rank: table.rank(),
@@ -230,8 +228,7 @@ impl<'g> Places<'g> {
         match how.combine {
             Combine::Last => {
                 let runs = Runs::new(self);
-                let (row, order) = (runs.ends.maximum(0.0), runs.order);
-                let written = source.take(order.take(row, 0), self.axis as i32);
+                let written = source.take(runs.order.take(runs.ends, 0), self.axis as i32);
                 self.named().select(written, table)
             }
             Combine::Sum if how.include_self => table + self.sum(source),
@@ -295,7 +292,7 @@ struct Runs<'g> {
     order: Tensor<'g>,
     /// The indices in ascending order.
     sorted: Tensor<'g>,
-    /// For every place, where its run ends; -1 without one.
+    /// For every place, where its run ends; 0 without one.
     ends: Tensor<'g>,
 }
 
@@ -307,9 +304,8 @@ impl<'g> Runs<'g> {
         let graph = sorted.graph;
         let end = graph.full([1], -1.0, DType::I64);
         let next = graph.concat(&[sorted.narrow(0, 1, size), end], 0);
-        let past = graph.coordinate([size], 0) + 1;
-        let ended = sorted.ne(next).select(past, 0);
-        let ends = ended.scatter_rows(sorted, 0, places.rows) - 1;
+        let ended = sorted.ne(next).select(graph.coordinate([size], 0), 0);
+        let ends = ended.scatter_rows(sorted, 0, places.rows).nearest(size);
         Runs {
             places,
             order,
@@ -333,7 +329,7 @@ impl<'g> Runs<'g> {
             let inside = self.places.along(inside);
             inside.select(combine(x, x.delayed(axis, step, 0.0)), x)
         });
-        whole.take(self.ends.maximum(0.0), axis as i32)
+        whole.take(self.ends, axis as i32)
     }
 }
 
