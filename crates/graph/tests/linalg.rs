@@ -103,9 +103,81 @@ fn nothing_at_all() {
     close(none(&[0, 0]).solve(none(&[0, 3])), &[]);
     close(none(&[0, 2, 2]).solve(none(&[2])), &[]);
     close(none(&[0, 0]).matrix_power(0), &[]);
+    close(none(&[0, 0]).matrix_exp(), &[]);
+    close(none(&[0, 0]).eigvalsh(), &[]);
+    close(none(&[0, 3, 3]).eigvalsh(), &[]);
+    close(none(&[2, 0, 3]).svdvals(), &[]);
+    close(none(&[2, 0]).pinv(0.0), &[]);
     close(none(&[0, 4]).trace(), &[0.]);
     let (a, b) = (none(&[0, 0]), none(&[0, 3]));
     close(g.grad(a.solve(b).sum(..), &[b]).unwrap()[0], &[]);
+}
+
+#[test]
+fn values_and_vectors() {
+    for (m, n) in [(7, 7), (9, 4), (3, 8), (5, 1)] {
+        let g = Graph::new();
+        let count = 2 * m * n;
+        let numbers: Vec<f64> = (0..count)
+            .map(|i| ((i * i + 3 * i) % 17) as f64 - 8.0)
+            .collect();
+        let a = g.data([2, m, n], &numbers);
+        let (u, s, v) = a.svd();
+        let zeros = vec![0.; count];
+        close((u * s.unsqueeze(-2)).matmul(v.t()) - a, &zeros);
+        let k = m.min(n);
+        let one = g.coordinate([2, k, k], 1).eq(g.coordinate([2, k, k], 2));
+        for x in [u, v] {
+            close(x.t().matmul(x) - one.cast(F64), &vec![0.; 2 * k * k]);
+        }
+        let p = a.pinv(1e-12);
+        close(a.matmul(p).matmul(a) - a, &zeros);
+        let square = a.matmul(a.t()) - a.matmul(a.t()).trace().mean(..) * 0.1;
+        let (values, vectors) = square.eigh();
+        let residual = square.matmul(vectors) - vectors * values.unsqueeze(-2);
+        close(residual / 100.0, &vec![0.; 2 * m * m]);
+        close(values.sum(-1) / square.trace(), &[1., 1.]);
+    }
+}
+
+/// Rank 1, equal and opposite eigenvalues, and nothing but zeros.
+#[test]
+fn special_spectra() {
+    let g = Graph::new();
+    close(g.data([2, 2], &[1., 2., 2., 4.]).svdvals(), &[5., 0.]);
+    close(g.data([2, 2], &[0., 1., 1., 0.]).eigvalsh(), &[-1., 1.]);
+    close(
+        g.data([3, 3], &[2., 0., 0., 0., 2., 0., 0., 0., 2.])
+            .eigvalsh(),
+        &[2.; 3],
+    );
+    close(g.full([3, 3], 0.0, F64).eigvalsh(), &[0.; 3]);
+    close(g.full([2, 3], 0.0, F64).svdvals(), &[0.; 2]);
+    close(g.full([2, 3], 0.0, F64).pinv(0.0), &[0.; 6]);
+    close(
+        g.data([2, 2], &[1., 2., 2., 4.]).pinv(1e-12),
+        &[0.04, 0.08, 0.08, 0.16],
+    );
+    let zeros = g.full([2, 2], 0.0, F64);
+    close(
+        g.grad(zeros.svdvals().sum(..), &[zeros]).unwrap()[0],
+        &[0.; 4],
+    );
+}
+
+#[test]
+fn exponentials() {
+    let g = Graph::new();
+    let nilpotent = g.data([3, 3], &[0., 2., 3., 0., 0., 4., 0., 0., 0.]);
+    close(
+        nilpotent.matrix_exp(),
+        &[1., 2., 7., 0., 1., 4., 0., 0., 1.],
+    );
+    let turn = g.data([2, 2], &[0., -300.0, 300.0, 0.]).matrix_exp();
+    let (sin, cos) = 300f64.sin_cos();
+    close(turn, &[cos, -sin, sin, cos]);
+    close(g.data([1, 1], &[-5000.0]).matrix_exp(), &[0.]);
+    close(g.data([1, 1], &[1.0]).matrix_exp(), &[std::f64::consts::E]);
 }
 
 /// The step says so, and parameters keep their values.
@@ -120,6 +192,8 @@ fn matrices_that_cannot_be_factored() {
             (x - x).solve_triangular(x, Triangle::Lower)
         }),
         ("the matrix is not positive definite", |x| x.cholesky()),
+        ("the matrix is too large", |x| (x * 1e5).matrix_exp()),
+        ("the iteration did not converge", |x| (x / 0.0).svdvals()),
         ("the matrix is not positive definite", |x| (-x).cholesky()),
     ];
     for (expected, build) in cases {
@@ -171,6 +245,11 @@ fn refusals() {
         ("cholesky: [2, 3] is not square", |x| x.cholesky()),
         ("matrix_power: [2, 3] is not square", |x| x.matrix_power(2)),
         ("inverse: matrices of type i64", |x| x.argmax(0).inverse()),
+        ("matrix_exp: [2, 3] is not square", |x| x.matrix_exp()),
+        ("eigh: [2, 3] is not square", |x| x.eigvalsh()),
+        ("svd: [3] is no matrix", |x| x.sum(0).svdvals()),
+        ("pinv: a tolerance of -1", |x| x.pinv(-1.0)),
+        ("cross: [2, 3] and [2, 3] along axis 0", |x| x.cross(x, 0)),
         ("trace: axis -2 is out of range", |x| x.sum(0).trace()),
         ("solve: [2, 2] with right sides [3, 2]", |x| {
             x.matmul(x.t()).solve(x.t())

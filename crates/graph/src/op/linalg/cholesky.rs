@@ -5,7 +5,7 @@ use std::panic::Location;
 use crate::composite::{Composite, Sample, Vjp};
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::op::linalg::triangular::solve;
-use crate::op::linalg::{Triangle, identity, regular, square};
+use crate::op::linalg::{Triangle, identity, regular, square, symmetric};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -73,10 +73,6 @@ impl Composite for Cholesky {
     fn samples(&self) -> Vec<Sample> {
         vec![Sample::reals(&[&[3, 3]])]
     }
-}
-
-fn symmetric(a: Tensor<'_>) -> Tensor<'_> {
-    (a + a.t()) * 0.5
 }
 
 /// Inputs to try the operations on.

@@ -8,7 +8,9 @@
 //! an elimination, and a matrix is factored once for derivatives of every order.
 
 mod cholesky;
+mod exponential;
 mod lu;
+mod svd;
 mod triangular;
 
 use std::panic::Location;
@@ -18,6 +20,7 @@ use backprop_core::{DType, Shape};
 use crate::axes::resolve;
 use crate::graph::{Graph, Problem, bad_dtype, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
+use crate::operand::Operand;
 use crate::tensor::Tensor;
 
 pub use lu::Lu;
@@ -33,6 +36,25 @@ impl<'g> Tensor<'g> {
                 resolve("trace", -2, self.rank())?;
                 Ok(self.diagonal(0, -2, -1).sum(-1))
             })
+    }
+
+    /// The cross product of vectors of three elements along `axis`; other axes are broadcast.
+    #[track_caller]
+    #[must_use]
+    pub fn cross(self, right: impl Operand<'g>, axis: i32) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "cross");
+        let right = right.on(self.graph, Some(self.dtype()), place);
+        self.graph.compose(name, &[self, right], place, || {
+            let size = |x: Tensor<'g>| resolve(name, axis, x.rank()).map(|at| x.shape().size(at));
+            if (size(self)?, size(right)?) != (3, 3) {
+                let what = format!("{} and {} along axis {axis}", self.shape(), right.shape());
+                return Err(bad_shape(name, what).help("the axis has three elements"));
+            }
+            let (a, b) = (self, right);
+            let [first, second] =
+                [(-1, -2), (-2, -1)].map(|(i, j)| a.roll(i, axis) * b.roll(j, axis));
+            Ok(first - second)
+        })
     }
 
     /// Square matrices `[.., n, n]` to a whole power, by squaring; negative powers are those of the
@@ -136,6 +158,10 @@ fn identity(graph: &Graph, shape: Shape, dtype: DType) -> Tensor<'_> {
     at(shape.rank() - 1).eq(at(shape.rank() - 2)).cast(dtype)
 }
 
+fn symmetric(a: Tensor<'_>) -> Tensor<'_> {
+    (a + a.t()) * 0.5
+}
+
 /// Pieces one below the other; `empty` where there are none.
 fn stacked<'g>(rows: &[Tensor<'g>], empty: Tensor<'g>) -> Tensor<'g> {
     match rows {
@@ -150,6 +176,7 @@ pub(super) fn entries() -> Vec<Entry> {
     let square = || reals(&[&[2, 3, 3]]);
     let own = entries! {
         trace reals(&[&[2, 3, 4]]) => |x| x[0].trace();
+        cross reals(&[&[3, 2], &[4, 3, 1]]) => |x| x[0].cross(x[1], -2);
         matrix_power square() => |x| x[0].matrix_power(3);
         matrix_power_0 square() => |x| x[0].matrix_power(0) * x[0];
         matrix_power_negative square() => |x| regular(x[0]).matrix_power(-2);
@@ -157,7 +184,9 @@ pub(super) fn entries() -> Vec<Entry> {
     [
         own,
         cholesky::entries(),
+        exponential::entries(),
         lu::entries(),
+        svd::entries(),
         triangular::entries(),
     ]
     .into_iter()
