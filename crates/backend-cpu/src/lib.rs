@@ -19,6 +19,8 @@
 )]
 
 mod builder;
+mod contraction;
+mod conv;
 mod gemm;
 mod indexing;
 mod level;
@@ -39,10 +41,11 @@ use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Backend, Error, ErrorKind, Indexing, MatMul, Memory, Primitive, Random, Relocate, Result,
-    Rows, Sweep,
+    Args, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Primitive, Random, Relocate,
+    Result, Rows, Sweep,
 };
 
+use conv::Wanted;
 use memory::Operands;
 use pool::Pool;
 
@@ -71,7 +74,8 @@ pub struct Kernel {
 enum Work {
     Sweep(sweep::Sweep),
     Rows(rows::Rows),
-    MatMul(matmul::MatMul),
+    MatMul(contraction::Contraction),
+    Conv(conv::Conv),
     Relocate(relocate::Relocate),
     Gather(indexing::Gather),
     ScatterAdd(indexing::ScatterAdd),
@@ -118,6 +122,11 @@ impl Cpu {
             threads: self.threads(),
         }
     }
+
+    fn convolution(&self, primitive: Primitive, what: (&Conv, Wanted)) -> Result<Kernel> {
+        let work = conv::Conv::new(&primitive, what, (self.level, self.threads()))?;
+        Ok(self.kernel(&primitive, Work::Conv(work)))
+    }
 }
 
 impl Work {
@@ -126,6 +135,7 @@ impl Work {
             Work::Sweep(sweep) => sweep.scratch(),
             Work::Rows(rows) => rows.scratch(),
             Work::MatMul(matmul) => matmul.scratch(),
+            Work::Conv(conv) => conv.scratch(),
             Work::ScatterAdd(scatter) => scatter.scratch(),
             Work::Relocate(_) | Work::Gather(_) | Work::Random(_) => 0,
         }
@@ -183,8 +193,23 @@ impl Backend for Cpu {
     }
 
     fn matmul(&self, spec: &MatMul) -> Result<Kernel> {
-        let work = matmul::MatMul::new(spec, self.level, self.threads())?;
+        let work = matmul::new(spec, self.level, self.threads())?;
         Ok(self.kernel(&Primitive::MatMul(spec.clone()), Work::MatMul(work)))
+    }
+
+    fn conv(&self, spec: &Conv) -> Result<Kernel> {
+        self.convolution(Primitive::Conv(spec.clone()), (spec, Wanted::Output))
+    }
+
+    fn conv_vjp_input(&self, spec: &Conv) -> Result<Kernel> {
+        self.convolution(Primitive::ConvVjpInput(spec.clone()), (spec, Wanted::Input))
+    }
+
+    fn conv_vjp_filter(&self, spec: &Conv) -> Result<Kernel> {
+        self.convolution(
+            Primitive::ConvVjpFilter(spec.clone()),
+            (spec, Wanted::Filter),
+        )
     }
 
     fn relocate(&self, spec: &Relocate) -> Result<Kernel> {
@@ -212,6 +237,9 @@ impl Backend for Cpu {
             Primitive::Sweep(spec) => sweep::supports(spec),
             Primitive::Rows(spec) => rows::supports(spec),
             Primitive::MatMul(spec) => matmul::supports(spec, self.level),
+            Primitive::Conv(spec) => conv::supports(spec, Wanted::Output, self.level),
+            Primitive::ConvVjpInput(spec) => conv::supports(spec, Wanted::Input, self.level),
+            Primitive::ConvVjpFilter(spec) => conv::supports(spec, Wanted::Filter, self.level),
             other => other.is_plain(),
         }
     }
@@ -239,6 +267,7 @@ impl Backend for Cpu {
                 Work::Sweep(sweep) => sweep.run(pool, operands),
                 Work::Rows(rows) => rows.run(pool, operands),
                 Work::MatMul(matmul) => matmul.run(pool, operands),
+                Work::Conv(conv) => conv.run(pool, operands),
                 Work::Relocate(relocate) => relocate.run(pool, operands),
                 Work::Gather(gather) => gather.run(pool, operands),
                 Work::ScatterAdd(scatter) => scatter.run(pool, operands),

@@ -11,9 +11,11 @@
 //! Both cuts depend on the shape alone. So an element has the same bits for any strides, threads
 //! and panel heights, and at every level.
 
+mod gather;
 mod kernel;
 mod pack;
 mod plan;
+mod product;
 mod run;
 mod source;
 mod vector;
@@ -21,12 +23,14 @@ mod vector;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use gather::{Gather, Gathered, Gathers, Runs};
+pub(crate) use pack::{PackFn, Panel, packer};
+pub(crate) use product::{Make, Product, make, sums_as};
 pub(crate) use run::{Call, Sink};
 pub(crate) use source::{Number, Source};
 
 use crate::Level;
 use kernel::Tiles;
-use pack::PackFn;
 use plan::Space;
 use vector::LineFn;
 
@@ -71,6 +75,7 @@ pub(crate) struct Problem {
     pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
+    /// Of no account where the operand is gathered; so for the right one.
     pub(crate) left: Strides,
     pub(crate) right: Strides,
     pub(crate) finish: Finish,
@@ -93,6 +98,7 @@ pub(crate) struct Gemm<T, E> {
     /// Cells along the rows and along the columns of C.
     grid: (usize, usize),
     route: Route<T, E>,
+    gathers: Gathers<E, T>,
     pack: PackFn<E, T>,
     add: unsafe fn(*mut T, *const T, usize),
     space: Space,
@@ -134,6 +140,8 @@ struct Blocking<T> {
 enum Access {
     InPlace,
     Packed,
+    /// Packed over all of K, once for all elements of the batch.
+    Held,
 }
 
 impl<T: Number, E: Source<T>> Gemm<T, E> {

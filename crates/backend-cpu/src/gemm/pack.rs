@@ -10,19 +10,19 @@ use crate::simd::{Simd, Vector, by_level};
 
 /// What to pack. A line is a row of A or a column of B. Strides count elements.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Panel<E, T> {
-    pub(super) from: *const E,
+pub(crate) struct Panel<E, T> {
+    pub(crate) from: *const E,
     /// From a line to the next.
-    pub(super) across: isize,
+    pub(crate) across: isize,
     /// From an element of a line to the next, along K.
-    pub(super) along: isize,
+    pub(crate) along: isize,
     /// Where there are more than the pitch, they make several panels, one after the other.
-    pub(super) lines: usize,
+    pub(crate) lines: usize,
     /// Elements of each line.
-    pub(super) depth: usize,
-    pub(super) to: *mut T,
+    pub(crate) depth: usize,
+    pub(crate) to: *mut T,
     /// Elements written for each step along K: the lines, then anything.
-    pub(super) pitch: usize,
+    pub(crate) pitch: usize,
 }
 
 impl<E, T> Panel<E, T> {
@@ -40,12 +40,12 @@ impl<E, T> Panel<E, T> {
     }
 }
 
-pub(super) type PackFn<E, T> = unsafe fn(&Panel<E, T>);
+pub(crate) type PackFn<E, T> = unsafe fn(&Panel<E, T>);
 
 by_level! {
     /// The packing function of a level. It reads `lines x depth` elements and writes `depth x
     /// pitch`.
-    pub(super) fn packer[T: Number, E: Source<T>][T, E](panel: &Panel<E, T>) = pack_at;
+    pub(crate) fn packer[T: Number, E: Source<T>][T, E](panel: &Panel<E, T>) = pack_at;
 }
 
 #[inline(always)]

@@ -6,7 +6,9 @@ use std::ops::Range;
 use super::kernel::{MAX_ROWS, SPAN, TileFn, Tiles, tile_size};
 use super::pack::packer;
 use super::vector::{adder, by_columns, by_rows};
-use super::{Access, BatchAxis, Blocking, Finish, Gemm, Number, Order, Problem, Route, Source};
+use super::{
+    Access, BatchAxis, Blocking, Finish, Gathers, Gemm, Number, Order, Problem, Route, Source,
+};
 use crate::pool::share;
 
 /// The longest block of K: a panel of B over it fits the first-level cache, about.
@@ -23,6 +25,8 @@ const GRAIN: usize = 1 << 17;
 const VECTOR_GRAIN: usize = 1 << 15;
 /// Bytes of a packed block of A.
 const LEFT_BYTES: usize = 512 << 10;
+/// Bytes of packed A that is held while the elements of a batch go by.
+const HELD_BYTES: usize = 4 << 20;
 /// Bytes of packed panels of B that are used with several blocks of A.
 const RIGHT_BYTES: usize = 512 << 10;
 /// Panels of B packed together otherwise: enough that long pieces of B's rows are read at a time.
@@ -115,18 +119,21 @@ impl Problem {
 impl<T: Number, E: Source<T>> Gemm<T, E> {
     /// Prepares a product.
     pub(crate) fn new(problem: &Problem) -> Self {
+        Self::gathering(problem, Gathers::default())
+    }
+
+    /// Prepares a product of operands of which some are gathered.
+    pub(crate) fn gathering(problem: &Problem, gathers: Gathers<E, T>) -> Self {
+        let strided = gathers.left.is_none() && gathers.right.is_none();
         let swapped = problem.swapped();
-        let (problem, order) = if problem.n == 1 && swapped.is_vector() {
+        let (problem, order) = if strided && problem.n == 1 && swapped.is_vector() {
             (swapped, Order::Swapped)
         } else {
             (problem.clone(), Order::AsGiven)
         };
         let parts = parts(&problem);
-        let grain = if problem.is_vector() {
-            VECTOR_GRAIN
-        } else {
-            GRAIN
-        };
+        let is_vector = strided && problem.is_vector();
+        let grain = if is_vector { VECTOR_GRAIN } else { GRAIN };
         let workers = (problem.work() / grain).clamp(1, problem.threads.max(1));
         let (tallest, lanes) = tile_size::<T>(problem.level);
         let units = problem.units() * parts;
@@ -136,12 +143,12 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         } else {
             grid((problem.m, problem.n), (tallest, SPAN * lanes), workers)
         };
-        let route = if problem.is_vector() {
+        let route = if is_vector {
             let rows = problem.right.column == 1;
             let line = if rows { by_rows } else { by_columns };
             Route::Vector(line(problem.level))
         } else {
-            Route::Tiles(Box::new(Blocking::new::<E>(&problem, grid)))
+            Route::Tiles(Box::new(Blocking::new(&problem, (grid, parts), &gathers)))
         };
         let mut gemm = Self {
             order,
@@ -150,6 +157,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
             workers,
             grid,
             route,
+            gathers,
             pack: packer(problem.level),
             add: adder(problem.level),
             space: Space::default(),
@@ -170,9 +178,12 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                 let left = match cut.left {
                     Access::InPlace => 0,
                     Access::Packed => cut.height * depth,
+                    Access::Held => cut.height * problem.k,
                 };
+                // A gathered panel may be turned on its way.
+                let spare = usize::from(self.gathers.right.is_some());
                 (
-                    cut.group * cut.panel() * depth,
+                    (cut.group + spare) * cut.panel() * depth,
                     left,
                     cut.height * cut.width,
                 )
@@ -213,7 +224,11 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
 }
 
 impl<T: Number> Blocking<T> {
-    fn new<E: Source<T>>(problem: &Problem, grid: (usize, usize)) -> Self {
+    fn new<E: Source<T>>(
+        problem: &Problem,
+        (grid, parts): ((usize, usize), usize),
+        gathers: &Gathers<E, T>,
+    ) -> Self {
         let (tallest, lanes) = tile_size::<T>(problem.level);
         let (m, k, n) = (problem.m, problem.k, problem.n);
         let (size, panel) = (size_of::<T>(), SPAN * lanes);
@@ -222,7 +237,8 @@ impl<T: Number> Blocking<T> {
         // A few rows of A do not repay a copy of B; nor do more, where its rows lie close together.
         let close = problem.right.row.unsigned_abs() * size <= NEAR_BYTES;
         let few_rows = rows <= 2 * tallest || (rows <= FEW_ROWS && close);
-        let right = if E::IS_WIDE && problem.right.column == 1 && few_rows {
+        let right_lies = E::IS_WIDE && gathers.right.is_none();
+        let right = if right_lies && problem.right.column == 1 && few_rows {
             Access::InPlace
         } else {
             Access::Packed
@@ -235,18 +251,29 @@ impl<T: Number> Blocking<T> {
             .min(problem.left.column.unsigned_abs())
             <= 1
             && rows * k * size <= LEFT_BYTES;
-        let left = if E::IS_WIDE && columns <= 3 * panel && near {
+        let left_lies = E::IS_WIDE && gathers.left.is_none();
+        let shared = parts == 1
+            && problem.units() > 1
+            && problem.batch.iter().all(|axis| axis.left == 0)
+            && rows * k.max(panel) * size <= HELD_BYTES;
+        let left = if left_lies && columns <= 3 * panel && near {
             Access::InPlace
+        } else if shared {
+            Access::Held
         } else {
             Access::Packed
         };
         let row_bytes = k.div_ceil(blocks(k)).max(1) * size;
         let height = match left {
-            Access::InPlace => rows,
+            Access::InPlace | Access::Held => rows,
             Access::Packed => rows.min((LEFT_BYTES / row_bytes).max(tallest)),
         };
         let (height, width) = match problem.finish {
             Finish::Store => (height, columns),
+            Finish::Hand if left == Access::Held => {
+                let width = TILE_BYTES / (height.max(1) * size) / panel * panel;
+                (height, columns.min(width.max(panel)))
+            }
             Finish::Hand => {
                 let height = height.min(TILE_BYTES / (panel * size)).max(tallest);
                 let width = TILE_BYTES / (height * size) / panel * panel;
@@ -261,7 +288,7 @@ impl<T: Number> Blocking<T> {
         Self {
             tiles: match left {
                 Access::InPlace => Tiles::strided(problem.level),
-                Access::Packed => Tiles::packed(problem.level),
+                Access::Packed | Access::Held => Tiles::packed(problem.level),
             },
             tallest,
             lanes,

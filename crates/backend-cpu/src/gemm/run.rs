@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::gather::Gathered;
 use super::kernel::{Onto, Tile};
 use super::pack::Panel;
 use super::vector::{Line, LineFn};
@@ -70,6 +71,25 @@ struct Area<T> {
     c_row: usize,
 }
 
+/// The rows of an area over a block of K.
+#[derive(Clone, Copy)]
+enum Left<T, E> {
+    InPlace(*const E),
+    Packed(*mut T),
+}
+
+/// Calls `pack` with the lines of each of several panels of `pitch` lines, one after the other.
+fn each_panel<T>(
+    (lines, k): (Range<usize>, &Range<usize>),
+    (to, pitch): (*mut T, usize),
+    pack: impl Fn(Range<usize>, *mut T),
+) {
+    for first in lines.clone().step_by(pitch) {
+        let to = to.wrapping_add((first - lines.start) * k.len());
+        pack(first..lines.end.min(first + pitch), to);
+    }
+}
+
 /// One block of K for an area.
 struct Step {
     k: Range<usize>,
@@ -86,6 +106,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
     pub(crate) unsafe fn run(&self, worker: Worker<'_>, call: &Call<'_, T, E>) {
         let (down, across) = self.grid;
         let tasks = self.problem.units() * self.parts * down * across;
+        let mut held = 0..0;
         for task in worker.share(tasks) {
             let task = self.task(task, worker.id(), call);
             if task.rows.is_empty() || task.columns.is_empty() {
@@ -96,7 +117,13 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
             unsafe {
                 match &self.route {
                     Route::Vector(line) => self.vector(&task, *line),
-                    Route::Tiles(cut) => self.tiles(&task, cut),
+                    Route::Tiles(cut) => {
+                        if cut.left == Access::Held && held != task.rows {
+                            self.hold(&task, cut);
+                            held = task.rows.clone();
+                        }
+                        self.tiles(&task, cut);
+                    }
                 }
             }
         }
@@ -157,6 +184,16 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         share(self.problem.k, index, self.blocks)
     }
 
+    /// Packs all of A.
+    unsafe fn hold(&self, task: &Task<'_, T, E>, cut: &Blocking<T>) {
+        for block in 0..self.blocks {
+            let k = self.block(block);
+            let to = task.room.left.wrapping_add(task.rows.len() * k.start);
+            // SAFETY: blocks are packed one after the other, and there is room for all.
+            unsafe { self.pack_left(task, cut, (&task.rows, &k), to) };
+        }
+    }
+
     unsafe fn tiles(&self, task: &Task<'_, T, E>, cut: &Blocking<T>) {
         let n = self.problem.n;
         for first in task.columns.clone().step_by(cut.width) {
@@ -207,23 +244,17 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
     unsafe fn step(&self, task: &Task<'_, T, E>, cut: &Blocking<T>, area: &Area<T>, step: &Step) {
         let strides = self.problem.left;
         let start = area.rows.start as isize * strides.row + step.k.start as isize * strides.column;
-        let a = task.left.wrapping_offset(start);
-        if cut.left == Access::Packed {
-            for (rows, height) in cut.even_strips(area.rows.len()) {
-                let panel = Panel {
-                    from: a.wrapping_offset(rows.start as isize * strides.row),
-                    across: strides.row,
-                    along: strides.column,
-                    lines: rows.len(),
-                    depth: step.k.len(),
-                    to: task.room.left.wrapping_add(rows.start * step.k.len()),
-                    pitch: height,
-                };
-                // SAFETY: the strips lie inside of A, and their packed form inside of the room for
-                // it.
-                unsafe { (self.pack)(&panel) };
+        let a = match cut.left {
+            Access::InPlace => Left::InPlace(task.left.wrapping_offset(start)),
+            Access::Packed => {
+                // SAFETY: there is room for a block.
+                unsafe { self.pack_left(task, cut, (&area.rows, &step.k), task.room.left) };
+                Left::Packed(task.room.left)
             }
-        }
+            Access::Held => {
+                Left::Packed(task.room.left.wrapping_add(task.rows.len() * step.k.start))
+            }
+        };
         let group = cut.group * cut.panel();
         // A group that is all there is to pack stays as it is for the other rows.
         let keep = area.rows.start > task.rows.start
@@ -237,6 +268,47 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                     self.pack_right(task, cut, &columns, &step.k);
                 }
                 self.multiply(task, cut, area, step, (a, columns));
+            }
+        }
+    }
+
+    /// Packs rows of A over a block of K.
+    unsafe fn pack_left(
+        &self,
+        task: &Task<'_, T, E>,
+        cut: &Blocking<T>,
+        (rows, k): (&Range<usize>, &Range<usize>),
+        to: *mut T,
+    ) {
+        let strides = self.problem.left;
+        for (strip, height) in cut.even_strips(rows.len()) {
+            let lines = rows.start + strip.start..rows.start + strip.end;
+            let start = lines.start as isize * strides.row + k.start as isize * strides.column;
+            let to = to.wrapping_add(strip.start * k.len());
+            // SAFETY: the strips lie inside of A, and their packed form inside of the room for it.
+            unsafe {
+                if let Some(gather) = &self.gathers.left {
+                    each_panel((lines, k), (to, height), |lines, to| {
+                        gather.pack(Gathered {
+                            from: task.left,
+                            lines,
+                            k: k.clone(),
+                            to,
+                            pitch: height,
+                            spare: std::ptr::null_mut(),
+                        });
+                    });
+                    continue;
+                }
+                (self.pack)(&Panel {
+                    from: task.left.wrapping_offset(start),
+                    across: strides.row,
+                    along: strides.column,
+                    lines: lines.len(),
+                    depth: k.len(),
+                    to,
+                    pitch: height,
+                });
             }
         }
     }
@@ -263,17 +335,34 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
             }
             let column = (columns.start + first) as isize;
             let from = k.start as isize * strides.row + column * strides.column;
-            let panel = Panel {
-                from: task.right.wrapping_offset(from),
-                across: strides.column,
-                along: strides.row,
-                lines,
-                depth: k.len(),
-                to: task.room.right.wrapping_add(first * k.len()),
-                pitch,
-            };
+            let to = task.room.right.wrapping_add(first * k.len());
             // SAFETY: the panels lie inside of B, and their packed form inside of the room for it.
-            unsafe { (self.pack)(&panel) };
+            unsafe {
+                if let Some(gather) = &self.gathers.right {
+                    let first = columns.start + first;
+                    let spare = cut.group * cut.panel() * k.len();
+                    each_panel((first..first + lines, k), (to, pitch), |lines, to| {
+                        gather.pack(Gathered {
+                            from: task.right,
+                            lines,
+                            k: k.clone(),
+                            to,
+                            pitch,
+                            spare: task.room.right.wrapping_add(spare),
+                        });
+                    });
+                    continue;
+                }
+                (self.pack)(&Panel {
+                    from: task.right.wrapping_offset(from),
+                    across: strides.column,
+                    along: strides.row,
+                    lines,
+                    depth: k.len(),
+                    to,
+                    pitch,
+                });
+            }
         }
     }
 
@@ -284,7 +373,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         cut: &Blocking<T>,
         area: &Area<T>,
         step: &Step,
-        (a, columns): (*const E, Range<usize>),
+        (a, columns): (Left<T, E>, Range<usize>),
     ) {
         let (left, right) = (self.problem.left, self.problem.right);
         let depth = step.k.len();
@@ -303,13 +392,13 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
             };
             let tiles = cut.tiles(count);
             for strip in cut.strips(area.rows.len()) {
-                let (a, a_row, a_step) = match cut.left {
-                    Access::InPlace => {
+                let (a, a_row, a_step) = match a {
+                    Left::InPlace(a) => {
                         let a = a.wrapping_offset(strip.start as isize * left.row);
                         (a.cast(), left.row, left.column)
                     }
-                    Access::Packed => {
-                        let a = task.room.left.wrapping_add(strip.start * depth);
+                    Left::Packed(a) => {
+                        let a = a.wrapping_add(strip.start * depth);
                         (a.cast_const(), 1, strip.len() as isize)
                     }
                 };

@@ -7,206 +7,70 @@
 
 mod whole;
 
-use std::fmt::Debug;
-use std::ops::Range;
-
-use backprop_core::{
-    Body, DType, Error, ErrorKind, Inst, MatMul as Spec, Primitive, Register, Result, Sink, Source,
-};
-use half::{bf16, f16};
+use backprop_core::{DType, Error, ErrorKind, MatMul as Spec, Primitive, Result, Source};
 
 use crate::Level;
-use crate::gemm::{self, BatchAxis, Call, Finish, Gemm, Number, Problem, Strides};
-use crate::memory::Operands;
-use crate::pool::{Pool, Worker};
-use crate::sweep::Elementwise;
+use crate::contraction::{Contraction, Fate, Place};
+use crate::gemm::{self, BatchAxis, Finish, Gemm, Make, Number, Problem, Product, Strides};
 use whole::Whole;
 
-/// A prepared matrix product.
-#[derive(Debug)]
-pub(crate) struct MatMul {
-    product: Box<dyn Product>,
-    accumulator: DType,
-    /// Bytes before the element at coordinate zero, of each operand.
-    offsets: [usize; 2],
-    /// What becomes of the sums; where it is absent they are stored.
-    epilogue: Option<Elementwise>,
-    /// Elements of the result.
-    points: usize,
-}
-
-/// A product of matrices of some type, summed in some type.
-trait Product: Debug + Send + Sync {
-    /// Bytes of scratch memory for a run.
-    fn scratch(&self) -> usize;
-
-    /// How many workers the product keeps busy.
-    fn workers(&self) -> usize;
-
-    /// One worker's share.
-    ///
-    /// # Safety
-    /// As for [`Gemm::run`].
-    unsafe fn run(&self, worker: Worker<'_>, call: &Call<'_, u8, u8>);
-}
-
-impl<T: Number, E: gemm::Source<T>> Product for Gemm<T, E> {
-    fn scratch(&self) -> usize {
-        self.scratch()
-    }
-
-    fn workers(&self) -> usize {
-        self.workers()
-    }
-
-    unsafe fn run(&self, worker: Worker<'_>, call: &Call<'_, u8, u8>) {
-        let (left, right, scratch) = (call.left.cast(), call.right.cast(), call.scratch);
-        let run = |sink| {
-            let call = Call {
-                left,
-                right,
-                scratch,
-                sink,
-            };
-            // SAFETY: the same contract.
-            unsafe { self.run(worker, &call) }
-        };
-        match call.sink {
-            gemm::Sink::Store(c) => run(gemm::Sink::Store(c.cast())),
-            gemm::Sink::Hand(hand) => {
-                run(gemm::Sink::Hand(&|range, sums| hand(range, sums.cast())))
-            }
-        }
-    }
-}
-
-/// Whether [`MatMul::new`] can prepare this.
+/// Whether [`new`] can prepare this.
 pub(crate) fn supports(spec: &Spec, level: Level) -> bool {
     let Some((left, _)) = spec.plain_operands() else {
         return false;
     };
     let types = (left.tensor.dtype, spec.accumulator);
-    let stores = stores_sums(&spec.epilogue, spec.accumulator);
-    sums_as(types) && (stores || Elementwise::new(&spec.epilogue, spec.space, 1, level).is_ok())
+    sums_as(types) && Fate::new(&spec.epilogue, (spec.space, spec.accumulator), level).is_ok()
 }
 
 /// Whether products of a type can be summed in another.
 fn sums_as((operand, accumulator): (DType, DType)) -> bool {
-    match operand {
-        DType::F32 | DType::F16 | DType::BF16 => matches!(accumulator, DType::F32 | DType::F64),
-        DType::F64 => accumulator == DType::F64,
-        _ => !accumulator.is_float(),
-    }
+    let whole = !operand.is_float() && !accumulator.is_float();
+    whole || gemm::sums_as(operand, accumulator)
 }
 
-/// Whether the epilogue stores the sums as they are, and nothing else.
-fn stores_sums(epilogue: &Body, accumulator: DType) -> bool {
-    let [output] = epilogue.outputs.as_slice() else {
-        return false;
+/// Prepares a product for at most so many threads.
+pub(crate) fn new(spec: &Spec, level: Level, threads: usize) -> Result<Contraction> {
+    prepared(spec, level, threads).map_err(|what| {
+        Error::new(ErrorKind::Unsupported {
+            backend: format!("cpu ({what})"),
+            primitive: Primitive::MatMul(spec.clone()).to_string(),
+        })
+    })
+}
+
+fn prepared(spec: &Spec, level: Level, threads: usize) -> Result<Contraction, String> {
+    let (left, right) = spec.plain_operands().ok_or("a prologue")?;
+    let dtype = left.tensor.dtype;
+    if !sums_as((dtype, spec.accumulator)) {
+        return Err(format!("{dtype} summed in {}", spec.accumulator));
+    }
+    let fate = Fate::new(&spec.epilogue, (spec.space, spec.accumulator), level)?;
+    let problem = Problem {
+        finish: fate.finish(),
+        level,
+        threads,
+        ..problem(spec, left, right)
     };
-    epilogue.program.code() == [(Inst::Input(0), accumulator)]
-        && (output.register, output.sink) == (Register(0), Sink::Store)
-}
-
-impl MatMul {
-    /// Prepares a product for at most so many threads.
-    pub(crate) fn new(spec: &Spec, level: Level, threads: usize) -> Result<MatMul> {
-        MatMul::prepared(spec, level, threads).map_err(|what| {
-            Error::new(ErrorKind::Unsupported {
-                backend: format!("cpu ({what})"),
-                primitive: Primitive::MatMul(spec.clone()).to_string(),
-            })
-        })
-    }
-
-    fn prepared(spec: &Spec, level: Level, threads: usize) -> Result<MatMul, String> {
-        let (left, right) = spec.plain_operands().ok_or("a prologue")?;
-        let dtype = left.tensor.dtype;
-        if !sums_as((dtype, spec.accumulator)) {
-            return Err(format!("{dtype} summed in {}", spec.accumulator));
-        }
-        let epilogue = if stores_sums(&spec.epilogue, spec.accumulator) {
-            None
-        } else {
-            Some(Elementwise::new(&spec.epilogue, spec.space, 1, level)?)
-        };
-        let problem = Problem {
-            finish: match epilogue {
-                None => Finish::Store,
-                Some(_) => Finish::Hand,
-            },
-            level,
-            threads,
-            ..problem(spec, left, right)
-        };
-        Ok(MatMul {
-            product: product(&problem, dtype, spec.accumulator),
-            accumulator: spec.accumulator,
-            offsets: [left, right].map(|source| source.view.offset * dtype.size()),
-            epilogue,
-            points: spec.space.count(),
-        })
-    }
-
-    /// Bytes of scratch.
-    pub(crate) fn scratch(&self) -> usize {
-        self.product.scratch()
-    }
-
-    /// # Safety
-    /// The operands are those of a checked launch of the spec.
-    pub(crate) unsafe fn run(&self, pool: &Pool, operands: &Operands<'_>) -> Result<()> {
-        // SAFETY: handed on; a product for one worker gets one.
-        let job = |worker: Worker<'_>| unsafe { self.share(worker, operands) };
-        if self.product.workers() == 1 {
-            job(Worker::alone());
-            Ok(())
-        } else {
-            pool.run(&job)
-        }
-    }
-
-    /// One worker's share.
-    ///
-    /// # Safety
-    /// As for [`MatMul::run`], and all workers of the job come here.
-    unsafe fn share(&self, worker: Worker<'_>, operands: &Operands<'_>) {
-        let multiply = |sink: gemm::Sink<'_, u8>| {
-            let call = Call {
-                left: operands.read(0).wrapping_add(self.offsets[0]),
-                right: operands.read(1).wrapping_add(self.offsets[1]),
-                scratch: operands.scratch(),
-                sink,
-            };
-            // SAFETY: by P1 and P4 views stay inside of the operands, and the scratch memory is as
-            // large as asked for; by P3 nothing else touches it or the results.
-            unsafe { self.product.run(worker, &call) };
-        };
-        let Some(epilogue) = &self.epilogue else {
-            return multiply(gemm::Sink::Store(operands.write(0)));
-        };
-        // SAFETY: ranges are handed over once, to the worker that has them.
-        unsafe {
-            epilogue.enter(operands, (2, self.points), |running| {
-                multiply(gemm::Sink::Hand(&|range: Range<usize>, sums| {
-                    running.run(range, Some((sums, self.accumulator)));
-                }));
-            });
-        }
-    }
+    Ok(Contraction {
+        product: product(&problem, dtype, spec.accumulator),
+        operands: [(0, left), (1, right)].map(Place::of),
+        fate,
+    })
 }
 
 /// The kernel for a pair of types that [`sums_as`] allows.
 fn product(problem: &Problem, operand: DType, accumulator: DType) -> Box<dyn Product> {
-    match (operand, accumulator) {
-        (DType::F32, DType::F32) => Box::new(Gemm::<f32, f32>::new(problem)),
-        (DType::F16, DType::F32) => Box::new(Gemm::<f32, f16>::new(problem)),
-        (DType::BF16, DType::F32) => Box::new(Gemm::<f32, bf16>::new(problem)),
-        (DType::F32, _) => Box::new(Gemm::<f64, f32>::new(problem)),
-        (DType::F16, _) => Box::new(Gemm::<f64, f16>::new(problem)),
-        (DType::BF16, _) => Box::new(Gemm::<f64, bf16>::new(problem)),
-        (DType::F64, _) => Box::new(Gemm::<f64, f64>::new(problem)),
-        _ => Box::new(Whole::new(problem, operand, accumulator)),
+    gemm::make(operand, accumulator, Plain(problem))
+        .unwrap_or_else(|| Box::new(Whole::new(problem, operand, accumulator)))
+}
+
+/// A product of strided operands.
+struct Plain<'a>(&'a Problem);
+
+impl Make for Plain<'_> {
+    fn make<T: Number + gemm::Source<T>, E: gemm::Source<T>>(self) -> Box<dyn Product> {
+        Box::new(Gemm::<T, E>::new(self.0))
     }
 }
 

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use backprop_core::DType;
 
-use super::Product;
-use crate::gemm::{Call, Problem, Sink};
+use crate::gemm::{Call, Problem, Product, Sink};
 use crate::pool::Worker;
 
 /// Multiply-adds of a plain loop that are worth another worker.

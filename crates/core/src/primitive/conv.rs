@@ -135,7 +135,7 @@ impl fmt::Display for Conv {
         if self.groups > 1 {
             write!(f, " in {} groups", self.groups)?;
         }
-        if !self.epilogue.is_store() {
+        if !self.epilogue.to_string().is_empty() {
             f.write_str(" then ")?;
         }
         fmt::Display::fmt(&self.epilogue, f)
