@@ -274,12 +274,12 @@ scalars! {
     Max(a, b) -> y: Arithmetic on (-2.0, 2.0) => {
         eval: if a > b || a.is_nan() { a } else { b }, int: a.max(b),
         cuda: "({0} > {1} || {0} != {0} ? {0} : {1})",
-        vjp(g): [winner(Scalar::Gt, a, b, g), winner(Scalar::Gt, b, a, g)] }
+        vjp(g): [winner(Scalar::Ge, a, b, g), winner(Scalar::Ge, b, a, g)] }
     /// The smaller one; NaN if either is.
     Min(a, b) -> y: Arithmetic on (-2.0, 2.0) => {
         eval: if a < b || a.is_nan() { a } else { b }, int: a.min(b),
         cuda: "({0} < {1} || {0} != {0} ? {0} : {1})",
-        vjp(g): [winner(Scalar::Lt, a, b, g), winner(Scalar::Lt, b, a, g)] }
+        vjp(g): [winner(Scalar::Le, a, b, g), winner(Scalar::Le, b, a, g)] }
     /// `a * b + c` in one rounding.
     Fma(a, b, c) -> y: Real on (-2.0, 2.0) => {
         eval: a.mul_add(b, c), cuda: "fma({0}, {1}, {2})", vjp(g): [g * b, g * a, g] }
@@ -329,9 +329,9 @@ fn select<C: Calculus>(c: C, a: C, b: C) -> C {
     C::apply(Scalar::Where, &[c, a, b])
 }
 /// `g` where `a` beats `b`, half of it at a tie.
-fn winner<C: Calculus>(beats: Scalar, a: C, b: C, g: C) -> C {
-    let tie = select(eq(a, b), g * 0.5, g.like(0.0));
-    select(C::apply(beats, &[a.stop(), b.stop()]), g, tie)
+fn winner<C: Calculus>(holds: Scalar, a: C, b: C, g: C) -> C {
+    let shared = select(eq(a, b), g * 0.5, g);
+    select(C::apply(holds, &[a.stop(), b.stop()]), shared, g.like(0.0))
 }
 
 impl Scalar {

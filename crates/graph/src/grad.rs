@@ -247,7 +247,7 @@ impl<'g> Walk<'g> {
             return;
         }
         let arrived = std::mem::take(&mut self.pending[id.index()]);
-        let Some(g) = arrived.into_iter().reduce(|a, b| a + b) else {
+        let Some(g) = arrived.into_iter().reduce(op::mask::sum) else {
             return;
         };
         if let Some(total) = self.totals.get_mut(&id) {

@@ -1,8 +1,10 @@
 //! Every operation of the catalogue: gradients of two orders against differences, and hand-written
 //! gradients against derived ones.
 #![allow(clippy::print_stdout, reason = "says what was checked")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use backprop_graph::{Sample, Tensor};
+use backprop_core::{DType, Reference};
+use backprop_graph::{Graph, Sample, Session, Tensor, Updates};
 use backprop_testkit::{GradError, gradcheck, gradcheck_all};
 
 #[test]
@@ -49,5 +51,84 @@ fn a_wrong_second_derivative_is_found() {
     match outcome {
         Err(GradError::Differs(slope)) => assert_eq!((slope.order, slope.input), (2, 0)),
         other => assert!(other.is_err(), "{other:?}"),
+    }
+}
+
+/// Builds a value that is fine where its derivative, but for a branch that is not taken, is not.
+type Branches = for<'g> fn(Tensor<'g>) -> Tensor<'g>;
+
+#[test]
+fn branches_that_are_not_taken_make_no_nan() {
+    let at = [0.0, 1.0, 4.0, -1.0];
+    let rows: &[(&str, Branches, [f64; 4])] = &[
+        (
+            "log",
+            |x| x.gt(0.0).select(x.log(), 0.0),
+            [0.0, 1.0, 0.25, 0.0],
+        ),
+        (
+            "sqrt",
+            |x| x.le(0.0).select(x, x.sqrt()),
+            [1.0, 0.5, 0.25, 1.0],
+        ),
+        (
+            "chain",
+            |x| x.gt(0.0).select((x.log() * 2.0).exp() / x, 7.0),
+            [0.0, 1.0, 1.0, 0.0],
+        ),
+        (
+            "twice",
+            |x| {
+                let log = x.log();
+                x.gt(0.0).select(log * x + log, x)
+            },
+            [1.0, 2.0, 4f64.ln() + 1.25, 1.0],
+        ),
+        (
+            "moved",
+            |x| {
+                let log = x.reshape([2, 2]).log().t();
+                x.reshape([2, 2]).t().gt(0.0).select(log, 0.0)
+            },
+            [0.0, 1.0, 0.25, 0.0],
+        ),
+        (
+            "nested",
+            |x| {
+                let roots = x.lt(2.0).select(x.sqrt(), x.log());
+                x.gt(0.0).select(roots, 0.0)
+            },
+            [0.0, 0.5, 0.25, 0.0],
+        ),
+        (
+            "maximum",
+            |x| x.abs().log().maximum(-5.0),
+            [0.0, 1.0, 0.25, -1.0],
+        ),
+        (
+            "minimum",
+            |x| x.reciprocal().abs().minimum(2.0),
+            [0.0, -1.0, -0.0625, 1.0],
+        ),
+        ("relu", |x| x.abs().log().relu(), [0.0, 0.0, 0.25, 0.0]),
+    ];
+    for (name, build, expected) in rows {
+        let g = Graph::new();
+        let x = g.input("x", [4], DType::F64);
+        let y = build(x).sum(..);
+        let dx = g.grad(y, &[x]).unwrap();
+        let curvature = g.grad(dx[0].sum(..), &[x]).unwrap();
+        let keys = [dx[0].key(), curvature[0].key()];
+        let mut session = Session::compile(&g, Reference, &keys, Updates::none()).unwrap();
+        session.feed(x, &at).unwrap().step().unwrap();
+        let found: Vec<f64> = session.fetch(keys[0]).unwrap();
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "{name}: {found}, not {expected}"
+            );
+        }
+        let second: Vec<f64> = session.fetch(keys[1]).unwrap();
+        assert!(second.iter().all(|x| x.is_finite()), "{name}: {second:?}");
     }
 }

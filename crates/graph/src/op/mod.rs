@@ -19,6 +19,7 @@ mod index;
 mod interpolate;
 mod linalg;
 mod loss;
+pub(crate) mod mask;
 mod matmul;
 mod metric_loss;
 mod norm;
@@ -98,6 +99,9 @@ pub(crate) fn vjp<'g>(
     y: Tensor<'g>,
     g: Tensor<'g>,
 ) -> Vec<Option<Tensor<'g>>> {
+    if let Some(parts) = mask::vjp(node, x, y, g) {
+        return parts;
+    }
     match &node.op {
         Op::Scalar(function) => elementwise::vjp(*function, x, y, g),
         Op::Cast => vec![Some(g.cast(x[0].dtype()))],
