@@ -27,6 +27,7 @@ mod program;
 mod reference;
 mod scalar;
 mod shape;
+mod special;
 mod view;
 
 pub use backend::{Backend, Executable, Memory};

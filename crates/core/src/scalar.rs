@@ -12,7 +12,7 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use crate::DType;
+use crate::{DType, special};
 
 /// How a function's operand types relate to its result type.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -166,7 +166,7 @@ scalars! {
     Neg(x) -> y: Arithmetic on (-2.0, 2.0) => {
         eval: -x, int: x.wrapping_neg(), cuda: "(-{0})", vjp(g): [-g] }
     Abs(x) -> y: Arithmetic on (-2.0, 2.0) => {
-        eval: x.abs(), int: x.wrapping_abs(), cuda: "fabs({0})", vjp(g): [g * sign(x)] }
+        eval: x.abs(), int: x.wrapping_abs(), cuda: "fabs({0})", vjp(g): [flip(x, g)] }
     /// -1, 0 or 1; NaN stays NaN.
     Sign(x) -> y: Arithmetic on (-2.0, 2.0) => {
         eval: if x > 0.0 { 1.0 } else if x < 0.0 { -1.0 } else { x }, int: x.signum(),
@@ -183,12 +183,19 @@ scalars! {
         eval: x.trunc(), cuda: "trunc({0})", vjp(g): [g.like(0.0)] }
     Exp(x) -> y: Real on (-2.0, 2.0) => {
         eval: x.exp(), cuda: "exp({0})", vjp(g): [g * y] }
+    /// 2 to the power `x`.
+    Exp2(x) -> y: Real on (-2.0, 2.0) => {
+        eval: x.exp2(), cuda: "exp2({0})", vjp(g): [g * y * std::f64::consts::LN_2] }
     /// `exp(x) - 1` without cancellation near 0.
     Expm1(x) -> y: Real on (-2.0, 2.0) => {
         eval: x.exp_m1(), cuda: "expm1({0})", vjp(g): [g * (y + 1.0)] }
     /// The natural logarithm.
     Log(x) -> y: Real on (0.2, 3.0) => {
         eval: x.ln(), cuda: "log({0})", vjp(g): [g / x] }
+    Log2(x) -> y: Real on (0.2, 3.0) => {
+        eval: x.log2(), cuda: "log2({0})", vjp(g): [g * std::f64::consts::LOG2_E / x] }
+    Log10(x) -> y: Real on (0.2, 3.0) => {
+        eval: x.log10(), cuda: "log10({0})", vjp(g): [g * std::f64::consts::LOG10_E / x] }
     /// `log(1 + x)` without cancellation near 0.
     Log1p(x) -> y: Real on (-0.8, 2.0) => {
         eval: x.ln_1p(), cuda: "log1p({0})", vjp(g): [g / (x + 1.0)] }
@@ -232,6 +239,17 @@ scalars! {
     /// `1 - erf(x)` without cancellation for large `x`.
     Erfc(x) -> y: Real on (-2.0, 2.0) => {
         eval: libm::erfc(x), cuda: "erfc({0})", vjp(g): [g * C::apply(Scalar::Exp, &[-(x * x)]) * -R] }
+    /// The inverse of the error function.
+    Erfinv(x) -> y: Real on (-0.8, 0.8) => {
+        eval: special::erfinv(x), cuda: "erfinv({0})",
+        vjp(g): [g * C::apply(Scalar::Exp, &[y * y]) * (1.0 / R)] }
+    /// The logarithm of the gamma function's magnitude.
+    Lgamma(x) -> y: Real on (0.2, 3.0) => {
+        eval: libm::lgamma(x), cuda: "lgamma({0})", vjp(g): [g * C::apply(Scalar::Digamma, &[x])] }
+    /// The derivative of `lgamma`. CUDA has none: a backend defines it, by the evaluation here.
+    Digamma(x) -> y: Real on (0.2, 3.0) => {
+        eval: special::digamma(x), cuda: "digamma({0})",
+        vjp(g): [g * C::apply(Scalar::Polygamma, &[x.like(1.0), x])] }
     /// `1 / (1 + exp(-x))`.
     Sigmoid(x) -> y: Real on (-2.0, 2.0) => {
         eval: 1.0 / (1.0 + (-x).exp()), cuda: "(1 / (1 + exp(-{0})))", vjp(g): [g * (y * (-y + 1.0))] }
@@ -264,12 +282,23 @@ scalars! {
         eval: a.powf(b), cuda: "pow({0}, {1})",
         vjp(g): [
             select(eq(b, b.like(0.0)), g.like(0.0), g * (b * C::apply(Scalar::Pow, &[a, b - 1.0]))),
-            select(eq(a, a.like(0.0)), g.like(0.0), g * (y * C::apply(Scalar::Log, &[a])))
+            select(vanishes(a, b), g.like(0.0), g * (y * C::apply(Scalar::Log, &[a])))
         ] }
     /// The angle of the point (`b`, `a`).
     Atan2(a, b) -> y: Real on (0.2, 3.0) => {
         eval: a.atan2(b), cuda: "atan2({0}, {1})",
         vjp(g): [g * (b / (a * a + b * b)), -(g * (a / (a * a + b * b)))] }
+    /// `sqrt(a^2 + b^2)` without overflow.
+    Hypot(a, b) -> y: Real on (0.2, 3.0) => {
+        eval: a.hypot(b), cuda: "hypot({0}, {1})", vjp(g): [g * (a / y), g * (b / y)] }
+    /// The magnitude of `a` with the sign of `b` (IEEE 754: that of a zero and a NaN too).
+    Copysign(a, b) -> y: Real on (0.2, 3.0) => {
+        eval: a.copysign(b), cuda: "copysign({0}, {1})",
+        vjp(g): [flip(a, flip(y, g)), g.like(0.0)] }
+    /// The derivative of order `n` of `digamma`, with `n` rounded. CUDA has none, as of `digamma`.
+    Polygamma(n, x) -> y: Real on (0.2, 3.0) => {
+        eval: special::polygamma(n, x), cuda: "polygamma({0}, {1})",
+        vjp(g): [g.like(0.0), g * C::apply(Scalar::Polygamma, &[n + 1.0, x])] }
     /// The larger one; NaN if either is.
     Max(a, b) -> y: Arithmetic on (-2.0, 2.0) => {
         eval: if a > b || a.is_nan() { a } else { b }, int: a.max(b),
@@ -313,8 +342,11 @@ scalars! {
 fn truth(holds: bool) -> f64 {
     f64::from(u8::from(holds))
 }
-fn sign<C: Calculus>(x: C) -> C {
-    C::apply(Scalar::Sign, &[x])
+/// `g` where `x` is positive, `-g` where it is negative, 0 elsewhere.
+fn flip<C: Calculus>(x: C, g: C) -> C {
+    let zero = g.like(0.0);
+    let above = select(C::apply(Scalar::Gt, &[x.stop(), zero]), g, zero);
+    select(C::apply(Scalar::Lt, &[x.stop(), zero]), -g, above)
 }
 fn rsqrt<C: Calculus>(x: C) -> C {
     C::apply(Scalar::Rsqrt, &[x])
@@ -327,6 +359,14 @@ fn eq<C: Calculus>(a: C, b: C) -> C {
 }
 fn select<C: Calculus>(c: C, a: C, b: C) -> C {
     C::apply(Scalar::Where, &[c, a, b])
+}
+/// Whether the power `b` of `a` is that of 0, with an exponent that gives no infinity.
+fn vanishes<C: Calculus>(a: C, b: C) -> C {
+    let zero = eq(a, a.like(0.0));
+    C::apply(
+        Scalar::And,
+        &[zero, C::apply(Scalar::Ge, &[b.stop(), b.like(0.0)])],
+    )
 }
 /// `g` where `a` beats `b`, half of it at a tie.
 fn winner<C: Calculus>(holds: Scalar, a: C, b: C, g: C) -> C {
@@ -365,7 +405,8 @@ impl Scalar {
     pub fn cost(self) -> usize {
         match self {
             Scalar::Div | Scalar::Reciprocal | Scalar::Sqrt | Scalar::Rsqrt => 4,
-            Scalar::Floor | Scalar::Ceil | Scalar::Round | Scalar::Trunc | Scalar::Fma => 1,
+            Scalar::Floor | Scalar::Ceil | Scalar::Round | Scalar::Trunc => 1,
+            Scalar::Copysign | Scalar::Fma => 1,
             _ if self.class() == Class::Real => 10,
             _ => 1,
         }
@@ -446,7 +487,9 @@ mod tests {
 
     #[test]
     fn nan_is_never_hidden() {
-        for &function in Scalar::ALL {
+        // Only the sign of the second operand counts.
+        let all = Scalar::ALL.iter().filter(|&&f| f != Scalar::Copysign);
+        for &function in all {
             if matches!(function.class(), Class::Arithmetic | Class::Real) {
                 for k in 0..function.arity() {
                     let mut x = vec![0.5; function.arity()];

@@ -19,6 +19,10 @@ mod tests;
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
+/// The logarithm of 2 to base 10 in such parts.
+const LOG10_2_HIGH: f32 = 0.301_025_4;
+const LOG10_2_LOW: f32 = 4.605_039e-6;
+
 /// `coefficients[0] * x^n + ... + coefficients[n]`.
 #[inline(always)]
 fn polynomial<V: Float32, const N: usize>(x: V, coefficients: [f32; N]) -> V {
@@ -36,7 +40,13 @@ fn reduce_exp<V: Float32>(x: V) -> (V, V, V) {
     let n = x.mul(x.like(std::f32::consts::LOG2_E)).round();
     let r = n.mul_add(x.like(-LN2_HIGH), x);
     let r = n.mul_add(x.like(-LN2_LOW), r);
-    let q = polynomial(
+    (n, r, exp_tail(r))
+}
+
+/// `(exp(r) - 1 - r) / r^2` for |r| at most half of ln 2.
+#[inline(always)]
+fn exp_tail<V: Float32>(r: V) -> V {
+    polynomial(
         r,
         [
             1.987_569_1e-4,
@@ -46,8 +56,7 @@ fn reduce_exp<V: Float32>(x: V) -> (V, V, V) {
             1.666_666_5e-1,
             5e-1,
         ],
-    );
-    (n, r, q)
+    )
 }
 
 /// e to the power `x`, to 1.3 ulp.
@@ -55,6 +64,16 @@ fn reduce_exp<V: Float32>(x: V) -> (V, V, V) {
 pub(crate) fn exp<V: Float32>(x: V) -> V {
     let x = x.at_most(x.like(89.0)).at_least(x.like(-104.0));
     let (n, r, q) = reduce_exp(x);
+    q.mul_add(r.mul(r), r.add(x.like(1.0))).scale(n)
+}
+
+/// 2 to the power `x`, to 1.5 ulp.
+#[inline(always)]
+pub(crate) fn exp2<V: Float32>(x: V) -> V {
+    let x = x.at_most(x.like(129.0)).at_least(x.like(-151.0));
+    let n = x.round();
+    let r = x.sub(n).mul(x.like(std::f32::consts::LN_2));
+    let q = exp_tail(r);
     q.mul_add(r.mul(r), r.add(x.like(1.0))).scale(n)
 }
 
@@ -89,18 +108,23 @@ pub(crate) fn sigmoid<V: Float32>(x: V) -> V {
     V::select(x.lt(x.like(0.0)), e, one).div(one.add(e))
 }
 
-/// `(e, y, r)` so that `log(x)` is `e ln 2 + r + y`, for a positive finite
-/// `x = 2^e (1 + r)`. `shift` replaces `r` where `e` is 0.
+/// `(e, r)` so that `x = 2^e (1 + r)`, for a positive finite `x`. `shift` replaces `r` where `e` is 0.
 #[inline(always)]
-fn reduce_log<V: Float32>(x: V, shift: Option<V>) -> (V, V, V) {
+fn reduce_log<V: Float32>(x: V, shift: Option<V>) -> (V, V) {
     let (m, e) = x.split();
     let big = x.like(std::f32::consts::SQRT_2).lt(m);
     let m = V::select(big, m.mul(x.like(0.5)), m);
     let e = V::select(big, e.add(x.like(1.0)), e);
-    let mut r = m.sub(x.like(1.0));
-    if let Some(shift) = shift {
-        r = V::select(e.equal(x.like(0.0)), shift, r);
+    let r = m.sub(x.like(1.0));
+    match shift {
+        Some(shift) => (e, V::select(e.equal(x.like(0.0)), shift, r)),
+        None => (e, r),
     }
+}
+
+/// `log(1 + r) - r + e low`: the low part of `e` logarithms of 2 joins where it costs no accuracy.
+#[inline(always)]
+fn log_tail<V: Float32>(r: V, e: V, low: f32) -> V {
     let z = r.mul(r);
     let p = polynomial(
         r,
@@ -116,8 +140,8 @@ fn reduce_log<V: Float32>(x: V, shift: Option<V>) -> (V, V, V) {
             3.333_333e-1,
         ],
     );
-    let y = e.mul_add(x.like(LN2_LOW), p.mul(z).mul(r));
-    (e, z.mul_add(x.like(-0.5), y), r)
+    let y = e.mul_add(r.like(low), p.mul(z).mul(r));
+    z.mul_add(r.like(-0.5), y)
 }
 
 /// `y` for a positive finite `x`, and the limits of a logarithm elsewhere.
@@ -133,8 +157,29 @@ fn log_limits<V: Float32>(x: V, y: V) -> V {
 /// The natural logarithm, to 1 ulp.
 #[inline(always)]
 pub(crate) fn log<V: Float32>(x: V) -> V {
-    let (e, y, r) = reduce_log(x, None);
+    let (e, r) = reduce_log(x, None);
+    let y = log_tail(r, e, LN2_LOW);
     log_limits(x, e.mul_add(x.like(LN2_HIGH), r.add(y)))
+}
+
+/// The logarithm to base 2, to 2 ulp; exact for powers of 2.
+#[inline(always)]
+pub(crate) fn log2<V: Float32>(x: V) -> V {
+    let (e, r) = reduce_log(x, None);
+    let y = r.add(log_tail(r, e, 0.0));
+    log_limits(x, y.mul_add(x.like(std::f32::consts::LOG2_E), e))
+}
+
+/// The logarithm to base 10, to 2 ulp.
+#[inline(always)]
+pub(crate) fn log10<V: Float32>(x: V) -> V {
+    let (e, r) = reduce_log(x, None);
+    let y = r.add(log_tail(r, e, 0.0));
+    let y = y.mul_add(
+        x.like(std::f32::consts::LOG10_E),
+        e.mul(x.like(LOG10_2_LOW)),
+    );
+    log_limits(x, e.mul_add(x.like(LOG10_2_HIGH), y))
 }
 
 /// `log(1 + x)`, to 2 ulp also near 0.
@@ -144,8 +189,8 @@ pub(crate) fn log1p<V: Float32>(x: V) -> V {
     let u = one.add(x);
     // What the sum lost; where 1 + x needs no power of two, `x` itself is used.
     let lost = V::select(x.lt(one), x.sub(u.sub(one)), one.sub(u.sub(x)));
-    let (e, y, r) = reduce_log(u, Some(x));
-    let y = y.add(V::select(e.equal(x.like(0.0)), x.like(0.0), lost.div(u)));
+    let (e, r) = reduce_log(u, Some(x));
+    let y = log_tail(r, e, LN2_LOW).add(V::select(e.equal(x.like(0.0)), x.like(0.0), lost.div(u)));
     log_limits(u, e.mul_add(x.like(LN2_HIGH), r.add(y)))
 }
 

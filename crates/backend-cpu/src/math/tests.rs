@@ -23,7 +23,7 @@ macro_rules! kernels {
     )* };
 }
 kernels!(
-    exp, expm1, log, log1p, tanh, sigmoid, softplus, erf, sin, cos
+    exp, exp2, expm1, log, log2, log10, log1p, tanh, sigmoid, softplus, erf, sin, cos
 );
 
 struct Row {
@@ -106,10 +106,16 @@ fn errors_stay_within_their_bounds() {
     let rows = rows! {
         exp f64::exp, 1e-30, 89.0, 1.3;
         exp f64::exp, -1e-30, -104.0, 1.3;
+        exp2 f64::exp2, 1e-30, 128.0, 1.5;
+        exp2 f64::exp2, -1e-30, -150.0, 1.5;
         expm1 f64::exp_m1, 1e-40, 89.0, 2.0;
         expm1 f64::exp_m1, -1e-40, -100.0, 2.0;
         log f64::ln, 1e-45, f32::MAX, 1.0;
         log f64::ln, 0.5, 2.0, 1.0;
+        log2 f64::log2, 1e-45, f32::MAX, 2.0;
+        log2 f64::log2, 0.5, 2.0, 2.0;
+        log10 f64::log10, 1e-45, f32::MAX, 2.0;
+        log10 f64::log10, 0.5, 2.0, 2.0;
         log1p f64::ln_1p, 1e-45, f32::MAX, 2.0;
         log1p f64::ln_1p, -1e-45, -0.999_999_94, 2.0;
         tanh f64::tanh, 1e-45, 100.0, 2.5;
@@ -160,8 +166,11 @@ fn edges_give_their_limits() {
     };
     let rows = rows! {
         exp f64::exp, 0.0, 0.0, 1.5;
+        exp2 f64::exp2, 0.0, 0.0, 1.5;
         expm1 f64::exp_m1, 0.0, 0.0, 2.0;
         log f64::ln, 0.0, 0.0, 1.5;
+        log2 f64::log2, 0.0, 0.0, 2.0;
+        log10 f64::log10, 0.0, 0.0, 2.0;
         log1p f64::ln_1p, 0.0, 0.0, 2.0;
         tanh f64::tanh, 0.0, 0.0, 2.5;
         sigmoid sigmoid_exact, 0.0, 0.0, 2.0;

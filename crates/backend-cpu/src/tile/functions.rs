@@ -93,6 +93,7 @@ algebra! {
     Div/2 |a, b| a.div(b);
     Max/2 |a, b| a.max(b);
     Min/2 |a, b| a.min(b);
+    Copysign/2 |a, b| a.copysign(b);
     Fma/3 |a, b, c| a.mul_add(b, c);
 }
 
@@ -117,7 +118,7 @@ macro_rules! curves {
 }
 
 curves!(
-    Exp exp, Expm1 expm1, Log log, Log1p log1p, Tanh tanh, Sigmoid sigmoid, Softplus softplus,
+    Exp exp, Exp2 exp2, Expm1 expm1, Log log, Log2 log2, Log10 log10, Log1p log1p, Tanh tanh, Sigmoid sigmoid, Softplus softplus,
     Erf erf, Sin sin, Cos cos
 );
 

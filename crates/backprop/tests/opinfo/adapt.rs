@@ -22,14 +22,17 @@ pub(crate) fn binary<'g>(
     Ok(vec![function(a, b)])
 }
 
-/// A function of the first argument and an axis.
+/// A function of the first argument and an axis, of which PyTorch lets a single number have one.
 pub(crate) fn along<'g>(
     c: &Call<'g, '_>,
     default: i32,
     function: impl FnOnce(Tensor<'g>, i32) -> Tensor<'g>,
 ) -> Outputs<'g> {
-    let axis = c.axis(1, "dim", default)?;
-    Ok(vec![function(c.tensor(0, "input")?, axis)])
+    let (x, axis) = (c.tensor(0, "input")?, c.axis(1, "dim", default)?);
+    Ok(vec![match x.rank() {
+        0 => function(x.reshape([1]), axis).reshape([]),
+        _ => function(x, axis),
+    }])
 }
 
 /// A reduction of the first argument over axes that follow it, in the type that may be asked for.

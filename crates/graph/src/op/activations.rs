@@ -37,23 +37,31 @@ activations! {
     /// `x * tanh(softplus(x))` (arXiv:1908.08681).
     mish(x) => x * x.softplus().tanh();
     /// `x * relu6(x + 3) / 6` (arXiv:1905.02244).
-    hard_swish(x) => x * (x + 3.0).inside(0.0, 6.0) * (1.0 / 6.0);
+    hard_swish(x) => {
+        let below = x.lt(3.0);
+        let held = below.select(x, 0.0);
+        let ramp = held.gt(-3.0).select(held + 3.0, 0.0) * (1.0 / 6.0);
+        below.select(held * ramp, x)
+    };
     /// `relu6(x + 3) / 6`; gradient 0 at the bounds.
-    hard_sigmoid(x) => (x + 3.0).inside(0.0, 6.0) * (1.0 / 6.0);
+    hard_sigmoid(x) => {
+        let held = x.stop_gradient().clamp(-3.0, 3.0);
+        (x.abs().lt(3.0).select(x, held) + 3.0) * (1.0 / 6.0)
+    };
     /// Limited to -1..=1; gradient 0 at the bounds.
     hard_tanh(x) => x.inside(-1.0, 1.0);
     /// Limited to 0..=6; gradient 0 at the bounds.
     relu6(x) => x.inside(0.0, 6.0);
     /// `x` above 0, `alpha (e^x - 1)` elsewhere (arXiv:1511.07289).
     elu(x, alpha) => {
-        let positive = x.gt(0.0);
-        positive.select(x, positive.select(0.0, x).expm1() * alpha)
+        let negative = x.le(0.0);
+        negative.select(negative.select(x, 0.0).expm1() * alpha, x)
     };
     /// [`elu`](Tensor::elu) with `alpha` divided out of the exponent: `alpha (e^(x / alpha) - 1)`
     /// below 0 (arXiv:1704.07483).
     celu(x, alpha) => {
-        let positive = x.gt(0.0);
-        positive.select(x, (positive.select(0.0, x) * (1.0 / alpha)).expm1() * alpha)
+        let negative = x.le(0.0);
+        negative.select((negative.select(x, 0.0) * (1.0 / alpha)).expm1() * alpha, x)
     };
     /// [`elu`](Tensor::elu) scaled so that mean 0 and variance 1 are a fixed point
     /// (arXiv:1706.02515, whose constants these are).

@@ -38,6 +38,7 @@ pub fn catalogue() -> Vec<Entry> {
         diagonal::entries(),
         einsum::entries(),
         elementwise::entries(),
+        functions::entries(),
         grid_sample::entries(),
         im2col::entries(),
         index::entries(),
@@ -115,6 +116,9 @@ mod tests {
         "logical_not",
         "logical_and",
         "logical_or",
+        "is_nan",
+        "is_inf",
+        "is_finite",
         "uniform",
         "stop_gradient",
     ];

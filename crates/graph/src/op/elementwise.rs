@@ -96,10 +96,16 @@ functions! {
     trunc Trunc;
     /// `e^x`.
     exp Exp;
+    /// `2^x`.
+    exp2 Exp2;
     /// `e^x - 1`.
     expm1 Expm1;
     /// The natural logarithm.
     log Log;
+    /// The logarithm to base 2.
+    log2 Log2;
+    /// The logarithm to base 10.
+    log10 Log10;
     /// `log(1 + x)`.
     log1p Log1p;
     /// The square root.
@@ -138,6 +144,12 @@ functions! {
     erf Erf;
     /// `1 - erf(x)`.
     erfc Erfc;
+    /// The inverse of [`erf`](Tensor::erf): infinite at -1 and 1, NaN beyond.
+    erfinv Erfinv;
+    /// The logarithm of the magnitude of the gamma function.
+    lgamma Lgamma;
+    /// The derivative of [`lgamma`](Tensor::lgamma).
+    digamma Digamma;
     /// `1 / (1 + e^-x)`.
     sigmoid Sigmoid;
     /// `log(1 + e^x)`.
@@ -171,6 +183,10 @@ binary_functions! {
     minimum Min;
     /// The angle of the point (`right`, `self`).
     atan2 Atan2;
+    /// `sqrt(self^2 + right^2)` without overflow.
+    hypot Hypot;
+    /// The magnitude of this with the sign of the other.
+    copysign Copysign;
     /// Whether equal.
     eq Eq;
     /// Whether different.
@@ -208,18 +224,26 @@ impl<'g> Tensor<'g> {
         self.graph.elementwise(Scalar::Where, &[self, a, b], place)
     }
 
-    /// Limited to `low..=high`; the gradient passes at the bounds.
+    /// Limited to `low..=high`, to `high` where they cross; the gradient passes at the bounds, and goes
+    /// to the bound beyond.
     #[track_caller]
     #[must_use]
-    pub fn clamp(self, low: f64, high: f64) -> Tensor<'g> {
-        let (place, name) = (Location::caller(), "clamp");
-        self.graph.compose(name, &[self], place, || {
-            if low > high || low.is_nan() || high.is_nan() {
+    pub fn clamp(self, low: impl Operand<'g>, high: impl Operand<'g>) -> Tensor<'g> {
+        let (place, name, like) = (Location::caller(), "clamp", Some(self.dtype()));
+        let (low, high) = (
+            low.on(self.graph, like, place),
+            high.on(self.graph, like, place),
+        );
+        self.graph.compose(name, &[self, low, high], place, || {
+            let numbers = [low, high].map(|bound| bound.constant_value());
+            if let [Some(low), Some(high)] = numbers
+                && (low > high || low.is_nan() || high.is_nan())
+            {
                 return Err(bad_attribute(name, format!("to {low}..={high}")));
             }
             // Not maximum and minimum, which share the gradient at the bounds.
-            let limited = self.gt(high).select(high, self);
-            Ok(self.lt(low).select(low, limited))
+            let raised = self.lt(low).select(low, self);
+            Ok(raised.gt(high).select(high, raised))
         })
     }
 
@@ -271,8 +295,11 @@ pub(super) fn entries() -> Vec<Entry> {
         round unary() => |x| x[0].round() * x[0];
         trunc unary() => |x| x[0].trunc() * x[0];
         exp unary() => |x| x[0].exp();
+        exp2 unary() => |x| x[0].exp2();
         expm1 unary() => |x| x[0].expm1();
         log positive() => |x| x[0].log();
+        log2 positive() => |x| x[0].log2();
+        log10 positive() => |x| x[0].log10();
         log1p open() => |x| x[0].log1p();
         sqrt positive() => |x| x[0].sqrt();
         rsqrt positive() => |x| x[0].rsqrt();
@@ -292,6 +319,9 @@ pub(super) fn entries() -> Vec<Entry> {
         atanh open() => |x| x[0].atanh();
         erf unary() => |x| x[0].erf();
         erfc unary() => |x| x[0].erfc();
+        erfinv open() => |x| x[0].erfinv();
+        lgamma positive() => |x| x[0].lgamma();
+        digamma positive() => |x| x[0].digamma();
         sigmoid unary() => |x| x[0].sigmoid();
         softplus unary() => |x| x[0].softplus();
         relu unary() => |x| x[0].relu();
@@ -303,9 +333,12 @@ pub(super) fn entries() -> Vec<Entry> {
         pow pairs(POSITIVE) => |x| x[0].pow(x[1]);
         maximum pairs(ALL) => |x| x[0].maximum(x[1]);
         minimum pairs(ALL) => |x| x[0].minimum(x[1]);
+        hypot pairs(POSITIVE) => |x| x[0].hypot(x[1]);
+        copysign pairs(POSITIVE) => |x| x[0].copysign(-x[1]);
         atan2 pairs(POSITIVE) => |x| x[0].atan2(x[1]);
         select reals(&[&[2, 3], &[2, 3]]) => |x| x[0].gt(x[1]).select(x[0].exp(), x[1]);
         clamp unary() => |x| x[0].clamp(-0.5, 0.8);
+        clamp_between pairs(ALL) => |x| x[0].clamp(x[1] - 0.6, x[1].square());
         cast unary() => |x| x[0].cast(DType::F64);
     }
 }

@@ -13,6 +13,7 @@ mod ctc;
 mod diagonal;
 mod einsum;
 mod elementwise;
+mod functions;
 mod grid_sample;
 mod im2col;
 mod index;

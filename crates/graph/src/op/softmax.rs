@@ -7,7 +7,7 @@ use backprop_core::Axes;
 
 use crate::axes::{AxisList, Keep, resolve, resolve_all};
 use crate::composite::{Composite, Sample, Vjp};
-use crate::op::catalogue::{ALL, Entry, entries, pairs, reals};
+use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
 impl<'g> Tensor<'g> {
@@ -45,20 +45,6 @@ impl<'g> Tensor<'g> {
                 let sum = LogSumExp { axes: set };
                 let kept = self.graph.apply_one(sum, &[self.widened()]);
                 Ok(kept.cast(self.dtype()).without_kept(set, &axes))
-            })
-    }
-
-    /// `log(e^self + e^right)`.
-    #[track_caller]
-    #[must_use]
-    pub fn log_add_exp(self, right: impl crate::Operand<'g>) -> Tensor<'g> {
-        let place = Location::caller();
-        let right = right.on(self.graph, Some(self.dtype()), place);
-        self.graph
-            .compose("log_add_exp", &[self, right], place, || {
-                // Equal infinities have no difference.
-                let difference = self.eq(right).select(0.0, self - right);
-                Ok(right + difference.softplus())
             })
     }
 
@@ -186,6 +172,5 @@ pub(super) fn entries() -> Vec<Entry> {
         log_softmax cube() => |x| x[0].log_softmax(1);
         logsumexp cube() => |x| x[0].logsumexp([0, 2]);
         logsumexp_keep cube() => |x| x[0].logsumexp(Keep(-1));
-        log_add_exp pairs(ALL) => |x| x[0].log_add_exp(x[1]);
     }
 }
