@@ -94,6 +94,15 @@ fn interpolate<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
         scales = None;
     }
     let sizes: Vec<usize> = sizes.iter().map(|&size| size as usize).collect();
+    if let (Resample::Linear, Some(scales)) = (by, &mut scales) {
+        // PyTorch copies along an axis that keeps its size, whatever the scale.
+        let kept = sizes
+            .iter()
+            .zip(old)
+            .zip(scales)
+            .filter(|((new, old), _)| new == old);
+        kept.for_each(|(_, scale)| *scale = 1.0);
+    }
     Ok(vec![
         x.interpolate(sizes, Interpolate { by, align, scales }),
     ])

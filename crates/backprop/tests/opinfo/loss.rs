@@ -245,14 +245,14 @@ fn poisson_nll_loss<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     one(reduced(losses, reduction(c, 7)?))
 }
 
-/// Of log-probabilities that the case normalises first.
+/// Of log-probabilities that the case normalises first, without a batch perhaps.
 fn ctc_loss<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
-    let (x, targets) = (c.tensor(0, "log_probs")?, c.tensor(1, "targets")?);
-    if x.rank() != 3 || targets.rank() != 2 {
-        return unsupported("targets in one row");
-    }
+    let x = c.tensor(0, "log_probs")?.log_softmax(-1);
+    let (batched, reduce) = (x.rank() == 3, reduction(c, 5)?);
     let lengths = |at: usize, name: &str| match c.value(at, name) {
-        Some(value) if value.get("tensor").is_some() => c.optional(at, name),
+        Some(value) if value.get("tensor").is_some() => {
+            Ok(c.optional(at, name)?.map(|lengths| lengths.reshape([-1])))
+        }
         _ => {
             let lengths = c.ints(at, name)?;
             Ok(lengths.map(|lengths| c.g.data([lengths.len()], &lengths)))
@@ -262,13 +262,44 @@ fn ctc_loss<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
         input_lengths: lengths(2, "input_lengths")?,
         target_lengths: lengths(3, "target_lengths")?,
         blank: c.int(4, "blank", 0)? as usize,
-        reduce: reduction(c, 5)?,
+        reduce,
         impossible: match c.flag(6, "zero_infinity", false)? {
             true => 0.0,
             false => f64::INFINITY,
         },
     };
-    one(x.log_softmax(-1).ctc_loss(targets, how))
+    let x = if batched { x } else { x.unsqueeze(1) };
+    let loss = x.ctc_loss(ctc_targets(c, x.shape().size(1))?, how);
+    match batched || reduce != Reduce::None {
+        true => one(loss),
+        false => one(loss.squeeze(0)),
+    }
+}
+
+/// Targets in a row each. They may also come one after the other, without what fills them up.
+fn ctc_targets<'g>(c: &Call<'g, '_>, batch: usize) -> Result<Tensor<'g>, Unsupported> {
+    let targets = c.tensor(1, "targets")?;
+    if targets.rank() == 2 {
+        return Ok(targets);
+    }
+    let lengths = match c.value(3, "target_lengths") {
+        Some(value) if value.get("tensor").is_some() => c.known(3, "target_lengths")?,
+        _ => c.floats(3, "target_lengths")?,
+    };
+    let lengths: Vec<i64> = lengths
+        .into_iter()
+        .flatten()
+        .map(|length| length as i64)
+        .collect();
+    let (most, last) = (lengths.iter().max(), targets.shape().size(0) as i64 - 1);
+    let most = most.copied().unwrap_or(0);
+    let mut start = 0;
+    let mut places = Vec::new();
+    for length in &lengths {
+        places.extend((start..start + most).map(|place| place.min(last)));
+        start += length;
+    }
+    Ok(targets.take(c.g.data([batch, most as usize], &places), 0))
 }
 
 fn multi_margin_loss<'g>(c: &Call<'g, '_>) -> Outputs<'g> {

@@ -1,6 +1,6 @@
 //! Layers, norms and attention.
 
-use backprop::{LocalResponse, Mask, Tensor};
+use backprop::{Keep, LocalResponse, Mask, Tensor};
 
 use crate::adapt::{along, in_dtype, unary};
 use crate::call::{Call, Mapping, Outputs, unsupported};
@@ -31,18 +31,7 @@ pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
                 _ => Ok(vec![(-x).softmax(axis)]),
             }
         },
-        "nn.functional.embedding" => |c| {
-            let (table, indices) = (c.tensor(0, "weight")?, c.tensor(1, "input")?);
-            let rows = table.embedding(indices);
-            let Some(padding) = c.value(2, "padding_idx").and_then(|value| value.as_i64()) else {
-                return Ok(vec![rows]);
-            };
-            // A row without a gradient.
-            let padding = padding.rem_euclid(table.shape().size(0) as i64);
-            let index = c.g.full([], padding as f64, indices.dtype());
-            let padded = indices.eq(index).unsqueeze(-1);
-            Ok(vec![padded.select(rows.stop_gradient(), rows)])
-        },
+        "nn.functional.embedding" => embedding,
         "nn.functional.embedding_bag" => embedding_bag,
         "nn.functional.scaled_dot_product_attention" => attention,
         "nn.functional.multi_head_attention_forward" => multi_head_attention,
@@ -186,6 +175,25 @@ fn instance_norm<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let mut outputs = channels_scaled(c, x.instance_norm(eps), 3)?;
     outputs.extend(running(c, statistics.map(|each| each.mean(0)), momentum)?);
     Ok(outputs)
+}
+
+/// The gradient of some rows is 0, or divided by how often they occur.
+fn embedding<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
+    let (table, indices) = (c.tensor(0, "weight")?, c.tensor(1, "input")?);
+    let mut rows = table.embedding(indices);
+    if c.flag(5, "scale_grad_by_freq", false)? {
+        let all = indices.flatten_from(0);
+        let equal = indices.unsqueeze(-1).eq(all).cast(rows.dtype());
+        let shared = rows / equal.sum(Keep(-1));
+        rows = shared + (rows - shared).stop_gradient();
+    }
+    if let Some(padding) = c.value(2, "padding_idx").and_then(|value| value.as_i64()) {
+        let padding = padding.rem_euclid(table.shape().size(0) as i64);
+        let index = c.g.full([], padding as f64, indices.dtype());
+        let padded = indices.eq(index).unsqueeze(-1);
+        rows = padded.select(rows.stop_gradient(), rows);
+    }
+    Ok(vec![rows])
 }
 
 /// Every bag is a stretch of the list of indices, or a row of a matrix of them.
