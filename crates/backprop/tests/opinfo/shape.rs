@@ -27,7 +27,10 @@ fn view(op: &str) -> Option<Mapping> {
         "flatten" => flatten,
         "unflatten" => unflatten,
         "squeeze" => squeeze,
-        "unsqueeze" => |c| along(c, 0, |x, axis| x.unsqueeze(axis)),
+        "unsqueeze" => |c| {
+            let axis = c.axis(1, "dim", 0)?;
+            unary(c, |x| x.unsqueeze(axis))
+        },
         "permute" => |c| {
             Ok(vec![
                 c.tensor(0, "input")?
