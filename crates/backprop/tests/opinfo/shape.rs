@@ -2,7 +2,7 @@
 
 use backprop::{Shape, Tensor};
 
-use crate::adapt::{along, unary};
+use crate::adapt::unary;
 use crate::call::{Call, Mapping, Outputs};
 
 pub(crate) fn find(op: &str, variant: &str) -> Option<Mapping> {
