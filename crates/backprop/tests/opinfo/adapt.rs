@@ -22,17 +22,28 @@ pub(crate) fn binary<'g>(
     Ok(vec![function(a, b)])
 }
 
-/// A function of the first argument and an axis, of which PyTorch lets a single number have one.
+/// A function of the first argument and an axis.
 pub(crate) fn along<'g>(
     c: &Call<'g, '_>,
     default: i32,
     function: impl FnOnce(Tensor<'g>, i32) -> Tensor<'g>,
 ) -> Outputs<'g> {
-    let (x, axis) = (c.tensor(0, "input")?, c.axis(1, "dim", default)?);
-    Ok(vec![match x.rank() {
-        0 => function(x.reshape([1]), axis).reshape([]),
-        _ => function(x, axis),
-    }])
+    let axis = c.axis(1, "dim", default)?;
+    Ok(vec![function(c.tensor(0, "input")?, axis)])
+}
+
+/// A function of lines of elements, of which a number is one.
+pub(crate) fn lined<'g>(
+    x: Tensor<'g>,
+    function: impl FnOnce(Tensor<'g>) -> Vec<Tensor<'g>>,
+) -> Vec<Tensor<'g>> {
+    match x.rank() {
+        0 => {
+            let outputs = function(x.unsqueeze(0)).into_iter();
+            outputs.map(|y| y.reshape([])).collect()
+        }
+        _ => function(x),
+    }
 }
 
 /// A reduction of the first argument over axes that follow it, in the type that may be asked for.

@@ -4,7 +4,7 @@ use std::f64::consts::LN_2;
 
 use backprop::{DType, Tensor};
 
-use crate::adapt::{along, binary, promoted, unary};
+use crate::adapt::{along, binary, in_dtype, lined, promoted, unary};
 use crate::call::{Argument, Call, Mapping, Outputs, Unsupported, unsupported};
 
 pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
@@ -137,11 +137,6 @@ fn several(op: &str) -> Option<Mapping> {
             let [x, low] = promoted(c, [c.argument(0, "input")?, c.argument(1, "min")?]);
             Ok(vec![x.clamp(low, f64::INFINITY)])
         },
-        "fill" => |c| {
-            let x = c.tensor(0, "input")?;
-            let value = value(c, x, c.argument(1, "value")?);
-            Ok(vec![value.broadcast_to(x.shape())])
-        },
         "lerp" => |c| {
             let [x, end, weight] = three(c, "end", "weight")?;
             Ok(vec![x.lerp(end, weight)])
@@ -149,10 +144,6 @@ fn several(op: &str) -> Option<Mapping> {
         "logit" => |c| match c.float(1, "eps", f64::NAN)? {
             eps if eps.is_nan() => unary(c, |x| x.logit()),
             eps => unary(c, |x| x.clamp(eps, 1.0 - eps).logit()),
-        },
-        "masked_fill" => |c| {
-            let (x, mask) = (c.tensor(0, "input")?, c.tensor(1, "mask")?);
-            Ok(vec![mask.select(value(c, x, c.argument(2, "value")?), x)])
         },
         "nan_to_num" => |c| {
             let mut x = c.tensor(0, "input")?;
@@ -177,10 +168,6 @@ fn several(op: &str) -> Option<Mapping> {
                 }
             }
         },
-        "where" => |c| {
-            let [x, other] = promoted(c, [c.argument(0, "x")?, c.argument(2, "other")?]);
-            Ok(vec![c.tensor(1, "condition")?.select(x, other)])
-        },
         _ => return None,
     };
     Some(mapping)
@@ -193,14 +180,6 @@ fn three<'g>(c: &Call<'g, '_>, second: &str, third: &str) -> Result<[Tensor<'g>;
         c.argument(2, third)?,
     ];
     Ok(promoted(c, arguments))
-}
-
-/// An argument in the type of `x`.
-fn value<'g>(c: &Call<'g, '_>, x: Tensor<'g>, value: Argument<'g>) -> Tensor<'g> {
-    match value {
-        Argument::Tensor(value) => value.cast(x.dtype()),
-        Argument::Number(value, _) => c.g.full([], value, x.dtype()),
-    }
 }
 
 fn activation(op: &str) -> Option<Mapping> {
@@ -286,8 +265,6 @@ fn normalized<'g>(
     c: &Call<'g, '_>,
     function: impl FnOnce(Tensor<'g>, i32) -> Tensor<'g>,
 ) -> Outputs<'g> {
-    let dtype = c.dtype(usize::MAX, "dtype")?;
-    along(c, -1, |x, axis| {
-        function(dtype.map_or(x, |dtype| x.cast(dtype)), axis)
-    })
+    let (x, axis) = (in_dtype(c, c.tensor(0, "input")?)?, c.axis(1, "dim", -1)?);
+    Ok(lined(x, |x| vec![function(x, axis)]))
 }

@@ -2,7 +2,7 @@
 
 use backprop::{Keep, LocalResponse, Mask, Tensor};
 
-use crate::adapt::{along, in_dtype, unary};
+use crate::adapt::unary;
 use crate::call::{Call, Mapping, Outputs, unsupported};
 
 pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
@@ -22,15 +22,6 @@ pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
             let z = c.g.einsum("...i,oij,...j->...o", &operands);
             Ok(vec![plus(z, c.optional(3, "bias")?)])
         },
-        "nn.functional.glu" => |c| along(c, -1, |x, axis| x.glu(axis)),
-        "nn.functional.softmin" => |c| {
-            let x = in_dtype(c, c.tensor(0, "input")?)?;
-            let axis = c.axis(1, "dim", 0)?;
-            match x.rank() {
-                0 => Ok(vec![(-x).unsqueeze(0).softmax(axis).squeeze(0)]),
-                _ => Ok(vec![(-x).softmax(axis)]),
-            }
-        },
         "nn.functional.embedding" => embedding,
         "nn.functional.embedding_bag" => embedding_bag,
         "nn.functional.scaled_dot_product_attention" => attention,
@@ -39,23 +30,6 @@ pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
             let (x, y) = (c.tensor(0, "x1")?, c.tensor(1, "x2")?);
             let (axis, eps) = (c.axis(2, "dim", 1)?, c.float(3, "eps", 1e-8)?);
             Ok(vec![x.cosine_similarity(y, axis, eps)])
-        },
-        "nn.functional.pairwise_distance" => |c| {
-            let (x, y) = (c.tensor(0, "x1")?, c.tensor(1, "x2")?);
-            let (p, eps) = (c.float(2, "p", 2.0)?, c.float(3, "eps", 1e-6)?);
-            let distance = x.pairwise_distance(y, p, eps);
-            match c.flag(4, "keepdim", false)? {
-                true => Ok(vec![distance.unsqueeze(-1)]),
-                false => Ok(vec![distance]),
-            }
-        },
-        "nn.functional.pdist" => |c| {
-            let (x, p) = (c.tensor(0, "input")?, c.float(1, "p", 2.0)?);
-            let n = x.shape().size(0) as i64;
-            let pairs = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j)));
-            let (first, second): (Vec<i64>, Vec<i64>) = pairs.unzip();
-            let rows = |of: &[i64]| x.take(c.g.data([of.len()], of), 0);
-            Ok(vec![(rows(&first) - rows(&second)).norm(p, -1)])
         },
         _ => return norm(op),
     };

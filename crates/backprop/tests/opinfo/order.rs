@@ -2,8 +2,9 @@
 
 use backprop::{Between, DType, Keep, Order, Tensor};
 
+use crate::adapt::lined;
 use crate::call::{Call, Mapping, Outputs, unsupported};
-use crate::reduce::{chosen, lined, pair};
+use crate::reduce::{chosen, pair};
 
 pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
     let mapping: Mapping = match op {

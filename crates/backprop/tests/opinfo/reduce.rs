@@ -3,7 +3,7 @@
 use backprop::{DType, Keep, Tensor};
 use serde_json::Value;
 
-use crate::adapt::{in_dtype, reduction};
+use crate::adapt::{in_dtype, lined, reduction};
 use crate::call::{Call, Mapping, Outputs, Reduced, Unsupported, unsupported};
 
 pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
@@ -45,20 +45,6 @@ pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
         _ => return None,
     };
     Some(mapping)
-}
-
-/// A function of lines of elements, of which a number is one.
-pub(crate) fn lined<'g>(
-    x: Tensor<'g>,
-    function: impl FnOnce(Tensor<'g>) -> Vec<Tensor<'g>>,
-) -> Vec<Tensor<'g>> {
-    match x.rank() {
-        0 => {
-            let outputs = function(x.unsqueeze(0)).into_iter();
-            outputs.map(|y| y.reshape([])).collect()
-        }
-        _ => function(x),
-    }
 }
 
 pub(crate) fn pair<'g>((values, positions): (Tensor<'g>, Tensor<'g>)) -> Vec<Tensor<'g>> {
