@@ -26,6 +26,7 @@ mod image;
 mod index;
 mod join;
 mod linalg;
+mod linalg_norm;
 mod loss;
 mod nn;
 mod order;

@@ -262,6 +262,9 @@ impl<'g> Lu<'g> {
             DType::F64 => f64::EPSILON,
             _ => f64::from(f32::EPSILON),
         };
+        if self.factors.shape().count() == 0 {
+            return self;
+        }
         let largest = self.factors.abs().max(Keep([-2, -1])) * tiny;
         let nudge = largest.gt(0.0).select(largest, tiny);
         let diagonal = identity(self.matrix.graph, self.matrix.shape(), DType::Bool);

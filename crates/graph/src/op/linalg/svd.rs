@@ -19,8 +19,8 @@ use crate::tensor::Tensor;
 impl<'g> Tensor<'g> {
     /// `u [.., m, k]`, `s [.., k]` and `v [.., n, k]` of matrices `u diagonal(s) transposed(v)`
     /// `[.., m, n]`, where `k` is the smaller of `m` and `n`: columns of `u` and `v` are orthonormal,
-    /// and singular values `s` descend. A column of `u` (or of `v`, if there are more columns than
-    /// rows) is 0 where its singular value is. The signs of pairs of columns are free, so that only
+    /// and singular values `s` descend. Where a singular value is 0, the column of `u` (or of `v`, if
+    /// there are more columns than rows) is 0 too, but `u` and `v` are identities if all are. The signs of pairs of columns are free, so that only
     /// what does not depend on them has a meaningful gradient; and only of distinct singular values
     /// do the vectors have one. Meant for `k` up to about 32.
     #[track_caller]
@@ -273,6 +273,8 @@ impl Composite for Svd {
         let values = lengths.gather(-1, positions);
         let wide = values.unsqueeze(-2);
         let u = reordered(columns, positions) * or_zero(wide, Tensor::reciprocal);
+        let nothing = a.stop_gradient().abs().max(Keep([-2, -1])).eq(0.0);
+        let u = nothing.select(identity(a.graph, a.shape(), a.dtype()), u);
         let values = values * scale.squeeze(-1);
         vec![u, values, reordered(v, positions)]
     }

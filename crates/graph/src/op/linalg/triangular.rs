@@ -81,7 +81,7 @@ pub(super) fn solve<'g>(t: Tensor<'g>, b: Tensor<'g>, triangle: Triangle) -> Ten
 
 /// Substitution: every row, once known, leaves the right side of all rows behind it.
 pub(super) fn substitute<'g>(t: Tensor<'g>, b: Tensor<'g>, triangle: Triangle) -> Tensor<'g> {
-    let n = t.shape().size(t.rank() - 1);
+    let n = t.shape().sizes().last().copied().unwrap_or(0);
     let downwards = matches!(triangle, Triangle::Lower | Triangle::UnitLower);
     let (mut rest, mut solved) = (b, Vec::with_capacity(n));
     for step in 0..n {
