@@ -55,6 +55,7 @@ pub fn catalogue() -> Vec<Entry> {
         reduce::entries(),
         require::entries(),
         rotary::entries(),
+        running::entries(),
         scan::entries(),
         scatter::entries(),
         shape::entries(),

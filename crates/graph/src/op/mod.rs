@@ -32,6 +32,7 @@ mod recurrent;
 mod reduce;
 mod require;
 mod rotary;
+mod running;
 mod scan;
 mod scatter;
 mod shape;
@@ -65,6 +66,7 @@ pub use pool::{Divisor, Pool};
 pub use quantile::Between;
 pub use recurrent::Recurrent;
 pub use rotary::{Pairing, Rotary};
+pub use running::RunningStatistics;
 pub use scatter::{Combine, Scatter};
 pub use window::{PerAxis, Rounding};
 

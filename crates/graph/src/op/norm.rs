@@ -54,8 +54,8 @@ impl<'g> Tensor<'g> {
     }
 
     /// `[batch, channels, ..]` normalised over everything but the channels, by the batch's own
-    /// statistics: the form for training (arXiv:1502.03167). The running statistics are to follow
-    /// `x.mean(axes)` and `x.var_unbiased(axes)` over the same axes.
+    /// statistics: the form for training (arXiv:1502.03167), in which
+    /// [`RunningStatistics`](crate::RunningStatistics) follow.
     #[track_caller]
     #[must_use]
     pub fn batch_norm(self, eps: f64) -> Tensor<'g> {
