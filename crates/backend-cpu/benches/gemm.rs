@@ -10,17 +10,14 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(missing_docs, reason = "criterion writes the entry point")]
 
-use std::hint::black_box;
-use std::time::Duration;
+mod harness;
 
-use backprop_core::plan::{
-    Access, Buffer, Draft, Iteration, Launch, Role, Span, Step, Value, ValueId,
-};
-use backprop_core::{
-    Backend, Body, DType, MatMul, Memory, Operand, Plan, Primitive, Shape, Source, TensorType, View,
-};
-use backprop_cpu::{Cpu, Level};
+use std::hint::black_box;
+
+use backprop_core::{Body, DType, MatMul, Operand, Primitive, Shape, Source, View};
+use backprop_cpu::Level;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use harness::{Ready, config, tensor};
 
 /// Sizes m, k and n: layers of multilayer perceptrons and a transformer, and a square.
 const SHAPES: [[usize; 3]; 6] = [
@@ -52,10 +49,6 @@ fn operand([rows, columns]: [usize; 2], turned: bool) -> Source {
     }
 }
 
-fn tensor(sizes: &[usize]) -> TensorType {
-    TensorType::dense(DType::F32, Shape::new(sizes).unwrap())
-}
-
 fn product([m, k, n]: [usize; 3], [left, right]: [bool; 2]) -> Primitive {
     let result = tensor(&[m, n]);
     Primitive::MatMul(MatMul {
@@ -69,98 +62,6 @@ fn product([m, k, n]: [usize; 3], [left, right]: [bool; 2]) -> Primitive {
         space: result.shape,
         epilogue: Body::store(result),
     })
-}
-
-/// A primitive with its memory, ready to launch.
-struct Ready {
-    cpu: Cpu,
-    plan: Plan,
-    kernel: <Cpu as Backend>::Kernel,
-    memory: Memory<<Cpu as Backend>::Buffer>,
-}
-
-impl Ready {
-    fn new(threads: usize, spec: &Primitive) -> Self {
-        let cpu = Cpu::builder().threads(threads).build().unwrap();
-        let kernel = cpu.prepare(spec).unwrap();
-        let plan = plan(spec, cpu.scratch(&kernel));
-        let alloc = |buffer| cpu.alloc(plan.bytes(buffer)).unwrap();
-        let mut memory = Memory {
-            arena: alloc(Buffer::Arena),
-            state: alloc(Buffer::State),
-            io: alloc(Buffer::Io),
-        };
-        let ones = 1.0_f32.to_le_bytes().repeat(plan.bytes(Buffer::Io) / 4);
-        cpu.upload(&mut memory.io, 0, &ones).unwrap();
-        Self {
-            cpu,
-            plan,
-            kernel,
-            memory,
-        }
-    }
-
-    fn launch(&mut self) {
-        let Some(Step::Launch(command)) = self.plan.steps().first() else {
-            return;
-        };
-        let (kernel, memory) = (&self.kernel, &mut self.memory);
-        let launched = self
-            .cpu
-            .launch(kernel, memory, command.args(), Iteration::default());
-        launched.unwrap();
-    }
-}
-
-/// A plan of one launch, operands one after the other.
-fn plan(spec: &Primitive, scratch: usize) -> Plan {
-    let mut end = 0;
-    let mut place = |tensor: &TensorType, role| {
-        let span = Span {
-            buffer: Buffer::Io,
-            offset: end,
-            bytes: tensor.bytes(),
-        };
-        end = (end + tensor.bytes()).next_multiple_of(64);
-        Value {
-            tensor: tensor.clone(),
-            role,
-            span,
-            name: String::new(),
-        }
-    };
-    let reads = spec.reads().into_iter().map(|tensor| (tensor, Role::Input));
-    let writes = spec
-        .writes()
-        .into_iter()
-        .map(|tensor| (tensor, Role::Result));
-    let values: Vec<Value> = reads
-        .chain(writes)
-        .map(|(tensor, role)| place(tensor, role))
-        .collect();
-    let access = |value: usize| Access::whole(ValueId(value as u32));
-    let arena = Span {
-        buffer: Buffer::Arena,
-        offset: 0,
-        bytes: scratch,
-    };
-    let first_write = spec.reads().len();
-    let launch = Launch {
-        primitive: 0,
-        reads: (0..first_write).map(access).collect(),
-        writes: (first_write..values.len()).map(access).collect(),
-        scratch: (scratch > 0).then_some(arena),
-        place: None,
-        scope: String::new(),
-    };
-    Plan::check(Draft {
-        primitives: vec![spec.clone()],
-        scratch: vec![scratch],
-        values,
-        steps: vec![Step::Launch(launch)],
-        sizes: [scratch, 0, end],
-    })
-    .unwrap()
 }
 
 /// The same product by `matrixmultiply`.
@@ -277,13 +178,6 @@ fn products(criterion: &mut Criterion) {
             group.bench_function("matrixmultiply", |bencher| bencher.iter(&mut yardstick));
         }
     }
-}
-
-fn config() -> Criterion {
-    Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(100))
-        .measurement_time(Duration::from_millis(400))
 }
 
 criterion_group!(name = benches; config = config(); targets = peak, products);
