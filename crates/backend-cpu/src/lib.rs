@@ -28,6 +28,7 @@ mod math;
 mod matmul;
 mod memory;
 mod pool;
+mod pooling;
 mod random;
 mod relocate;
 mod rows;
@@ -35,14 +36,15 @@ mod simd;
 mod split;
 mod sweep;
 mod tile;
+mod windows;
 
 use std::fmt;
 use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Primitive, Random, Relocate,
-    Result, Rows, Sweep,
+    Args, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Pool as PoolSpec, Primitive,
+    Random, Relocate, Result, Rows, Sweep,
 };
 
 use conv::Wanted;
@@ -76,6 +78,7 @@ enum Work {
     Rows(rows::Rows),
     MatMul(contraction::Contraction),
     Conv(conv::Conv),
+    Pooling(pooling::Pooling),
     Relocate(relocate::Relocate),
     Gather(indexing::Gather),
     ScatterAdd(indexing::ScatterAdd),
@@ -123,6 +126,11 @@ impl Cpu {
         }
     }
 
+    fn pooling(&self, primitive: &Primitive, spec: &PoolSpec) -> Result<Kernel> {
+        let work = pooling::Pooling::new(primitive, spec, (self.level, self.threads()))?;
+        Ok(self.kernel(primitive, Work::Pooling(work)))
+    }
+
     fn convolution(&self, primitive: Primitive, what: (&Conv, Wanted)) -> Result<Kernel> {
         let work = conv::Conv::new(&primitive, what, (self.level, self.threads()))?;
         Ok(self.kernel(&primitive, Work::Conv(work)))
@@ -136,6 +144,7 @@ impl Work {
             Work::Rows(rows) => rows.scratch(),
             Work::MatMul(matmul) => matmul.scratch(),
             Work::Conv(conv) => conv.scratch(),
+            Work::Pooling(pooling) => pooling.scratch(),
             Work::ScatterAdd(scatter) => scatter.scratch(),
             Work::Relocate(_) | Work::Gather(_) | Work::Random(_) => 0,
         }
@@ -212,6 +221,14 @@ impl Backend for Cpu {
         )
     }
 
+    fn pool(&self, spec: &PoolSpec) -> Result<Kernel> {
+        self.pooling(&Primitive::Pool(spec.clone()), spec)
+    }
+
+    fn pool_vjp(&self, spec: &PoolSpec) -> Result<Kernel> {
+        self.pooling(&Primitive::PoolVjp(spec.clone()), spec)
+    }
+
     fn relocate(&self, spec: &Relocate) -> Result<Kernel> {
         let work = relocate::Relocate::new(spec, self.level)?;
         Ok(self.kernel(&Primitive::Relocate(spec.clone()), Work::Relocate(work)))
@@ -237,6 +254,7 @@ impl Backend for Cpu {
             Primitive::Sweep(spec) => sweep::supports(spec),
             Primitive::Rows(spec) => rows::supports(spec),
             Primitive::MatMul(spec) => matmul::supports(spec, self.level),
+            Primitive::Pool(_) | Primitive::PoolVjp(_) => pooling::supports(candidate),
             Primitive::Conv(spec) => conv::supports(spec, Wanted::Output, self.level),
             Primitive::ConvVjpInput(spec) => conv::supports(spec, Wanted::Input, self.level),
             Primitive::ConvVjpFilter(spec) => conv::supports(spec, Wanted::Filter, self.level),
@@ -268,6 +286,7 @@ impl Backend for Cpu {
                 Work::Rows(rows) => rows.run(pool, operands),
                 Work::MatMul(matmul) => matmul.run(pool, operands),
                 Work::Conv(conv) => conv.run(pool, operands),
+                Work::Pooling(pooling) => pooling.run(pool, operands),
                 Work::Relocate(relocate) => relocate.run(pool, operands),
                 Work::Gather(gather) => gather.run(pool, operands),
                 Work::ScatterAdd(scatter) => scatter.run(pool, operands),

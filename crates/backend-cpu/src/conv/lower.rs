@@ -8,11 +8,12 @@
 
 use backprop_core::{Conv as Spec, Source, View};
 
-use super::patches::{Axis, Columns, Patches, Transposed};
+use super::patches::{Columns, Patches, Transposed};
 use crate::Level;
 use crate::gemm::{
     self, BatchAxis, Finish, Gather, Gathers, Gemm, Make, Number, Problem, Product, Runs, Strides,
 };
+use crate::windows::{Axis, Windows};
 
 /// Which tensor of a convolution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +132,11 @@ impl Geometry {
             tap: sizes.dilation as isize,
         };
         let axes = self.windows.iter().enumerate().map(axis).collect();
-        Patches::new(axes, self.x[1], self.x[0])
+        Patches {
+            windows: Windows::new(axes),
+            channel: self.x[1],
+            image: self.x[0],
+        }
     }
 
     /// The number of phases of the vjp by the input.
@@ -205,7 +210,7 @@ impl Geometry {
 
     /// The product of a phase of the vjp by the input.
     pub(super) fn input(&self, mut phase: usize) -> Lowered {
-        let (channels, out) = (self.channels as isize, self.out as isize);
+        let out = self.out as isize;
         let mut points = Points {
             first: 0,
             axes: Vec::new(),
@@ -223,10 +228,17 @@ impl Geometry {
             offset += first as isize * self.w[i + 2];
             axes.insert(0, axis);
         }
-        let patches = Patches::new(axes, self.y[1], self.y[0]);
-        let sizes = [self.channels, self.out * patches.taps(), patches.places()];
+        let patches = Patches {
+            windows: Windows::new(axes),
+            channel: self.y[1],
+            image: self.y[0],
+        };
+        let sizes = [
+            self.channels,
+            self.out * patches.windows.taps(),
+            patches.windows.places(),
+        ];
         let groups = (self.groups, out * self.w[0], out * self.y[1]);
-        debug_assert!(channels >= 0);
         let problem = self.problem(sizes, [(self.images, 0, self.y[0]), groups]);
         let k = [(self.out, self.w[0])].into_iter().chain(taps);
         let mut lowered = Lowered::new(problem, points);
@@ -320,6 +332,7 @@ impl Lowered {
 
     fn columns(&mut self, patches: Patches) {
         let strided = patches
+            .windows
             .as_strided()
             .and_then(|(offset, places)| Some((offset, single(&merged(places))?)));
         match strided {
@@ -335,7 +348,7 @@ impl Lowered {
     }
 
     fn transposed(&mut self, patches: Patches, images: usize) {
-        let Some((offset, places)) = patches.as_strided() else {
+        let Some((offset, places)) = patches.windows.as_strided() else {
             self.right = Right::Transposed(patches);
             return;
         };

@@ -206,7 +206,8 @@ fn common_axes(spec: &Spec) -> Option<Option<Axes>> {
     Some(common)
 }
 
-fn combine(reduction: Reduction, dtype: DType, level: Level) -> Result<Loop, String> {
+/// The loop that combines values of a type.
+pub(crate) fn combine(reduction: Reduction, dtype: DType, level: Level) -> Result<Loop, String> {
     let scalar = match reduction {
         Reduction::Sum if dtype == DType::Bool => Scalar::Or,
         Reduction::Sum => Scalar::Add,

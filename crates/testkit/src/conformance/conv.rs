@@ -110,6 +110,15 @@ const GROUPED: &[Geometry<'_>] = &[
     of([2, 3, 4, 1], &[5], &[[1, 1, 1, 1]], &[7]),
 ];
 
+/// Of some tensors nothing: no image, no channel, no output channel, no place, no position.
+const EMPTY: &[Geometry<'_>] = &[
+    of([0, 2, 3, 1], &[4, 3], &[[3, 1, 1, 1]; 2], &[4, 3]),
+    of([2, 0, 3, 1], &[4, 3], &[[3, 1, 1, 1]; 2], &[4, 3]),
+    of([2, 2, 0, 2], &[4, 3], &[[3, 2, 1, 1]; 2], &[2, 2]),
+    of([2, 2, 3, 1], &[4, 3], &[[3, 1, 1, 1]; 2], &[4, 0]),
+    of([2, 2, 3, 1], &[0, 3], &[[3, 2, 1, 1]; 2], &[2, 3]),
+];
+
 /// Just past register tiles; sums just past a block and past several; enough for several threads.
 const LARGE: &[Geometry<'_>] = &[
     of([1, 9, 35, 1], &[6, 9], &[[3, 1, 1, 1]; 2], &[6, 9]),
@@ -250,7 +259,7 @@ fn plain(wanted: Wanted) -> Vec<Case> {
         } else {
             &LARGE[..2]
         };
-        let all = [SMALL, REACHING, GROUPED, large].concat();
+        let all = [SMALL, REACHING, GROUPED, EMPTY, large].concat();
         for (seed, geometry) in (0..).zip(all) {
             let problem = Problem {
                 dtype,

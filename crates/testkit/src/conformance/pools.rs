@@ -32,7 +32,7 @@ const fn of<'a>(
 }
 
 /// Single elements; windows side by side, overlapping, with gaps between and inside, padded,
-/// partly and wholly outside, over all of an axis; and more than a tile of places.
+/// partly and wholly outside, over all of an axis; of nothing; and more than a tile of places.
 const GEOMETRIES: &[Geometry<'_>] = &[
     of(&[1], &[1], &[[1, 1, 1, 0]], &[1]),
     of(&[2, 3], &[6, 8], &[[2, 2, 1, 0]; 2], &[3, 4]),
@@ -50,6 +50,9 @@ const GEOMETRIES: &[Geometry<'_>] = &[
     of(&[3, 5], &[7, 7], &[[7, 1, 1, 0]; 2], &[1, 1]),
     of(&[], &[19], &[[4, 1, 1, 3]], &[19]),
     of(&[4], &[], &[], &[]),
+    of(&[0], &[5], &[[3, 1, 1, 1]], &[5]),
+    of(&[3], &[5], &[[3, 1, 1, 0]], &[0]),
+    of(&[3], &[0], &[[3, 1, 1, 2]], &[2]),
     of(&[2], &[20, 18], &[[3, 1, 1, 1]; 2], &[20, 18]),
 ];
 
