@@ -56,7 +56,7 @@ pub fn catalogue() -> Vec<Entry> {
         require::entries(),
         rotary::entries(),
         running::entries(),
-        scan::entries(),
+        cumulative::entries(),
         scatter::entries(),
         shape::entries(),
         shuffle::entries(),

@@ -12,8 +12,8 @@ use crate::axes::resolve;
 use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::{Problem, bad_shape};
 use crate::op::catalogue::{Entry, entries, labelled};
+use crate::op::cumulative::doublings;
 use crate::op::index::{check_indices, flat_indices};
-use crate::op::scan::doublings;
 use crate::operand::Operand;
 use crate::tensor::Tensor;
 
