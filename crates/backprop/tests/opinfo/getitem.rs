@@ -64,6 +64,9 @@ fn sliced<'g>(
                 after += width(c, item)?;
             }
             axis = x.rank() - after;
+        } else if let Some(whole) = item.as_bool() {
+            x = x.unsqueeze(along).narrow(along, 0, usize::from(whole));
+            axis += 1;
         } else if let Some(index) = item.as_i64() {
             let at = counted(index, size);
             x = x.narrow(along, at, at + 1).squeeze(along);
@@ -90,7 +93,7 @@ fn sliced<'g>(
 
 /// How many axes an item stands for.
 fn width(c: &Call<'_, '_>, item: &Value) -> Result<usize, Unsupported> {
-    if item.is_null() {
+    if item.is_null() || item.is_boolean() {
         return Ok(0);
     }
     if item.get("tensor").is_some() {

@@ -206,7 +206,8 @@ fn scatter<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
         include_self: combine != Combine::Last,
     };
     let (x, shape) = (c.tensor(0, "input")?, c.tensor(2, "index")?.shape());
-    let source = match c.argument(3, "src")? {
+    let name = if c.has(3, "src") { "src" } else { "value" };
+    let source = match c.argument(3, name)? {
         Argument::Tensor(source) => source,
         Argument::Number(value, _) => c.g.full(shape, value, x.dtype()),
     };
@@ -226,13 +227,15 @@ fn fill<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
 /// The elements of a source in order, where a mask holds.
 fn masked_scatter<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let (x, mask) = (c.tensor(0, "input")?, c.tensor(1, "mask")?);
+    let source = c.tensor(2, "source")?;
     let shape = common(&[x, mask]);
+    if source.shape().count() == 0 {
+        // Nothing is taken from it.
+        return Ok(vec![x.broadcast_to(shape)]);
+    }
     let mask = mask.broadcast_to(shape);
     let before = mask.cast(DType::I64).reshape([-1]).cumsum(0) - 1;
-    let taken = c
-        .tensor(2, "source")?
-        .reshape([-1])
-        .take(before.maximum(0.0), 0);
+    let taken = source.reshape([-1]).take(before.maximum(0.0), 0);
     let taken = taken.reshape(wide(shape.sizes()));
     Ok(vec![mask.select(taken, x.broadcast_to(shape))])
 }

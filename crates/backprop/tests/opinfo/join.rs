@@ -47,8 +47,12 @@ pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
 }
 
 fn chunk<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
-    let count = c.int(1, "chunks", 1)? as usize;
-    Ok(c.tensor(0, "input")?.chunk(count, c.axis(2, "dim", 0)?))
+    let (x, count) = (c.tensor(0, "input")?, c.int(1, "chunks", 1)? as usize);
+    let axis = c.axis(2, "dim", 0)?;
+    Ok(match x.shape().size(counted(axis.into(), x.rank())) {
+        0 => vec![x; count],
+        _ => x.chunk(count, axis),
+    })
 }
 
 /// Into pieces of one size, or of these.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::adapt::{in_dtype, lined, reduction};
 use crate::call::{Call, Mapping, Outputs, Reduced, Unsupported, unsupported};
+use crate::shape::raised;
 
 pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
     let mapping: Mapping = match op {
@@ -102,11 +103,10 @@ fn spread<'g>(c: &Call<'g, '_>) -> Result<Spread<'g>, Unsupported> {
     let mean = x.mean(&r);
     let count = x.shape().count() as f64 / mean.shape().count() as f64;
     let ratio = count / (count - correction).max(0.0);
-    Ok(Spread {
-        mean,
-        var: x.var(&r) * ratio,
-        std: x.std(&r) * ratio.sqrt(),
-    })
+    let var = x.var(&r) * ratio;
+    let flat = var.eq(0.0);
+    let std = flat.select(0.0, flat.select(1.0, var).sqrt());
+    Ok(Spread { mean, var, std })
 }
 
 fn norm<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
@@ -155,7 +155,7 @@ fn trapezoid<'g>(
             shape[axis.rem_euclid(y.rank() as i32) as usize] = -1;
             heights * steps(x, 0).reshape(shape)
         }
-        Some(x) => heights * steps(x, axis),
+        Some(x) => heights * steps(raised(x, y.rank()), axis),
         None => heights * c.float(usize::MAX, "dx", 1.0)?,
     };
     Ok(vec![together(areas, axis)])
@@ -164,6 +164,11 @@ fn trapezoid<'g>(
 fn diff<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let axis = c.axis(2, "dim", -1)?;
     let order = c.int(1, "n", 1)?;
+    if order == 0 {
+        // PyTorch leaves out what stands before and after, too.
+        let _ = (c.optional(3, "prepend")?, c.optional(4, "append")?);
+        return Ok(vec![c.tensor(0, "input")?]);
+    }
     let parts = [
         c.optional(3, "prepend")?,
         Some(c.tensor(0, "input")?),
@@ -253,7 +258,7 @@ fn covariance<'g>(c: &Call<'g, '_>) -> Result<Tensor<'g>, Unsupported> {
     let weights = often.map_or(ones, |w| w.cast(own)) * important;
     let total = weights.sum(..);
     let correction = c.float(usize::MAX, "correction", 1.0)?;
-    let lost = (weights * important).sum(..) / total * correction;
+    let lost = (weights * important).sum(..) * correction / total;
     let [weights, total, rest] = [weights, total, total - lost].map(|w| w.cast(x.dtype()));
     let centered = rows - (rows * weights).sum(Keep(1)) / total;
     Ok((centered * weights).matmul(centered.t()) / rest.maximum(0.0))

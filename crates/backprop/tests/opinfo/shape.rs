@@ -58,7 +58,10 @@ fn view(op: &str) -> Option<Mapping> {
         "rot90" => rot90,
         "flip" => |c| {
             let dims = axes(&c.ints_from(1, "dims")?);
-            unary(c, |x| x.flip(dims.as_slice()))
+            unary(c, |x| match x.rank() {
+                0 => x,
+                _ => x.flip(dims.as_slice()),
+            })
         },
         "fliplr" => |c| unary(c, |x| x.flip(1)),
         "flipud" => |c| unary(c, |x| x.flip(0)),
@@ -149,7 +152,10 @@ fn transpose<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
 fn movedim<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let list = |at, name| c.ints(at, name).map(|axes| axes.unwrap_or_default());
     let (from, to) = (list(1, "source")?, list(2, "destination")?);
-    unary(c, |x| x.move_axes(axes(&from), axes(&to)))
+    unary(c, |x| match x.rank() {
+        0 => x,
+        _ => x.move_axes(axes(&from), axes(&to)),
+    })
 }
 
 /// -1 keeps a size.
@@ -213,7 +219,7 @@ fn unfold<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let (axis, size) = (c.axis(1, "dimension", 0)?, c.int(2, "size", 1)?);
     let (size, step) = (size as usize, c.int(3, "step", 1)? as usize);
     Ok(vec![match x.rank() {
-        0 => x.unsqueeze(0).windows(0, size, step).squeeze(0),
+        0 => x.unsqueeze(0).windows(0, size, step).reshape([-1]),
         _ => x.windows(axis, size, step),
     }])
 }

@@ -43,10 +43,11 @@ impl<'g> Tensor<'g> {
         between: Between,
     ) -> Tensor<'g> {
         let q = q.on(self.graph, Some(self.dtype()), Location::caller());
-        self.ranked("quantile", q, &axes, between, |rows| {
+        self.ranked("quantile", q, &axes, between, |rows, q| {
             let last = rows.shape().sizes().last().map_or(0.0, |&n| n as f64 - 1.0);
             let last = rows.graph.full([], last, rows.dtype());
-            rows.ne(rows).any(Keep(-1)).select(f64::NAN, last)
+            // A NaN stands last.
+            rows.ne(rows).any(Keep(-1)).select(last, q * last)
         })
     }
 
@@ -60,9 +61,10 @@ impl<'g> Tensor<'g> {
         between: Between,
     ) -> Tensor<'g> {
         let q = q.on(self.graph, Some(self.dtype()), Location::caller());
-        self.ranked("nanquantile", q, &axes, between, |rows| {
+        self.ranked("nanquantile", q, &axes, between, |rows, q| {
             let count = rows.eq(rows).cast(DType::I64).sum(Keep(-1));
-            (count - 1.0).maximum(0.0).cast(rows.dtype())
+            let last = (count - 1).cast(rows.dtype());
+            last.lt(0.0).select(0.0, q * last)
         })
     }
 
@@ -78,7 +80,7 @@ impl<'g> Tensor<'g> {
         })
     }
 
-    /// Quantiles, where `last` says how far the last element of each row is in sorted order.
+    /// Quantiles, where `rank` says at which place of each row they stand in sorted order.
     #[track_caller]
     fn ranked(
         self,
@@ -86,14 +88,14 @@ impl<'g> Tensor<'g> {
         q: Tensor<'g>,
         axes: &impl AxisList,
         between: Between,
-        last: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+        rank: impl FnOnce(Tensor<'g>, Tensor<'g>) -> Tensor<'g>,
     ) -> Tensor<'g> {
         let place = Location::caller();
         self.graph.compose(name, &[self, q], place, || {
             let set = resolve_all(name, axes.given().as_deref(), self.rank())?;
             check(name, self, q, set)?;
             let (rows, wide) = (self.widened().rows_over(set), q.widened());
-            let rank = wide.clamp(0.0, 1.0).reshape([-1]) * last(rows);
+            let rank = rank(rows, wide.clamp(0.0, 1.0).reshape([-1]));
             let values = rows.at_rank(rank, between);
             let first = values.move_axes([-1], [0]);
             let reduced = match axes.keeps() {
@@ -114,10 +116,8 @@ impl<'g> Tensor<'g> {
         moved.flatten_from(self.rank() - set.len())
     }
 
-    /// What stands at places along the last axis in sorted order; NaN at a place that is NaN.
+    /// What stands at places along the last axis in sorted order.
     fn at_rank(self, rank: Tensor<'g>, between: Between) -> Tensor<'g> {
-        let lost = rank.ne(rank);
-        let rank = lost.select(0.0, rank);
         let (last, size) = (self.rank() - 1, self.shape().size(self.rank() - 1));
         let places = |rank: Tensor<'g>| {
             let count = rank.shape().size(rank.rank() - 1);
@@ -129,20 +129,17 @@ impl<'g> Tensor<'g> {
         let line = |weight: Tensor<'g>| {
             let (low, high) = (at(rank.floor()), at(rank.ceil()));
             // From the nearer end, so that both ends are exact.
-            let (up, down) = (
-                low + weight * (high - low),
-                high - (high - low) * (1.0 - weight),
-            );
-            weight.lt(0.5).select(up, down)
+            let near = weight.lt(0.5);
+            let step = near.select(weight, weight - 1.0);
+            near.select(low, high) + step * (high - low)
         };
-        let value = match between {
+        match between {
             Between::Linear => line(rank - rank.floor()),
             Between::Midpoint => line(rank.number(0.5)),
             Between::Lower => at(rank.floor()),
             Between::Higher => at(rank.ceil()),
             Between::Nearest => at(rank.round()),
-        };
-        lost.select(f64::NAN, value)
+        }
     }
 }
 

@@ -243,12 +243,12 @@ impl<'g> Places<'g> {
                 }
             }
             Combine::Product => {
-                let product = Runs::new(self).combined(source, |x, y| x * y);
-                let whole = match how.include_self {
-                    true => table * product,
-                    false => product,
-                };
-                self.named().select(whole, table)
+                let product = Runs::new(self)
+                    .combined(source, |same, x, earlier| x * same.select(earlier, 1.0));
+                match how.include_self {
+                    true => table * self.named().select(product, 1.0),
+                    false => self.named().select(product, table),
+                }
             }
             Combine::Max | Combine::Min => {
                 let extreme = Extreme {
@@ -314,11 +314,12 @@ impl<'g> Runs<'g> {
         }
     }
 
-    /// What falls on each place, combined; anything where nothing does.
+    /// What falls on each place, combined; anything where nothing does. `combine` gets, beside two
+    /// tensors, where the second one counts.
     fn combined(
         &self,
         source: Tensor<'g>,
-        combine: impl Fn(Tensor<'g>, Tensor<'g>) -> Tensor<'g>,
+        combine: impl Fn(Tensor<'g>, Tensor<'g>, Tensor<'g>) -> Tensor<'g>,
     ) -> Tensor<'g> {
         let Places { axis, .. } = self.places;
         let position = source.graph.coordinate(self.sorted.shape(), 0);
@@ -326,8 +327,7 @@ impl<'g> Runs<'g> {
         let whole = doublings(self.sorted.shape().size(0)).fold(values, |x, step| {
             let same = self.sorted.eq(self.sorted.delayed(0, step, 0.0));
             let inside = position.ge(position.number(step as f64)).logical_and(same);
-            let inside = self.places.along(inside);
-            inside.select(combine(x, x.delayed(axis, step, 0.0)), x)
+            combine(self.places.along(inside), x, x.delayed(axis, step, 0.0))
         });
         whole.take(self.ends, axis as i32)
     }
@@ -354,7 +354,9 @@ impl Composite for Extreme {
             Combine::Min => x.minimum(y),
             _ => x.maximum(y),
         };
-        let best = Runs::new(places).combined(source, better);
+        let best = Runs::new(places).combined(source, |same, x, earlier| {
+            same.select(better(x, earlier), x)
+        });
         let whole = match self.how.include_self {
             true => better(table, best),
             false => best,
