@@ -112,11 +112,25 @@ fn spread<'g>(c: &Call<'g, '_>) -> Result<Spread<'g>, Unsupported> {
 fn norm<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let p = match c.value(1, "p") {
         Some(Value::String(name)) if name == "fro" => 2.0,
+        Some(Value::String(name)) if name == "nuc" => return nuclear_norm(c),
         Some(Value::String(name)) => return unsupported(format!("norm {name}")),
         _ => c.float(1, "p", 2.0)?,
     };
     let x = in_dtype(c, c.tensor(0, "input")?)?;
     Ok(vec![x.norm(p, c.reduced_of(x, 2)?)])
+}
+
+/// The sum of singular values.
+fn nuclear_norm<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
+    let x = in_dtype(c, c.tensor(0, "input")?)?;
+    let Reduced { axes, keeps } = c.reduced(2)?;
+    let axes = axes.unwrap_or(vec![-2, -1]);
+    let norm = x.move_axes(&axes, [-2, -1]).svdvals().sum(-1);
+    let kept = norm.unsqueeze(-1).unsqueeze(-1);
+    Ok(vec![match keeps {
+        true => kept.move_axes([-2, -1], axes),
+        false => norm,
+    }])
 }
 
 fn running<'g>(
