@@ -33,6 +33,7 @@ mod random;
 mod relocate;
 mod rows;
 mod simd;
+mod sort;
 mod split;
 mod sweep;
 mod tile;
@@ -43,8 +44,7 @@ use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Pool as PoolSpec, Primitive,
-    Random, Relocate, Result, Rows, Sweep,
+    Args, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Pool, PoolSpec, Primitive, Random, Relocate, Result, Rows, Sort, Sweep, as,
 };
 
 use conv::Wanted;
@@ -83,6 +83,7 @@ enum Work {
     Gather(indexing::Gather),
     ScatterAdd(indexing::ScatterAdd),
     Random(random::Random),
+    Sort(sort::Sort),
 }
 
 impl Cpu {
@@ -146,6 +147,7 @@ impl Work {
             Work::Conv(conv) => conv.scratch(),
             Work::Pooling(pooling) => pooling.scratch(),
             Work::ScatterAdd(scatter) => scatter.scratch(),
+            Work::Sort(sort) => sort.scratch(),
             Work::Relocate(_) | Work::Gather(_) | Work::Random(_) => 0,
         }
     }
@@ -249,6 +251,11 @@ impl Backend for Cpu {
         Ok(self.kernel(&Primitive::Random(spec.clone()), Work::Random(work)))
     }
 
+    fn sort(&self, spec: &Sort) -> Result<Kernel> {
+        let work = sort::Sort::new(spec, self.threads())?;
+        Ok(self.kernel(&Primitive::Sort(spec.clone()), Work::Sort(work)))
+    }
+
     fn supports(&self, candidate: &Primitive) -> bool {
         match candidate {
             Primitive::Sweep(spec) => sweep::supports(spec),
@@ -258,6 +265,7 @@ impl Backend for Cpu {
             Primitive::Conv(spec) => conv::supports(spec, Wanted::Output, self.level),
             Primitive::ConvVjpInput(spec) => conv::supports(spec, Wanted::Input, self.level),
             Primitive::ConvVjpFilter(spec) => conv::supports(spec, Wanted::Filter, self.level),
+            Primitive::Sort(spec) => sort::supports(spec),
             other => other.is_plain(),
         }
     }
@@ -291,6 +299,7 @@ impl Backend for Cpu {
                 Work::Gather(gather) => gather.run(pool, operands),
                 Work::ScatterAdd(scatter) => scatter.run(pool, operands),
                 Work::Random(random) => random.run(pool, operands),
+                Work::Sort(sort) => sort.run(pool, operands),
             }
         }
     }
