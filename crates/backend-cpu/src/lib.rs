@@ -18,6 +18,7 @@
     reason = "kernels work on raw memory; each block cites the plan-check property it relies on"
 )]
 
+mod attention;
 mod builder;
 mod contraction;
 mod conv;
@@ -44,7 +45,8 @@ use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Pool, PoolSpec, Primitive, Random, Relocate, Result, Rows, Sort, Sweep, as,
+    Args, Attention, AttentionVjp, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory,
+    Pool as PoolSpec, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 
 use conv::Wanted;
@@ -84,6 +86,7 @@ enum Work {
     ScatterAdd(indexing::ScatterAdd),
     Random(random::Random),
     Sort(sort::Sort),
+    Attention(attention::Attention),
 }
 
 impl Cpu {
@@ -148,6 +151,7 @@ impl Work {
             Work::Pooling(pooling) => pooling.scratch(),
             Work::ScatterAdd(scatter) => scatter.scratch(),
             Work::Sort(sort) => sort.scratch(),
+            Work::Attention(attention) => attention.scratch(),
             Work::Relocate(_) | Work::Gather(_) | Work::Random(_) => 0,
         }
     }
@@ -251,6 +255,18 @@ impl Backend for Cpu {
         Ok(self.kernel(&Primitive::Random(spec.clone()), Work::Random(work)))
     }
 
+    fn attention(&self, spec: &Attention) -> Result<Kernel> {
+        let work = attention::Attention::new(spec, self.level, self.threads())?;
+        let primitive = Primitive::Attention(Box::new(spec.clone()));
+        Ok(self.kernel(&primitive, Work::Attention(work)))
+    }
+
+    fn attention_vjp(&self, spec: &AttentionVjp) -> Result<Kernel> {
+        let work = attention::Attention::vjp(spec, self.level, self.threads())?;
+        let primitive = Primitive::AttentionVjp(Box::new(spec.clone()));
+        Ok(self.kernel(&primitive, Work::Attention(work)))
+    }
+
     fn sort(&self, spec: &Sort) -> Result<Kernel> {
         let work = sort::Sort::new(spec, self.threads())?;
         Ok(self.kernel(&Primitive::Sort(spec.clone()), Work::Sort(work)))
@@ -265,6 +281,8 @@ impl Backend for Cpu {
             Primitive::Conv(spec) => conv::supports(spec, Wanted::Output, self.level),
             Primitive::ConvVjpInput(spec) => conv::supports(spec, Wanted::Input, self.level),
             Primitive::ConvVjpFilter(spec) => conv::supports(spec, Wanted::Filter, self.level),
+            Primitive::Attention(spec) => attention::supports(spec, self.level),
+            Primitive::AttentionVjp(spec) => attention::supports_vjp(spec),
             Primitive::Sort(spec) => sort::supports(spec),
             other => other.is_plain(),
         }
@@ -300,6 +318,7 @@ impl Backend for Cpu {
                 Work::ScatterAdd(scatter) => scatter.run(pool, operands),
                 Work::Random(random) => random.run(pool, operands),
                 Work::Sort(sort) => sort.run(pool, operands),
+                Work::Attention(attention) => attention.run(pool, operands),
             }
         }
     }

@@ -12,6 +12,7 @@
 //! and panel heights, and at every level.
 
 mod gather;
+mod inner;
 mod kernel;
 mod pack;
 mod plan;
@@ -24,6 +25,7 @@ mod vector;
 mod tests;
 
 pub(crate) use gather::{Gather, Gathered, Gathers, Runs};
+pub(crate) use inner::{Inner, Left, Right, To};
 pub(crate) use pack::{PackFn, Panel, packer};
 pub(crate) use product::{Make, Product, make, sums_as};
 pub(crate) use run::{Call, Sink};

@@ -23,7 +23,7 @@ use crate::pool::{Pool, Worker};
 use crate::split::Split;
 use crate::tile::{self, Code, Entry, Frame, Lane, Loop, Reducer, Request, TILE};
 use columns::Columns;
-pub(crate) use elementwise::Elementwise;
+pub(crate) use elementwise::{Elementwise, Running};
 use totals::Totals;
 
 /// The most reductions in one sweep.

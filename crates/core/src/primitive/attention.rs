@@ -218,7 +218,8 @@ impl Attention {
 impl fmt::Display for Attention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.heads)?;
-        if !self.epilogue.is_store() {
+        let says_nothing = self.epilogue.is_store() && self.epilogue.program.len() == 1;
+        if !says_nothing {
             f.write_str(" then ")?;
         }
         fmt::Display::fmt(&self.epilogue, f)
