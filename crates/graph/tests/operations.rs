@@ -4,8 +4,8 @@
 use backprop_core::{DType, ErrorKind, Reference};
 use backprop_graph::optim::{self, Rate, Sgd};
 use backprop_graph::{
-    Between, CrossEntropy, Graph, Init, Keep, Mask, NegativeLogLikelihood, Padding, Reduce,
-    Resample, Rotary, Session, Tensor, Updates,
+    Between, Combine, CrossEntropy, Graph, Init, Keep, Mask, NegativeLogLikelihood, Padding,
+    Reduce, Resample, Rotary, Scatter, Session, Tensor, Updates,
 };
 
 const F64: DType = DType::F64;
@@ -249,6 +249,24 @@ fn gradients_at_the_edges() {
         &[-inf, 0.5, 1e300],
         &[-1., 0.5, 1.],
     );
+    // Elements of other places take no part, infinite or not.
+    check_gradient(
+        |x| {
+            let how = Scatter {
+                combine: Combine::Product,
+                include_self: false,
+            };
+            let places = x.graph().data([3], &[0i64, 0, 1]);
+            x.index_reduce(0, places, x, how).narrow(0, 0, 2)
+        },
+        &[2., 3., inf],
+        &[3., 2., 1.],
+    );
+    check_gradient(
+        |x| x.quantile(0.25, 0, Between::Linear),
+        &[inf, 5., 1.],
+        &[0., 0.5, 0.5],
+    );
     check(|x| x.log_add_exp(x), &[2], &[-inf, inf], &[-inf, inf]);
     check(
         |x| x.logsumexp(1),
@@ -322,6 +340,8 @@ fn refusals() {
         ("quantile", |x| x.quantile(x, 0, Between::Linear)),
         ("nanquantile", |x| x.nanquantile(-0.5, 0, Between::Linear)),
         ("median", |x| x.median(2)),
+        ("any", |x| x.any(2).cast(F64)),
+        ("all", |x| x.all(Keep(2)).cast(F64)),
         ("diagonal", |x| x.diagonal(0, 1, -1)),
         ("diag_embed", |x| x.sum(..).diag_embed(1)),
         ("unstack", |x| x.unstack(2)[0]),

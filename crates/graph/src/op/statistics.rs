@@ -159,6 +159,7 @@ impl<'g> Tensor<'g> {
     #[must_use]
     pub fn any(self, axes: impl AxisList) -> Tensor<'g> {
         self.graph.compose("any", &[self], Location::caller(), || {
+            resolve_all("any", axes.given().as_deref(), self.rank())?;
             let hits = self.cast(DType::Bool).cast(DType::I64).sum(&axes);
             Ok(hits.ne(0.0))
         })
@@ -169,6 +170,7 @@ impl<'g> Tensor<'g> {
     #[must_use]
     pub fn all(self, axes: impl AxisList) -> Tensor<'g> {
         self.graph.compose("all", &[self], Location::caller(), || {
+            resolve_all("all", axes.given().as_deref(), self.rank())?;
             let misses = self.cast(DType::Bool).logical_not();
             Ok(misses.cast(DType::I64).sum(&axes).eq(0.0))
         })
