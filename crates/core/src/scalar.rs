@@ -287,7 +287,7 @@ scalars! {
     /// The angle of the point (`b`, `a`).
     Atan2(a, b) -> y: Real on (0.2, 3.0) => {
         eval: a.atan2(b), cuda: "atan2({0}, {1})",
-        vjp(g): [g * (b / (a * a + b * b)), -(g * (a / (a * a + b * b)))] }
+        vjp(g): [g * (b / square_norm(a, b)), -(g * (a / square_norm(a, b)))] }
     /// `sqrt(a^2 + b^2)` without overflow.
     Hypot(a, b) -> y: Real on (0.2, 3.0) => {
         eval: a.hypot(b), cuda: "hypot({0}, {1})", vjp(g): [g * (a / y), g * (b / y)] }
@@ -359,6 +359,11 @@ fn eq<C: Calculus>(a: C, b: C) -> C {
 }
 fn select<C: Calculus>(c: C, a: C, b: C) -> C {
     C::apply(Scalar::Where, &[c, a, b])
+}
+/// `a^2 + b^2`, or 1 where both are 0.
+fn square_norm<C: Calculus>(a: C, b: C) -> C {
+    let sum = a * a + b * b;
+    select(eq(sum, sum.like(0.0)), sum.like(1.0), sum)
 }
 /// Whether the power `b` of `a` is that of 0, with an exponent that gives no infinity.
 fn vanishes<C: Calculus>(a: C, b: C) -> C {

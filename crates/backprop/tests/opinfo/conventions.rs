@@ -49,6 +49,15 @@ const SYMMETRIC: &[&str] = &[
 const TRIANGULAR: &[(&str, &str, usize)] =
     &[("cholesky_inverse", "i0", 1), ("cholesky_solve", "i1", 2)];
 
+/// Operations whose gradient at a NaN PyTorch computes differently in vector registers and for the
+/// elements left over: it is free.
+const FREE_AT_NAN: &[&str] = &[
+    "nn.functional.hardshrink",
+    "nn.functional.hardtanh",
+    "nn.functional.relu6",
+    "nn.functional.softshrink",
+];
+
 /// Compares an output in this type.
 pub(crate) fn output(
     suite: &Suite,
@@ -76,52 +85,51 @@ pub(crate) fn gradient(
     expected: &[f64],
 ) -> Result<(), String> {
     let [got, expected] = [got, expected].map(|gradient| counted(suite, case, at, gradient));
-    // Gradients are no more accurate than the least accurate output.
-    let narrow = case
-        .outputs
-        .iter()
-        .map(|output| tolerance(case, output.dtype));
+    // No more accurate than the least accurate output, or the type itself.
+    let outputs = case.outputs.iter().map(|output| output.dtype);
+    let types = outputs.chain([case.inputs[at].dtype]);
+    let narrow = types.map(|dtype| tolerance(case, dtype));
     close(&got, &expected, narrow.fold(RELATIVE, f64::max))
 }
 
 /// The part of a gradient that is not free.
 fn counted(suite: &Suite, case: &Case, at: usize, gradient: &[f64]) -> Vec<f64> {
     let (input, operation) = (&case.inputs[at], case.operation());
-    let [.., rows, columns] = input.shape[..] else {
-        return match (Choice::of(case), at) {
-            (Some(choice), 0) => choice.merged(&suite.numbers(&input.data), gradient),
-            _ => gradient.to_vec(),
-        };
-    };
-    let transposed = |i: usize| {
-        let (matrix, row, column) = (i / (rows * columns), i / columns % rows, i % columns);
-        matrix * rows * columns + column * columns + row
-    };
-    if SYMMETRIC.contains(&operation.as_str()) {
+    let numbers = || suite.numbers(&input.data);
+    let chosen = |keep: &dyn Fn(usize) -> bool| -> Vec<f64> {
         let each = gradient.iter().enumerate();
-        return each
-            .map(|(i, g)| 0.5 * (g + gradient[transposed(i)]))
-            .collect();
+        each.map(|(i, &g)| if keep(i) { g } else { 0.0 }).collect()
+    };
+    if let (Some(choice), 0) = (Choice::of(case), at) {
+        return choice.merged(&numbers(), gradient);
     }
-    if let Some(&(_, _, position)) = TRIANGULAR
-        .iter()
-        .find(|row| row.0 == operation && row.1 == input.name)
-    {
+    if FREE_AT_NAN.contains(&operation.as_str()) {
+        let numbers = numbers();
+        return chosen(&|i| !numbers[i].is_nan());
+    }
+    let [.., rows, columns] = input.shape[..] else {
+        return gradient.to_vec();
+    };
+    let place = |i: usize| (i / columns % rows, i % columns);
+    if SYMMETRIC.contains(&operation.as_str()) {
+        let mirrored = |i: usize| {
+            let (row, column) = place(i);
+            gradient[i - row * columns - column + column * columns + row]
+        };
+        let each = gradient.iter().enumerate();
+        return each.map(|(i, g)| 0.5 * (g + mirrored(i))).collect();
+    }
+    let mut triangles = TRIANGULAR.iter();
+    let triangle = triangles.find(|row| row.0 == operation && row.1 == input.name);
+    if let Some(&(_, _, position)) = triangle {
         let upper = case.argument(position, "upper");
         let upper = upper.is_some_and(|(value, _)| value.as_bool() == Some(true));
-        let counts = |i: usize| match upper {
-            true => i / columns % rows <= i % columns,
-            false => i / columns % rows >= i % columns,
-        };
-        let each = gradient.iter().enumerate();
-        return each
-            .map(|(i, &g)| if counts(i) { g } else { 0.0 })
-            .collect();
+        return chosen(&|i| match (upper, place(i)) {
+            (true, (row, column)) => row <= column,
+            (false, (row, column)) => row >= column,
+        });
     }
-    match (Choice::of(case), at) {
-        (Some(choice), 0) => choice.merged(&suite.numbers(&input.data), gradient),
-        _ => gradient.to_vec(),
-    }
+    gradient.to_vec()
 }
 
 /// A choice along an axis of `size` elements, `inner` apart.

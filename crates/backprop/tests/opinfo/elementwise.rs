@@ -76,7 +76,7 @@ fn two(op: &str) -> Option<Mapping> {
         "copysign" => |c| binary(c, |a, b| a.copysign(b)),
         "div" => |c| match c.text(usize::MAX, "rounding_mode", "none")? {
             "trunc" => binary(c, |a, b| (a / b).trunc()),
-            "floor" => binary(c, |a, b| (a / b).floor()),
+            "floor" => binary(c, |a, b| a.div_floor(b)),
             _ => binary(c, |a, b| a / b),
         },
         "float_power" => |c| binary(c, |a, b| a.cast(DType::F64).pow(b.cast(DType::F64))),
@@ -143,7 +143,12 @@ fn several(op: &str) -> Option<Mapping> {
         },
         "logit" => |c| match c.float(1, "eps", f64::NAN)? {
             eps if eps.is_nan() => unary(c, |x| x.logit()),
-            eps => unary(c, |x| x.clamp(eps, 1.0 - eps).logit()),
+            eps => unary(c, |x| {
+                // The bounds may cross.
+                let high = 1.0 - eps;
+                let limited = x.gt(high).select(high, x);
+                x.lt(eps).select(eps, limited).logit()
+            }),
         },
         "nan_to_num" => |c| {
             let mut x = c.tensor(0, "input")?;

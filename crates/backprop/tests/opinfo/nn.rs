@@ -97,6 +97,9 @@ fn trailing(c: &Call<'_, '_>) -> Result<Vec<i32>, crate::call::Unsupported> {
 
 /// Weight and bias of channels, at position `at` and after.
 fn channels_scaled<'g>(c: &Call<'g, '_>, x: Tensor<'g>, at: usize) -> Outputs<'g> {
+    if x.rank() < 2 {
+        return unsupported("no axis of channels");
+    }
     let along = |list: Option<Tensor<'g>>| {
         let mut shape = vec![1; x.rank()];
         shape[1] = -1;

@@ -224,8 +224,8 @@ impl<'g> Tensor<'g> {
         self.graph.elementwise(Scalar::Where, &[self, a, b], place)
     }
 
-    /// Limited to `low..=high`, to `high` where they cross; the gradient passes at the bounds, and goes
-    /// to the bound beyond.
+    /// Limited to `low..=high`, to `high` where they cross. At a bound that is a number the gradient
+    /// passes; with one that is a tensor it is shared equally.
     #[track_caller]
     #[must_use]
     pub fn clamp(self, low: impl Operand<'g>, high: impl Operand<'g>) -> Tensor<'g> {
@@ -241,9 +241,14 @@ impl<'g> Tensor<'g> {
             {
                 return Err(bad_attribute(name, format!("to {low}..={high}")));
             }
-            // Not maximum and minimum, which share the gradient at the bounds.
-            let raised = self.lt(low).select(low, self);
-            Ok(raised.gt(high).select(high, raised))
+            let raised = match numbers[0] {
+                Some(low) => self.lt(low).select(low, self),
+                None => self.maximum(low),
+            };
+            Ok(match numbers[1] {
+                Some(high) => raised.gt(high).select(high, raised),
+                None => raised.minimum(high),
+            })
         })
     }
 

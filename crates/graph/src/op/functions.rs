@@ -87,16 +87,31 @@ macro_rules! binary_functions {
 }
 
 binary_functions! {
-    /// The larger one, or the one that is no NaN; the gradient goes to this one at ties.
-    fmax(x, right) => x.ge(right).logical_or(right.is_nan()).select(x, right);
-    /// The smaller one, or the one that is no NaN; the gradient goes to this one at ties.
-    fmin(x, right) => x.le(right).logical_or(right.is_nan()).select(x, right);
+    /// The larger one, or the one that is no NaN; the gradient is shared equally at ties.
+    fmax(x, right) => {
+        let larger = x.is_nan().select(right, x).maximum(right);
+        right.is_nan().select(x, larger)
+    };
+    /// The smaller one, or the one that is no NaN; the gradient is shared equally at ties.
+    fmin(x, right) => {
+        let smaller = x.is_nan().select(right, x).minimum(right);
+        right.is_nan().select(x, smaller)
+    };
     /// The remainder with the sign of the divisor, as Python's `%`; that with the sign of the dividend
     /// is Rust's `%`.
-    remainder(x, right) => {
-        let rest = x % right;
-        let other_sign = rest.lt(0.0).ne(right.lt(0.0));
-        rest.ne(0.0).logical_and(other_sign).select(rest + right, rest)
+    remainder(x, right) => match x.shape().broadcast(&right.shape()) {
+        Some(shape) => {
+            let operands = [x.broadcast_to(shape), right.broadcast_to(shape)];
+            x.graph.apply_one(Remainder, &operands)
+        }
+        None => x % right,
+    };
+    /// The quotient rounded down, as Python's `//`, also where the quotient in floating point would be
+    /// rounded up to a whole number; gradient 0.
+    div_floor(x, right) => {
+        let exact = (x - x.remainder(right)) / right;
+        let exact = if x.dtype().is_float() { exact.round() } else { exact };
+        right.eq(0.0).select(x / right, exact).stop_gradient()
     };
     /// `x * log(right)`, 0 where `x` is 0.
     xlogy(x, right) => {
@@ -169,6 +184,34 @@ impl Composite for Logit {
     }
 }
 
+/// Has its own gradient because the derived one goes by the rounded quotient.
+#[derive(Debug)]
+struct Remainder;
+
+impl Composite for Remainder {
+    fn name(&self) -> &str {
+        "remainder"
+    }
+
+    fn decompose<'g>(&self, inputs: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+        let (x, divisor) = (inputs[0], inputs[1]);
+        let rest = x % divisor;
+        let other_sign = rest.lt(0.0).ne(divisor.lt(0.0));
+        let corrected = rest.ne(0.0).logical_and(other_sign);
+        vec![corrected.select(rest + divisor, rest)]
+    }
+
+    fn gradient<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
+        let cotangent = cx.cotangents[0]?;
+        let quotient = cx.inputs[0].div_floor(cx.inputs[1]);
+        Some(vec![Some(cotangent), Some(-cotangent * quotient)])
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        within(POSITIVE, &[&[3, 5], &[3, 5]])
+    }
+}
+
 /// Inputs to try the operations on.
 pub(super) fn entries() -> Vec<Entry> {
     entries! {
@@ -179,6 +222,7 @@ pub(super) fn entries() -> Vec<Entry> {
         fmax pairs(ALL) => |x| x[0].fmax(x[1]);
         fmin pairs(ALL) => |x| x[0].fmin(x[1]);
         remainder pairs(POSITIVE) => |x| x[0].remainder(-x[1]);
+        div_floor pairs(POSITIVE) => |x| x[0].div_floor(x[1]) * x[0];
         xlogy pairs(POSITIVE) => |x| x[0].xlogy(x[1]);
         log_add_exp pairs(ALL) => |x| x[0].log_add_exp(x[1]);
         log_add_exp_ties reals(&[&[3]]) => |x| x[0].log_add_exp(x[0]);
