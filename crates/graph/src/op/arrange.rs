@@ -5,6 +5,7 @@ use std::panic::Location;
 use backprop_core::{DType, ErrorKind};
 
 use crate::axes::{resolve, resolve_all};
+use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::{Graph, Problem, bad_attribute, bad_shape};
 use crate::ir::Stride;
 use crate::op::catalogue::{Entry, entries, reals};
@@ -34,12 +35,14 @@ impl<'g> Tensor<'g> {
             if let Err(problem) = fits() {
                 return vec![self.failed("split", Some(problem)); sizes.len()];
             }
-            let mut end = 0;
-            let piece = |&size: &usize| {
-                end += size;
-                self.narrow(axis, end - size, end)
+            let pieces = Split {
+                axis,
+                sizes: sizes.into(),
             };
-            sizes.iter().map(piece).collect()
+            match self.dtype().is_float() {
+                true => self.graph.apply_composite(pieces, &[self]),
+                false => pieces.decompose(&[self]),
+            }
         })
     }
 
@@ -72,8 +75,10 @@ impl<'g> Tensor<'g> {
         let origin = self.graph.origin_of("unstack", Location::caller());
         self.graph
             .within(origin, || match resolve("unstack", axis, self.rank()) {
-                Ok(at) => (0..self.shape().size(at))
-                    .map(|i| self.narrow(axis, i, i + 1).squeeze(axis))
+                Ok(at) => self
+                    .split(vec![1; self.shape().size(at)], axis)
+                    .into_iter()
+                    .map(|slice| slice.squeeze(axis))
                     .collect(),
                 Err(kind) => vec![self.failed("unstack", Some(kind.into()))],
             })
@@ -248,6 +253,43 @@ impl Graph {
             };
             vectors.iter().enumerate().map(along).collect()
         })
+    }
+}
+
+/// Has its own gradient, which puts the pieces' cotangents together: the derived one adds up as
+/// many tensors of the whole size as there are pieces.
+#[derive(Debug)]
+struct Split {
+    axis: i32,
+    sizes: Vec<usize>,
+}
+
+impl Composite for Split {
+    fn name(&self) -> &str {
+        "split"
+    }
+
+    fn decompose<'g>(&self, inputs: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+        let mut end = 0;
+        let piece = |&size: &usize| {
+            end += size;
+            inputs[0].narrow(self.axis, end - size, end)
+        };
+        self.sizes.iter().map(piece).collect()
+    }
+
+    fn gradient<'g>(&self, cx: &Vjp<'g, '_>) -> Option<Vec<Option<Tensor<'g>>>> {
+        let pairs = cx.outputs.iter().zip(cx.cotangents);
+        let pieces = pairs.map(|(y, g)| g.unwrap_or_else(|| y.number(0.0)));
+        let whole = cx.inputs[0]
+            .graph
+            .concat(&pieces.collect::<Vec<_>>(), self.axis);
+        Some(vec![Some(whole)])
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let size = self.sizes.iter().sum();
+        reals(&[&vec![size; self.axis.unsigned_abs() as usize + 1]])
     }
 }
 

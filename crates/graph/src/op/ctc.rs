@@ -163,19 +163,23 @@ impl<'g> Path<'g> {
 
     /// The log-likelihood of every state at each sequence's last time step.
     fn forward(&self, x: Tensor<'g>, lengths: Option<Tensor<'g>>) -> Tensor<'g> {
-        let (time, graph) = (x.shape().size(0), x.graph);
-        let shape = self.classes.shape();
+        let (time, shape) = (x.shape().size(0), self.classes.shape());
         let lengths = lengths.map(|lengths| lengths.cast(DType::I64).unsqueeze(1));
         let all = [time, shape.size(0), shape.size(1)];
         let emitted = x.gather(2, self.classes.broadcast_to(all));
         let emitted = emitted.gt(NEVER).select(emitted, NEVER);
-        let at = |t: usize| emitted.narrow(0, t, t + 1).squeeze(0);
-        let state = graph.coordinate(shape, 1);
-        let first = state.lt(state.number(2.0)).select(at(0), NEVER);
-        (1..time).fold(first, |before, t| {
-            let after = self.step(before) + at(t);
+        let steps = emitted.unstack(0);
+        let Some((&first, rest)) = steps.split_first() else {
+            return emitted;
+        };
+        let state = x.graph.coordinate(shape, 1);
+        let first = state.lt(state.number(2.0)).select(first, NEVER);
+        (1..).zip(rest).fold(first, |before, (t, &emitted)| {
+            let after = self.step(before) + emitted;
             match lengths {
-                Some(lengths) => lengths.gt(lengths.number(t as f64)).select(after, before),
+                Some(lengths) => lengths
+                    .gt(lengths.number(f64::from(t)))
+                    .select(after, before),
                 None => after,
             }
         })

@@ -45,12 +45,10 @@ impl<'g> Recurrent<'g> {
         x.graph
             .compose("lstm", &self.operands(x), Location::caller(), || {
                 let mut cell = self.start("lstm", x, 4)?;
-                let gate = |sum, gate| self.gate(sum, gate);
-                Ok(self.unroll(x, cell, |_, [input, recurrent]| {
-                    let sum = input + recurrent;
-                    let kept = gate(sum, 1).sigmoid() * cell;
-                    cell = kept + gate(sum, 0).sigmoid() * gate(sum, 2).tanh();
-                    gate(sum, 3).sigmoid() * cell.tanh()
+                Ok(self.unroll(x, cell, |_, [from_input, recurrent]| {
+                    let [input, forget, new, output] = gates(from_input + recurrent);
+                    cell = forget.sigmoid() * cell + input.sigmoid() * new.tanh();
+                    output.sigmoid() * cell.tanh()
                 }))
             })
     }
@@ -64,11 +62,11 @@ impl<'g> Recurrent<'g> {
         x.graph
             .compose("gru", &self.operands(x), Location::caller(), || {
                 let zero = self.start("gru", x, 3)?;
-                let gate = |part, gate| self.gate(part, gate);
-                Ok(self.unroll(x, zero, |state, [input, recurrent]| {
-                    let reset = (gate(input, 0) + gate(recurrent, 0)).sigmoid();
-                    let update = (gate(input, 1) + gate(recurrent, 1)).sigmoid();
-                    let new = (gate(input, 2) + reset * gate(recurrent, 2)).tanh();
+                Ok(self.unroll(x, zero, |state, parts| {
+                    let [input, recurrent] = parts.map(gates::<3>);
+                    let reset = (input[0] + recurrent[0]).sigmoid();
+                    let update = (input[1] + recurrent[1]).sigmoid();
+                    let new = (input[2] + reset * recurrent[2]).tanh();
                     new + update * (state - new)
                 }))
             })
@@ -105,12 +103,6 @@ impl<'g> Recurrent<'g> {
         Ok(x.graph.full([x_shape.size(1), hidden], 0.0, x.dtype()))
     }
 
-    /// Picks a gate's columns.
-    fn gate(&self, all: Tensor<'g>, gate: usize) -> Tensor<'g> {
-        let hidden = self.weight_hh.shape().size(1);
-        all.narrow(-1, gate * hidden, (gate + 1) * hidden)
-    }
-
     /// Takes the state through all time steps: `step` gets it with the parts of input and state.
     fn unroll(
         &self,
@@ -120,15 +112,21 @@ impl<'g> Recurrent<'g> {
     ) -> Tensor<'g> {
         let inputs = x.matmul(self.weight_ih.t()) + self.bias_ih;
         let recurrent = self.weight_hh.t();
-        let states: Vec<Tensor<'g>> = (0..x.shape().size(0))
-            .map(|t| {
-                let input = inputs.narrow(0, t, t + 1).squeeze(0);
+        let inputs = inputs.unstack(0).into_iter();
+        let states: Vec<Tensor<'g>> = inputs
+            .map(|input| {
                 state = step(state, [input, state.matmul(recurrent) + self.bias_hh]);
                 state
             })
             .collect();
         x.graph.stack(&states, 0)
     }
+}
+
+/// The columns of each gate.
+fn gates<const N: usize>(all: Tensor<'_>) -> [Tensor<'_>; N] {
+    let parts = all.chunk(N, -1);
+    std::array::from_fn(|gate| parts.get(gate).copied().unwrap_or(all))
 }
 
 /// Inputs to try the operations on.
