@@ -145,6 +145,20 @@ fn values_and_vectors() {
     }
 }
 
+/// Most eigenvalues are equal to rounding: rotations take long to settle.
+#[test]
+fn hilbert_matrix() {
+    let g = Graph::new();
+    let n = 16;
+    let numbers: Vec<f64> = (0..n * n)
+        .map(|i| 1.0 / (i / n + i % n + 1) as f64)
+        .collect();
+    let a = g.data([n, n], &numbers);
+    let (values, vectors) = a.eigh();
+    let residual = a.matmul(vectors) - vectors * values.unsqueeze(-2);
+    close(residual * 20.0, &vec![0.; n * n]);
+}
+
 /// Rank 1, equal and opposite eigenvalues, and nothing but zeros.
 #[test]
 fn special_spectra() {

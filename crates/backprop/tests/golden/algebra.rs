@@ -3,6 +3,10 @@
 use backprop::{Tensor, Triangle};
 
 use crate::cases::Case;
+use crate::operations::axis;
+
+/// Singular values that count as 0, relative to the largest; above the rounding of `f32`.
+const TOLERANCE: f64 = 1e-5;
 
 /// The output of a case, or `None` if it is of another family.
 pub(crate) fn build<'g>(case: &Case, x: &[Tensor<'g>]) -> Option<Tensor<'g>> {
@@ -28,6 +32,21 @@ pub(crate) fn build<'g>(case: &Case, x: &[Tensor<'g>]) -> Option<Tensor<'g>> {
         "inverse" => a.inverse(),
         "det" => a.det(),
         "matrix_power" => a.matrix_power(case.integer("exponent") as i32),
+        "logdet" => a.logdet(),
+        "matrix_exp" => a.matrix_exp(),
+        "cross" => a.cross(x[1], axis(case)),
+        "eigvalsh" => a.eigvalsh(),
+        "eigh" => {
+            let (values, vectors) = a.eigh();
+            (vectors * values.exp().unsqueeze(-2)).matmul(vectors.t())
+        }
+        "svdvals" => a.svdvals(),
+        "svd" => {
+            let (u, s, v) = a.svd();
+            (u * s.square().unsqueeze(-2)).matmul(v.t())
+        }
+        "pinv" => a.pinv(TOLERANCE),
+        "pinv_of_product" => a.matmul(x[1]).pinv(TOLERANCE),
         _ => return None,
     })
 }

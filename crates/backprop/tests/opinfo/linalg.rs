@@ -50,9 +50,16 @@ pub(crate) fn find(op: &str, variant: &str) -> Option<Mapping> {
             Ok(vec![(x * y).sum(c.axis(usize::MAX, "dim", -1)?)])
         },
         "linalg.vander" => vander,
-        "cross" | "linalg.cross" => |c| {
+        "cross" => |c| {
             let (x, y) = (c.tensor(0, "input")?, c.tensor(1, "other")?);
-            Ok(vec![x.cross(y, c.axis(2, "dim", -1)?)])
+            let first = x.shape().sizes().iter().position(|&size| size == 3);
+            Ok(vec![
+                x.cross(y, c.axis(2, "dim", first.unwrap_or(0) as i32)?),
+            ])
+        },
+        "linalg.cross" => |c| {
+            let (x, y) = (c.tensor(0, "input")?, c.tensor(1, "other")?);
+            Ok(vec![x.cross(y, c.axis(usize::MAX, "dim", -1)?)])
         },
         "linalg.tensorinv" => tensorinv,
         "linalg.tensorsolve" => tensorsolve,
@@ -157,6 +164,7 @@ fn lu_solve<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
         order.extend(rows.iter().map(|&row| row as i64));
     }
     let right = if left { b } else { b.t() };
+    let right = right + (factors * 0.0).sum([-2, -1]).unsqueeze(-1).unsqueeze(-1);
     let rows_of = |x: Tensor<'g>, order: &[i64]| {
         let shape = factors.shape().with(factors.rank() - 1, 1);
         let order = c.g.data(shape, order);

@@ -334,6 +334,33 @@ def pools():
         case(name, op, f, {"x": normal(2, 3, *(7, 6)[:rank])}, {"output_size": list(sizes)})
 
 
+def spectra():
+    """Of eigenvectors and singular vectors only what does not depend on their signs."""
+
+    def spectral(a):
+        values, vectors = torch.linalg.eigh((a + a.mT) / 2)
+        return vectors * values.exp().unsqueeze(-2) @ vectors.mT
+
+    def squares(a):
+        u, s, v = torch.linalg.svd(a, full_matrices=False)
+        return u * s.square().unsqueeze(-2) @ v
+
+    case("eigvalsh", "eigvalsh", lambda a: torch.linalg.eigvalsh((a + a.mT) / 2), {"a": normal(2, 5, 5)})
+    case("eigh", "eigh", spectral, {"a": normal(2, 4, 4)}, note="v diagonal(exp(values)) v^T")
+    for rows, columns in [(5, 3), (3, 5), (4, 4)]:
+        size = f"{rows}x{columns}"
+        case(f"svdvals_{size}", "svdvals", torch.linalg.svdvals, {"a": normal(2, rows, columns)})
+        case(f"svd_{size}", "svd", squares, {"a": normal(2, rows, columns)}, note="u diagonal(s^2) v^T")
+        case(f"pinv_{size}", "pinv", lambda x: torch.linalg.pinv(x), {"a": normal(2, rows, columns)})
+    product = lambda a, b: torch.linalg.pinv(a @ b, rtol=1e-9)
+    case("pinv_of_product", "pinv_of_product", product, {"a": normal(5, 2), "b": normal(2, 4)}, note="rank 2")
+    for k, scale in enumerate([0.1, 1.0, 6.0]):
+        case(f"matrix_exp_{k}", "matrix_exp", torch.linalg.matrix_exp, {"a": scale * normal(2, 4, 4)})
+    case("logdet", "logdet", torch.logdet, {"a": positive(2, 4, 4)})
+    f = lambda a, b: torch.linalg.cross(a, b, dim=1)
+    case("cross", "cross", f, {"a": normal(2, 3, 4), "b": normal(2, 3, 1)}, {"axis": 1})
+
+
 def write():
     """The safetensors format: the length of a JSON header, the header, and the bytes of all tensors."""
     header, start = {}, 0
@@ -353,7 +380,7 @@ def write():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for part in (matrices, einsums, ctc, rotary, arrays, resampling, norms, convolutions, pools):
+    for part in (matrices, einsums, ctc, rotary, arrays, resampling, norms, convolutions, pools, spectra):
         part()
     assert all(math.isfinite(x) for tensor in tensors.values() for x in tensor.flatten().tolist())
     assert len({entry["name"] for entry in cases}) == len(cases)

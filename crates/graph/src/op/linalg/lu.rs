@@ -63,7 +63,7 @@ impl<'g> Tensor<'g> {
     }
 
     /// The determinants of square matrices `[.., n, n]`: 0 for singular ones, where the gradient,
-    /// the transposed adjugate, is right too.
+    /// the transposed adjugate, is right too (but a second derivative has no correct digits).
     #[track_caller]
     #[must_use]
     pub fn det(self) -> Tensor<'g> {
