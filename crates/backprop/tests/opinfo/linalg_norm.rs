@@ -21,17 +21,27 @@ pub(crate) fn find(op: &str) -> Option<Mapping> {
             }])
         },
         "linalg.matrix_norm" => |c| {
-            let x = in_dtype(c, c.tensor(0, "A")?)?;
-            let order = Order::of(c.value(1, "ord"))?.unwrap_or(Order::Frobenius);
-            let axes = c.ints(2, "dim")?.unwrap_or(vec![-2, -1]);
-            let norm = matrix_norm(x, order, [axes[0] as i32, axes[1] as i32]);
-            Ok(vec![kept(c, norm, x, &axes, 3)?])
+            let order = Order::of(c.value(1, "ord"))?;
+            of_matrices(c, order.unwrap_or(Order::Frobenius))
         },
         "linalg.norm" => norm,
         "linalg.cond" => cond,
         _ => return None,
     };
     Some(mapping)
+}
+
+/// The sum of the singular values.
+pub(crate) fn nuclear<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
+    of_matrices(c, Order::Nuclear)
+}
+
+/// Over two axes, the last ones unless others are given.
+fn of_matrices<'g>(c: &Call<'g, '_>, order: Order) -> Outputs<'g> {
+    let x = in_dtype(c, c.tensor(0, "A")?)?;
+    let axes = c.ints(2, "dim")?.unwrap_or(vec![-2, -1]);
+    let norm = matrix_norm(x, order, [axes[0] as i32, axes[1] as i32]);
+    Ok(vec![kept(c, norm, x, &axes, 3)?])
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]

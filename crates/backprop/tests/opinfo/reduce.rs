@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::adapt::{in_dtype, lined, reduction};
 use crate::call::{Call, Mapping, Outputs, Reduced, Unsupported, unsupported};
+use crate::linalg_norm;
 use crate::shape::raised;
 
 pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
@@ -113,6 +114,7 @@ fn norm<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let p = match c.value(1, "p") {
         Some(Value::String(name)) if name == "fro" => 2.0,
         Some(Value::String(name)) if name == "nuc" => return nuclear_norm(c),
+        Some(Value::String(name)) if name == "nuc" => return linalg_norm::nuclear(c),
         Some(Value::String(name)) => return unsupported(format!("norm {name}")),
         _ => c.float(1, "p", 2.0)?,
     };
