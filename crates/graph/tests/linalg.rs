@@ -197,6 +197,30 @@ fn exponentials() {
     close(g.data([1, 1], &[1.0]).matrix_exp(), &[std::f64::consts::E]);
 }
 
+/// Computed in 32 bits and rounded once.
+#[test]
+fn sixteen_bits() {
+    for dtype in [DType::F16, DType::BF16] {
+        let g = Graph::new();
+        let a = g.data([2, 2], &[0.0, 2.0, 4.0, 1.0]).cast(dtype);
+        let b = g.data([2], &[2.0, 9.0]).cast(dtype);
+        let positive = g.data([2, 2], &[4.0, 2.0, 2.0, 5.0]).cast(dtype);
+        let cases: [(Tensor<'_>, &[f64]); 7] = [
+            (a.solve(b), &[2.0, 1.0]),
+            (a.lu().solve_transposed(b), &[4.25, 0.5]),
+            (a.det(), &[-8.0]),
+            (a.matrix_power(-1).matmul(a), &[1.0, 0.0, 0.0, 1.0]),
+            (a.solve_triangular(b, Triangle::UnitLower), &[2.0, 1.0]),
+            (positive.cholesky(), &[2.0, 0.0, 1.0, 2.0]),
+            (g.full([2, 3], 0.0, dtype).svdvals(), &[0.0, 0.0]),
+        ];
+        for (got, expected) in cases {
+            assert_eq!(got.dtype(), dtype);
+            close(got.cast(F64), expected);
+        }
+    }
+}
+
 /// The step says so, and parameters keep their values.
 #[test]
 fn matrices_that_cannot_be_factored() {
@@ -273,6 +297,9 @@ fn refusals() {
         }),
         ("solve: f64 and f32", |x| {
             x.matmul(x.t()).solve(x.cast(DType::F32))
+        }),
+        ("solve: f64 and f32", |x| {
+            x.matmul(x.t()).lu().solve(x.cast(DType::F32))
         }),
         ("solve_triangular: [2, 3] is not square", |x| {
             x.solve_triangular(x, Triangle::Upper)

@@ -7,7 +7,7 @@ use backprop_core::{DType, Place, Shape};
 
 use crate::axes::Keep;
 use crate::composite::{Composite, Sample, Vjp};
-use crate::graph::Problem;
+use crate::graph::{Problem, bad_dtype};
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::op::linalg::triangular::substitute;
 use crate::op::linalg::{System, Triangle, identity, regular, square, stacked};
@@ -174,6 +174,10 @@ impl<'g> Lu<'g> {
         let (graph, matrix) = (self.matrix.graph, self.matrix);
         let right = right.on(graph, Some(self.dtype), place);
         graph.compose("solve", &[matrix, right], place, || {
+            if right.dtype() != self.dtype {
+                let what = format!("{} and {}", self.dtype, right.dtype());
+                return Err(bad_dtype("solve", what));
+            }
             let system = System::new("solve", matrix, right.cast(matrix.dtype()))?;
             let spread = Lu {
                 matrix: system.spread(matrix),

@@ -144,7 +144,10 @@ fn orthogonalised(a: Tensor<'_>) -> (Tensor<'_>, Tensor<'_>) {
     let columns = columns.narrow(-1, 0, n);
     let turns = turns.narrow(-1, 0, n).narrow(-2, 0, n);
     (
-        columns.require(is_orthogonal(columns), "the iteration did not converge"),
+        columns.require(
+            is_orthogonal(columns),
+            "the iteration did not converge; is there a NaN or an infinity?",
+        ),
         turns,
     )
 }
