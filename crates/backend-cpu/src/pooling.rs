@@ -297,13 +297,13 @@ impl Pooling {
         unsafe {
             fill(self.dtype, start, totals, places.len());
             for tap in 0..self.windows.taps() {
-                self.windows.runs(tap, &places, |run| {
-                    let Some(at) = run.from else { return };
+                for run in self.windows.runs(tap, &places) {
+                    let Some(at) = run.from else { continue };
                     let from = from.wrapping_offset(at * size as isize);
                     let values = self.values(from, (step, run.len), loaded);
                     let to = totals.add(run.at * lane);
                     (self.combine)(to, [to, values, to], run.len);
-                });
+                }
             }
             let first = plane * self.windows.places() + places.start;
             let to = operands.write(0).add(first * size);
@@ -331,8 +331,8 @@ impl Pooling {
         let [loaded, added] = tiles.each_mut().map(|tile| tile.as_mut_ptr().cast::<u8>());
         let from = self.plane(operands, 0, plane);
         for tap in (0..self.windows.taps()).rev() {
-            self.windows.runs(tap, &(0..places), |run| {
-                let Some(to) = run.from else { return };
+            for run in self.windows.runs(tap, &(0..places)) {
+                let Some(to) = run.from else { continue };
                 for first in (0..run.len).step_by(TILE) {
                     let count = (run.len - first).min(TILE);
                     let place = run.at + first;
@@ -351,7 +351,7 @@ impl Pooling {
                         }
                     }
                 }
-            });
+            }
         }
     }
 
@@ -376,8 +376,8 @@ impl Pooling {
                 let positions = &mut positions[..places.len()];
                 positions.fill(NOWHERE);
                 for tap in 0..self.windows.taps() {
-                    self.windows.runs(tap, &places, |run| {
-                        let Some(at) = run.from else { return };
+                    for run in self.windows.runs(tap, &places) {
+                        let Some(at) = run.from else { continue };
                         let from = from.wrapping_offset(at * size as isize);
                         choose(&Candidates {
                             best: best.add(run.at * lane),
@@ -387,7 +387,7 @@ impl Pooling {
                             first: at as u32,
                             step: step as u32,
                         });
-                    });
+                    }
                 }
                 add(sums, values, positions);
             });

@@ -93,62 +93,103 @@ impl Windows {
             .then(|| (offset, places.collect()))
     }
 
-    /// Calls `each` with the runs that make up a range of places, in order.
+    /// The runs that make up a range of places, in order.
     #[inline(always)]
-    pub(crate) fn runs(&self, tap: usize, places: &Range<usize>, mut each: impl FnMut(Run)) {
-        let Some((last, outer)) = self.axes.split_last() else {
-            return;
+    pub(crate) fn runs(&self, tap: usize, places: &Range<usize>) -> Runs<'_> {
+        let (outer, last) = match self.axes.split_last() {
+            Some((last, outer)) if !places.is_empty() => (outer, *last),
+            _ => (self.axes.as_slice(), POINT),
         };
-        if places.is_empty() {
-            return;
-        }
-        let start = last.origin + (tap % last.taps) as isize * last.tap;
-        let inside = last.inside(start);
-        let (mut row, mut column) = (places.start / last.places, places.start % last.places);
-        let mut at = 0;
-        while at < places.len() {
-            let end = last.places.min(column + places.len() - at);
-            let row_start = Self::row(outer, row, tap / last.taps);
-            let (low, high) = match row_start {
-                Some(_) => {
-                    let low = inside.start.clamp(column, end);
-                    (low, inside.end.clamp(low, end))
-                }
-                None => (end, end),
-            };
-            let mut part = |range: Range<usize>, from| {
-                if !range.is_empty() {
-                    each(Run {
-                        at: at + range.start - column,
-                        len: range.len(),
-                        from,
-                    });
-                }
-            };
-            part(column..low, None);
-            let first = (start + low as isize * last.place) * last.stride;
-            part(low..high, row_start.map(|row| row + first));
-            part(high..end, None);
-            at += end - column;
-            (row, column) = (row + 1, 0);
-        }
+        let start = last.origin + (tap % last.taps.max(1)) as isize * last.tap;
+        let (row, column) = (places.start / last.places, places.start % last.places);
+        let mut runs = Runs {
+            outer,
+            inside: last.inside(start),
+            last,
+            start,
+            tap: tap / last.taps.max(1),
+            row,
+            column,
+            at: 0,
+            count: places.len(),
+            row_start: None,
+        };
+        runs.enter();
+        runs
     }
+}
 
-    /// Elements before a row of positions; none if it is outside.
+/// An iterator over runs. (A closure would not be compiled for the instructions of its caller,
+/// unless it is inlined.)
+#[derive(Debug)]
+pub(crate) struct Runs<'a> {
+    outer: &'a [Axis],
+    last: Axis,
+    /// The position of the last axis' tap at its first place, and the places that are inside.
+    start: isize,
+    inside: Range<usize>,
+    /// The tap of the outer axes.
+    tap: usize,
+    row: usize,
+    column: usize,
+    /// Places so far, and in all.
+    at: usize,
+    count: usize,
+    /// Elements before the row of positions; none if it is outside.
+    row_start: Option<isize>,
+}
+
+impl Runs<'_> {
+    /// Finds the row of positions.
     #[inline(always)]
-    fn row(outer: &[Axis], mut row: usize, mut tap: usize) -> Option<isize> {
-        let mut offset = 0;
-        for axis in outer.iter().rev() {
-            let place = (row % axis.places) as isize * axis.place;
-            let position = axis.origin + place + (tap % axis.taps) as isize * axis.tap;
+    fn enter(&mut self) {
+        let (mut row, mut tap, mut offset) = (self.row, self.tap, 0);
+        self.row_start = None;
+        for axis in self.outer.iter().rev() {
+            let place = (row % axis.places.max(1)) as isize * axis.place;
+            let tap_reach = (tap % axis.taps.max(1)) as isize * axis.tap;
+            let position = axis.origin + place + tap_reach;
             if position < 0 || position >= axis.size as isize {
-                return None;
+                return;
             }
             offset += position * axis.stride;
-            row /= axis.places;
-            tap /= axis.taps;
+            row /= axis.places.max(1);
+            tap /= axis.taps.max(1);
         }
-        Some(offset)
+        self.row_start = Some(offset);
+    }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Run> {
+        if self.at == self.count {
+            return None;
+        }
+        let (at, column) = (self.at, self.column);
+        let end = self.last.places.min(column + self.count - at);
+        let (stop, from) = match self.row_start {
+            Some(_) if column < self.inside.start => (self.inside.start, None),
+            Some(row) if column < self.inside.end => {
+                let position = self.start + column as isize * self.last.place;
+                (self.inside.end, Some(row + position * self.last.stride))
+            }
+            _ => (end, None),
+        };
+        let stop = stop.min(end);
+        self.at += stop - column;
+        self.column = stop;
+        if stop == self.last.places {
+            (self.row, self.column) = (self.row + 1, 0);
+            self.enter();
+        }
+        Some(Run {
+            at,
+            len: stop - column,
+            from,
+        })
     }
 }
 
@@ -183,12 +224,12 @@ mod tests {
                 for first in 0..windows.places() {
                     let places = first..windows.places();
                     let mut found = Vec::new();
-                    windows.runs(tap, &places, |run| {
+                    for run in windows.runs(tap, &places) {
                         assert_eq!(run.at, found.len());
                         for i in 0..run.len as isize {
                             found.push(run.from.map(|from| from + i * windows.step()));
                         }
-                    });
+                    }
                     let wanted: Vec<Option<isize>> = places
                         .map(|place| {
                             let row = position(outer, place / last.places, tap / last.taps)?;

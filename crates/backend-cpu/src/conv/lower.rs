@@ -310,6 +310,11 @@ fn single(axes: &[(usize, isize)]) -> Option<isize> {
 }
 
 impl Lowered {
+    /// Whether an operand is read through windows.
+    pub(super) fn is_gathered(&self) -> bool {
+        matches!(self.right, Right::Columns(_) | Right::Transposed(_))
+    }
+
     fn new(problem: Problem, points: Points) -> Self {
         Self {
             problem,

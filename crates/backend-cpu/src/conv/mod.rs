@@ -2,8 +2,9 @@
 //!
 //! All are products of matrices, one of which is gathered from a tensor while it is packed (see
 //! [`lower`]), so that no matrix of patches is ever written. The order of a sum is that of a matrix
-//! product.
+//! product. Only groups of hardly any channels are computed without packing anything ([`direct`]).
 
+mod direct;
 mod lower;
 mod patches;
 
@@ -16,6 +17,7 @@ use crate::contraction::{Contraction, Fate, Place};
 use crate::gemm::{self, Call, Finish, Product, Sink};
 use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
+use direct::Plan;
 use lower::{Geometry, Lowered, Points};
 
 pub(crate) use lower::Wanted;
@@ -75,8 +77,8 @@ pub(crate) fn supports(spec: &Spec, wanted: Wanted, level: Level) -> bool {
     let Some((left, right)) = operands(spec, wanted) else {
         return false;
     };
-    let few =
-        wanted != Wanted::Input || Geometry::new(spec, (left, right), wanted).phases() <= PHASES;
+    let geometry = Geometry::new(spec, (left, right), wanted);
+    let few = wanted != Wanted::Input || geometry.phases() <= PHASES || Plan::can(&geometry);
     let fate = Fate::new(&spec.epilogue, (spec.space, spec.accumulator), level);
     few && gemm::sums_as(left.tensor.dtype, spec.accumulator) && fate.is_ok()
 }
@@ -103,47 +105,59 @@ impl Conv {
         let (left, right) = operands(spec, wanted).ok_or("a prologue, or operands of two types")?;
         let geometry = Geometry::new(spec, (left, right), wanted);
         let fate = Fate::new(&spec.epilogue, (spec.space, spec.accumulator), level)?;
+        // The filter comes second among what is read, or the cotangent does.
+        let places = [(1, right), (0, left)].map(Place::of);
+        let types = (left.tensor.dtype, spec.accumulator);
+        let made = |product: Option<_>| product.ok_or_else(|| format!("sums in {}", types.1));
         let prepare = |mut lowered: Lowered, finish| {
             lowered.problem.level = level;
             lowered.problem.threads = threads;
             lowered.problem.finish = finish;
-            // The filter comes second among what is read, or the cotangent does.
-            let mut operands = [(1, right), (0, left)].map(Place::of);
-            let size = left.tensor.dtype.size() as isize;
+            let mut operands = places;
             for (place, offset) in operands.iter_mut().zip(lowered.offsets) {
-                place.offset = place.offset.wrapping_add_signed(offset * size);
+                let bytes = offset * types.0.size() as isize;
+                place.offset = place.offset.wrapping_add_signed(bytes);
             }
-            let product = gemm::make(left.tensor.dtype, spec.accumulator, lowered);
-            let product = product.ok_or_else(|| format!("sums in {}", spec.accumulator))?;
-            Ok::<_, String>((product, operands))
+            Ok::<_, String>((made(gemm::make(types.0, types.1, lowered))?, operands))
+        };
+        let phases = match wanted {
+            Wanted::Input => geometry.phases(),
+            _ => 1,
         };
         let lowered = match wanted {
             Wanted::Output => geometry.output(),
             Wanted::Filter => geometry.filter(),
-            Wanted::Input if geometry.phases() == 1 => geometry.input(0),
-            Wanted::Input => {
-                let phase = |phase| {
-                    let lowered = geometry.input(phase);
-                    let (columns, points) = (lowered.problem.n, lowered.points.clone());
-                    let (product, operands) = prepare(lowered, Finish::Hand)?;
-                    Ok(Phase {
-                        product,
-                        operands,
-                        columns,
-                        points,
-                    })
-                };
-                return Ok(Conv::Phased(Phased {
-                    phases: (0..geometry.phases())
-                        .map(phase)
-                        .collect::<Result<_, String>>()?,
-                    fate,
-                    points: spec.space.count(),
-                    plane: geometry.positions(),
-                    size: spec.accumulator.size(),
-                }));
-            }
+            Wanted::Input => geometry.input(0),
         };
+        let direct = lowered.is_gathered() && Plan::suits(&geometry, wanted);
+        if direct || phases > PHASES {
+            let plan = Plan::new(geometry, wanted, (level, threads));
+            return Ok(Conv::Whole(Contraction {
+                product: made(gemm::make(types.0, types.1, plan))?,
+                operands: places,
+                fate,
+            }));
+        }
+        if phases > 1 {
+            let phase = |phase| {
+                let lowered = geometry.input(phase);
+                let (columns, points) = (lowered.problem.n, lowered.points.clone());
+                let (product, operands) = prepare(lowered, Finish::Hand)?;
+                Ok(Phase {
+                    product,
+                    operands,
+                    columns,
+                    points,
+                })
+            };
+            return Ok(Conv::Phased(Phased {
+                phases: (0..phases).map(phase).collect::<Result<_, String>>()?,
+                fate,
+                points: spec.space.count(),
+                plane: geometry.positions(),
+                size: spec.accumulator.size(),
+            }));
+        }
         let (product, operands) = prepare(lowered, fate.finish())?;
         Ok(Conv::Whole(Contraction {
             product,

@@ -52,43 +52,61 @@ by_level! {
 
 #[inline(always)]
 unsafe fn copy_at<S: Simd, T: Number, E: Source<T>>(rows: &Rows<'_, E, T>) {
-    let lanes = T::In::<S>::LANES;
     let (patches, step) = (rows.patches, rows.patches.windows.step());
-    patches.windows.runs(rows.tap, &rows.places, |run| {
+    for run in patches.windows.runs(rows.tap, &rows.places) {
         for channel in 0..rows.channels {
             let to = rows.to.wrapping_add(channel * rows.pitch + run.at);
-            let from = run.from.map(|start| {
-                let start = start + channel as isize * patches.channel;
-                rows.from.wrapping_offset(start)
-            });
             // SAFETY: the caller promises room for all places, and runs visit existing positions.
             unsafe {
-                match from {
-                    Some(from) if step != 1 => {
-                        for i in 0..run.len {
-                            let x = from.offset(i as isize * step).read().widen();
-                            to.add(i).write(x);
-                        }
-                    }
-                    _ => {
-                        for i in (0..run.len).step_by(lanes) {
-                            let have = (run.len - i).min(lanes);
-                            let x = match from {
-                                None => T::In::<S>::splat(T::default()),
-                                Some(from) if have == lanes => E::load::<S>(from.add(i)),
-                                Some(from) => E::load_first::<S>(from.add(i), have),
-                            };
-                            if have == lanes {
-                                x.store(to.add(i));
-                            } else {
-                                x.store_first(to.add(i), have);
-                            }
-                        }
+                let Some(start) = run.from else {
+                    zeros::<S, T>(to, run.len);
+                    continue;
+                };
+                let start = start + channel as isize * patches.channel;
+                let from = rows.from.wrapping_offset(start);
+                if step == 1 {
+                    neighbours::<S, T, E>(to, from, run.len);
+                } else {
+                    for i in 0..run.len {
+                        let x = from.offset(i as isize * step).read().widen();
+                        to.add(i).write(x);
                     }
                 }
             }
         }
-    });
+    }
+}
+
+#[inline(always)]
+unsafe fn zeros<S: Simd, T: Number>(to: *mut T, count: usize) {
+    let lanes = T::In::<S>::LANES;
+    let whole = count / lanes * lanes;
+    // SAFETY: the caller promises room for `count` elements.
+    unsafe {
+        let zero = T::In::<S>::splat(T::default());
+        for i in (0..whole).step_by(lanes) {
+            zero.store(to.add(i));
+        }
+        if whole < count {
+            zero.store_first(to.add(whole), count - whole);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn neighbours<S: Simd, T: Number, E: Source<T>>(to: *mut T, from: *const E, count: usize) {
+    let lanes = T::In::<S>::LANES;
+    let whole = count / lanes * lanes;
+    // SAFETY: the caller promises `count` elements on both sides.
+    unsafe {
+        for i in (0..whole).step_by(lanes) {
+            E::load::<S>(from.add(i)).store(to.add(i));
+        }
+        if whole < count {
+            let rest = count - whole;
+            E::load_first::<S>(from.add(whole), rest).store_first(to.add(whole), rest);
+        }
+    }
 }
 
 /// Patches whose places are the product's columns. K goes over channels and their taps.

@@ -26,7 +26,7 @@ const VECTOR_GRAIN: usize = 1 << 15;
 /// Bytes of a packed block of A.
 const LEFT_BYTES: usize = 512 << 10;
 /// Bytes of packed A that is held while the elements of a batch go by.
-const HELD_BYTES: usize = 4 << 20;
+const HELD_BYTES: usize = 16 << 20;
 /// Bytes of packed panels of B that are used with several blocks of A.
 const RIGHT_BYTES: usize = 512 << 10;
 /// Panels of B packed together otherwise: enough that long pieces of B's rows are read at a time.

@@ -95,6 +95,7 @@ const REACHING: &[Geometry<'_>] = &[
     ),
     of([1, 2, 2, 1], &[13], &[[3, 4, 6, 5]], &[4]),
     of([1, 2, 2, 1], &[40], &[[7, 3, 1, 3]], &[14]),
+    of([1, 3, 4, 1], &[2300], &[[2, 1100, 1, 0]], &[3]),
 ];
 
 /// Groups, down to a channel each; and windows of one tap.
