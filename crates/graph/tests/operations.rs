@@ -340,10 +340,23 @@ fn refusals() {
         ("quantile", |x| x.quantile(x, 0, Between::Linear)),
         ("nanquantile", |x| x.nanquantile(-0.5, 0, Between::Linear)),
         ("median", |x| x.median(2)),
+        ("median", |x| x.argmax(0).median(0)),
+        ("nanquantile", |x| {
+            x.argmax(0).nanquantile(0.5, 0, Between::Linear)
+        }),
+        ("mean", |x| x.argmax(0).mean(0)),
+        ("var", |x| x.argmax(0).var(0)),
+        ("cumsum", |x| x.ne(x).cumsum(0)),
+        ("cummin", |x| x.ne(x).cummin(0).0),
+        ("prod", |x| x.ne(x).prod(0)),
+        ("index_add", |x| {
+            x.ne(x).index_add(1, x.argmax(1), x.ne(x).narrow(1, 0, 2))
+        }),
         ("any", |x| x.any(2).cast(F64)),
         ("all", |x| x.all(Keep(2)).cast(F64)),
         ("diagonal", |x| x.diagonal(0, 1, -1)),
         ("diag_embed", |x| x.sum(..).diag_embed(1)),
+        ("diag_embed", |x| x.diag_embed(i64::MIN)),
         ("unstack", |x| x.unstack(2)[0]),
         ("move_axes", |x| x.move_axes([0], [0, 1])),
         ("rot90", |x| x.rot90(1, 0, -2)),

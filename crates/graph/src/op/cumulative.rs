@@ -3,7 +3,6 @@
 use std::panic::Location;
 
 use crate::axes::resolve;
-use crate::graph::bad_dtype;
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
@@ -30,10 +29,7 @@ impl<'g> Tensor<'g> {
     pub fn logcumsumexp(self, axis: i32) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "logcumsumexp");
         self.graph.compose(name, &[self], place, || {
-            if !self.dtype().is_float() {
-                let problem = bad_dtype(name, format!("of {}", self.dtype()));
-                return Err(problem.help("convert with `.cast(F32)` first"));
-            }
+            self.floats(name)?;
             let sums = self
                 .widened()
                 .running(name, axis, f64::NEG_INFINITY, log_of_sum);
@@ -69,6 +65,7 @@ impl<'g> Tensor<'g> {
     ) -> Tensor<'g> {
         self.graph.compose(name, &[self], Location::caller(), || {
             let at = resolve(name, axis, self.rank())?;
+            self.numbers(name)?;
             let steps = doublings(self.shape().size(at));
             Ok(steps.fold(self, |x, step| combine(x, x.delayed(at, step, neutral))))
         })
@@ -86,6 +83,7 @@ impl<'g> Tensor<'g> {
         let place = Location::caller();
         let positions = self.graph.compose(name, &[self], place, || {
             let at = resolve(name, axis, self.rank())?;
+            self.numbers(name)?;
             let position = self.graph.coordinate(self.shape(), at);
             let start = (self.stop_gradient(), position);
             let steps = doublings(self.shape().size(at));

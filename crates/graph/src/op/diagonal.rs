@@ -78,15 +78,21 @@ impl<'g> Tensor<'g> {
                 return Err(bad_shape(name, "of a number, which has no axis"));
             };
             let (row, column) = start_of(offset);
-            let side = shape.size(last).saturating_add(row + column);
+            let side = shape.size(last).saturating_add(row.max(column));
+            let Some(area) = side
+                .checked_mul(side)
+                .filter(|&area| area < isize::MAX as usize)
+            else {
+                return Err(bad_attribute(name, format!("offset {offset} of {shape}")));
+            };
             let (mut start, mut step) = (vec![0; shape.rank()], vec![1; shape.rank()]);
-            start[last] = row.saturating_mul(side).saturating_add(column);
+            start[last] = row * side + column;
             step[last] = side as isize + 1;
             let stride = Stride {
                 start: start.into(),
                 step: step.into(),
             };
-            let flat = shape.with(last, side.saturating_mul(side));
+            let flat = shape.with(last, area);
             let sizes = shape.sizes().iter().take(last).chain([&side, &side]);
             let matrices: Vec<isize> = sizes.map(|&size| size as isize).collect();
             Ok(self.pad_by(&stride, 0.0, flat).reshape(matrices))

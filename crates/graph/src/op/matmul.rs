@@ -71,7 +71,9 @@ impl<'g> Tensor<'g> {
             let pairs = || a.iter().zip(&b);
             let outer: Vec<isize> = a.iter().flat_map(|&a| [a as isize, 1]).collect();
             let inner: Vec<isize> = b.iter().flat_map(|&b| [1, b as isize]).collect();
-            let merged: Vec<isize> = pairs().map(|(a, b)| (a * b) as isize).collect();
+            let merged: Vec<isize> = pairs()
+                .map(|(&a, &b)| a.saturating_mul(b) as isize)
+                .collect();
             Ok((self.reshape(outer) * right.reshape(inner)).reshape(merged))
         })
     }

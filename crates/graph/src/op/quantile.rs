@@ -42,7 +42,7 @@ impl<'g> Tensor<'g> {
         axes: impl AxisList,
         between: Between,
     ) -> Tensor<'g> {
-        let q = q.on(self.graph, Some(self.dtype()), Location::caller());
+        let q = q.on(self.graph, Some(self.real()), Location::caller());
         self.ranked("quantile", q, &axes, between, |rows, q| {
             let last = rows.shape().sizes().last().map_or(0.0, |&n| n as f64 - 1.0);
             let last = rows.graph.full([], last, rows.dtype());
@@ -60,7 +60,7 @@ impl<'g> Tensor<'g> {
         axes: impl AxisList,
         between: Between,
     ) -> Tensor<'g> {
-        let q = q.on(self.graph, Some(self.dtype()), Location::caller());
+        let q = q.on(self.graph, Some(self.real()), Location::caller());
         self.ranked("nanquantile", q, &axes, between, |rows, q| {
             let count = rows.eq(rows).cast(DType::I64).sum(Keep(-1));
             let last = (count - 1).cast(rows.dtype());
@@ -76,6 +76,7 @@ impl<'g> Tensor<'g> {
         let (place, name) = (Location::caller(), "median");
         self.graph.compose(name, &[self], place, || {
             resolve_all(name, axes.given().as_deref(), self.rank())?;
+            self.floats(name)?;
             Ok(self.quantile(0.5, &axes, Between::Midpoint))
         })
     }
@@ -106,6 +107,12 @@ impl<'g> Tensor<'g> {
             let shape: Vec<isize> = shape.iter().map(|&size| size as isize).collect();
             Ok(first.cast(self.dtype()).reshape(shape))
         })
+    }
+
+    /// The type of numbers beside this tensor: its own, if that has fractions.
+    fn real(self) -> DType {
+        let own = self.dtype();
+        if own.is_float() { own } else { DType::F32 }
     }
 
     /// With all axes of a set in one, the last.
@@ -144,9 +151,9 @@ impl<'g> Tensor<'g> {
 }
 
 fn check(name: &str, x: Tensor<'_>, q: Tensor<'_>, set: Axes) -> Result<(), Problem> {
-    if !x.dtype().is_float() || q.dtype() != x.dtype() {
-        let problem = bad_dtype(name, format!("{} of {}", q.dtype(), x.dtype()));
-        return Err(problem.help("both are of one floating-point type"));
+    x.floats(name)?;
+    if q.dtype() != x.dtype() {
+        return Err(bad_dtype(name, format!("{} of {}", q.dtype(), x.dtype())));
     }
     if q.rank() > 1 {
         return Err(bad_shape(name, format!("{} of quantiles", q.shape())));

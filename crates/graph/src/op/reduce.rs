@@ -6,7 +6,7 @@ use backprop_core::{Axes, DType, Reduction, Shape};
 
 use crate::axes::Keep;
 use crate::axes::{AxisList, resolve, resolve_all};
-use crate::graph::bad_shape;
+use crate::graph::{Problem, bad_dtype, bad_shape};
 use crate::ir::Op;
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
@@ -24,6 +24,7 @@ impl<'g> Tensor<'g> {
     #[must_use]
     pub fn mean(self, axes: impl AxisList) -> Tensor<'g> {
         self.graph.compose("mean", &[self], Location::caller(), || {
+            self.floats("mean")?;
             let sum = self.reduce("mean", Reduction::Sum, &axes);
             let count = self.shape().count() as f64 / sum.shape().count().max(1) as f64;
             Ok(sum / sum.number(count))
@@ -48,6 +49,7 @@ impl<'g> Tensor<'g> {
         let (place, name) = (Location::caller(), "nanmean");
         self.graph.compose(name, &[self], place, || {
             resolve_all(name, axes.given().as_deref(), self.rank())?;
+            self.floats(name)?;
             let count = self.eq(self).cast(self.dtype()).sum(&axes);
             Ok(self.nansum(&axes) / count)
         })
@@ -99,6 +101,23 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// An error for truth values.
+    pub(super) fn numbers(self, name: &str) -> Result<(), Problem> {
+        if self.dtype() != DType::Bool {
+            return Ok(());
+        }
+        Err(bad_dtype(name, "over truth values").help("convert with `.cast(I64)` to count"))
+    }
+
+    /// An error for what is no floating-point number.
+    pub(super) fn floats(self, name: &str) -> Result<(), Problem> {
+        if self.dtype().is_float() {
+            return Ok(());
+        }
+        let problem = bad_dtype(name, format!("of {}", self.dtype()));
+        Err(problem.help("convert with `.cast(F32)` first"))
+    }
+
     #[track_caller]
     fn reduce(self, name: &str, reduction: Reduction, axes: &dyn AxisList) -> Tensor<'g> {
         let place = Location::caller();
@@ -110,9 +129,8 @@ impl<'g> Tensor<'g> {
             if axes.iter().any(|axis| shape.size(axis) == 0) && reduction != Reduction::Sum {
                 return Err(bad_shape(name, format!("over an empty axis of {shape}")));
             }
-            if dtype == DType::Bool && reduction == Reduction::Sum {
-                let problem = crate::graph::bad_dtype(name, "over truth values");
-                return Err(problem.help("convert with `.cast(I64)` to count"));
+            if reduction == Reduction::Sum {
+                self.numbers(name)?;
             }
             Ok((Op::Reduce(reduction, axes), (dtype, shape.without(axes))))
         });

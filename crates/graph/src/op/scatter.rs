@@ -131,6 +131,15 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// An error for elements that cannot be combined so.
+    fn combines(self, name: &str, how: Scatter) -> Result<(), Problem> {
+        match how.combine {
+            Combine::Last => Ok(()),
+            Combine::Mean => self.floats(name),
+            _ => self.numbers(name),
+        }
+    }
+
     #[track_caller]
     fn scattered(
         self,
@@ -143,6 +152,7 @@ impl<'g> Tensor<'g> {
         let operands = [self, indices, source];
         self.graph.compose(name, &operands, Location::caller(), || {
             let axis = resolve(name, axis, self.rank())?;
+            self.combines(name, how)?;
             if source.shape() != indices.shape() || source.dtype() != self.dtype() {
                 let (dtype, shape) = (source.dtype(), source.shape());
                 let what = format!("{dtype}{shape} by {} indices", indices.shape());
@@ -168,6 +178,7 @@ impl<'g> Tensor<'g> {
         let operands = [self, indices, source];
         self.graph.compose(name, &operands, Location::caller(), || {
             let axis = resolve(name, axis, self.rank())?;
+            self.combines(name, how)?;
             let places = Places::new(name, self, axis, indices)?;
             let slices = self.shape().with(axis, indices.shape().count());
             if source.shape() != slices || source.dtype() != self.dtype() {

@@ -51,6 +51,7 @@ impl<'g> Tensor<'g> {
     ) -> Tensor<'g> {
         self.graph.compose(name, &[self], Location::caller(), || {
             let set = resolve_all(name, axes.given().as_deref(), self.rank())?;
+            self.floats(name)?;
             let variance = Variance {
                 axes: set,
                 correction,
@@ -67,6 +68,7 @@ impl<'g> Tensor<'g> {
     pub fn norm(self, p: f64, axes: impl AxisList) -> Tensor<'g> {
         self.graph.compose("norm", &[self], Location::caller(), || {
             let set = resolve_all("norm", axes.given().as_deref(), self.rank())?;
+            self.floats("norm")?;
             let x = self.widened();
             let norm = match p {
                 0.0 => x.ne(0.0).cast(x.dtype()).sum(Keep(set)),
@@ -125,6 +127,7 @@ impl<'g> Tensor<'g> {
     pub fn prod(self, axes: impl AxisList) -> Tensor<'g> {
         self.graph.compose("prod", &[self], Location::caller(), || {
             let set = resolve_all("prod", axes.given().as_deref(), self.rank())?;
+            self.numbers("prod")?;
             let product = set.iter().fold(self, |x, axis| x.prod_along(axis));
             Ok(product.without_kept(set, &axes))
         })
