@@ -4,8 +4,8 @@
 
 use backprop_core::{DType, Reference};
 use backprop_graph::{
-    Align, Ctc, Graph, GridSample, Interpolate, Outside, Padding, Pairing, Patches, PerAxis,
-    Reduce, Resample, Rotary, Session, Tensor, Updates,
+    Align, CrossEntropy, Ctc, Graph, GridSample, Interpolate, LocalResponse, Outside, Padding,
+    Pairing, Patches, PerAxis, Reduce, Resample, Rotary, Session, Tensor, TripletMargin, Updates,
 };
 
 fn values(fetched: Tensor<'_>) -> Vec<f64> {
@@ -272,4 +272,119 @@ fn empty_axes() {
     assert!(values(x().softmax(1)).is_empty());
     assert!(values(x().log_softmax(1)).is_empty());
     assert_eq!(values(x().logsumexp(1)), [f64::NEG_INFINITY; 2]);
+}
+
+/// Each of these is refused, by the name of the operation and at the caller's place.
+#[test]
+fn refusals() {
+    type Build = for<'g> fn(Tensor<'g>) -> Tensor<'g>;
+    let cases: &[(&str, Build)] = &[
+        ("ctc_loss", |x| x.ctc_loss(x, Ctc::default())),
+        ("ctc_loss", |x| {
+            let blank = 9;
+            let log_probs = x.unsqueeze(1);
+            log_probs.ctc_loss(
+                x.argmax(0).narrow(0, 0, 1).unsqueeze(0),
+                Ctc {
+                    blank,
+                    ..Ctc::default()
+                },
+            )
+        }),
+        ("grid_sample", |x| x.grid_sample(x, GridSample::default())),
+        ("im2col", |x| {
+            x.unsqueeze(0).im2col(Patches {
+                size: 4.into(),
+                ..Patches::default()
+            })
+        }),
+        ("col2im", |x| {
+            x.unsqueeze(0).col2im([3, 3], Patches::default())
+        }),
+        ("interpolate", |x| {
+            x.interpolate([usize::MAX, 2], Resample::Nearest)
+        }),
+        ("interpolate", |x| {
+            let align = Align::Corners;
+            x.interpolate(
+                [2],
+                Interpolate {
+                    align,
+                    ..Interpolate::default()
+                },
+            )
+        }),
+        ("channel_shuffle", |x| x.channel_shuffle(2)),
+        ("pixel_unshuffle", |x| x.unsqueeze(0).pixel_unshuffle(2)),
+        ("local_response_norm", |x| {
+            x.local_response_norm(LocalResponse {
+                channels: 0,
+                alpha: 1.0,
+                beta: 1.0,
+                k: 1.0,
+            })
+        }),
+        ("cosine_similarity", |x| x.cosine_similarity(x.t(), 0, 1e-8)),
+        ("pairwise_distance", |x| {
+            x.pairwise_distance(x.t(), 2.0, 0.0)
+        }),
+        ("cosine_similarity", |x| x.cosine_similarity(x, 2, 1e-8)),
+        ("normalize", |x| x.normalize(2.0, 2, 1e-8)),
+        ("multi_margin_loss", |x| {
+            x.multi_margin_loss(x.argmax(0), 1, 1.0, Reduce::Sum)
+        }),
+        ("multi_margin_loss", |x| {
+            x.multi_margin_loss(x.argmax(1), 3, 1.0, Reduce::Sum)
+        }),
+        ("gaussian_nll_loss", |x| {
+            x.gaussian_nll_loss(x, x, 0.0, Reduce::Sum)
+        }),
+        ("margin_ranking_loss", |x| {
+            x.margin_ranking_loss(x.t(), x, 0.0, Reduce::Sum)
+        }),
+        ("cosine_embedding_loss", |x| {
+            x.cosine_embedding_loss(x, x, 0.0, Reduce::Sum)
+        }),
+        ("triplet_margin_loss", |x| {
+            x.triplet_margin_loss(x, x.t(), TripletMargin::default())
+        }),
+        ("bce_with_logits_weighted", |x| {
+            x.bce_with_logits_weighted(x, x.t(), Reduce::Sum)
+        }),
+        ("cross_entropy", |x| {
+            x.cross_entropy(x.t(), CrossEntropy::default())
+        }),
+        ("cross_entropy", |x| {
+            let ignore_index = Some(1);
+            x.cross_entropy(
+                x,
+                CrossEntropy {
+                    ignore_index,
+                    ..CrossEntropy::default()
+                },
+            )
+        }),
+        ("cross_entropy", |x| {
+            let weights = Some(x);
+            x.cross_entropy(
+                x.argmax(1),
+                CrossEntropy {
+                    weights,
+                    ..CrossEntropy::default()
+                },
+            )
+        }),
+    ];
+    for (operation, build) in cases {
+        let g = Graph::new();
+        let _ = build(g.input("x", [2, 3], DType::F64));
+        let error = g.check().unwrap_err();
+        let text = error.kind().to_string();
+        assert!(
+            text.starts_with(&format!("{operation}: ")),
+            "{operation} says {text}"
+        );
+        assert_eq!(error.all().count(), 1, "{error}");
+        assert_eq!(error.place().unwrap().file(), file!(), "{error}");
+    }
 }

@@ -6,6 +6,8 @@
 
 use std::panic::Location;
 
+use backprop_core::Shape;
+
 use crate::graph::{Problem, bad_attribute, bad_dtype, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::op::pool::extent;
@@ -273,7 +275,12 @@ fn check(x: Tensor<'_>, sizes: &[usize], how: &Interpolate) -> Result<usize, Pro
     }
     let inside = |first: &usize| (*first..shape.rank()).all(|axis| shape.size(axis) > 0);
     let first = shape.rank().checked_sub(sizes.len()).filter(inside);
-    let Some(first) = first.filter(|_| !sizes.contains(&0)) else {
+    let resized = |first: &usize| {
+        let kept = &shape.sizes()[..*first];
+        Shape::new(&[kept, sizes].concat())?.checked_count()
+    };
+    let fits = |first: &usize| !sizes.contains(&0) && resized(first).is_some();
+    let Some(first) = first.filter(fits) else {
         let what = format!("{shape} to sizes {sizes:?} along the last axes");
         return Err(bad_shape(name, what).help("one size of at least 1 for each axis, none empty"));
     };

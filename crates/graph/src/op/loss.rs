@@ -120,6 +120,10 @@ impl<'g> Tensor<'g> {
     ) -> Tensor<'g> {
         let weight = weight.on(self.graph, Some(self.dtype()), Location::caller());
         self.loss("bce_with_logits_weighted", target, reduce, |x, y| {
+            if weight.shape().broadcast(&y.shape()) != Some(y.shape()) {
+                let what = format!("weight {} for {}", weight.shape(), y.shape());
+                return Err(bad_shape("bce_with_logits_weighted", what));
+            }
             let missed = y * (weight - 1.0) + 1.0;
             Ok((1.0 - y) * x + missed * (-x).softplus())
         })

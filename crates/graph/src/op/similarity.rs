@@ -2,7 +2,10 @@
 
 use std::panic::Location;
 
-use crate::axes::Keep;
+use backprop_core::Shape;
+
+use crate::axes::{Keep, resolve};
+use crate::graph::{Problem, bad_dtype, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::operand::Operand;
 use crate::tensor::Tensor;
@@ -14,6 +17,7 @@ impl<'g> Tensor<'g> {
     pub fn normalize(self, p: f64, axis: i32, eps: f64) -> Tensor<'g> {
         self.graph
             .compose("normalize", &[self], Location::caller(), || {
+                resolve("normalize", axis, self.rank())?;
                 let norm = self.norm(p, Keep(axis));
                 Ok(self / norm.lt(eps).select(eps, norm))
             })
@@ -27,13 +31,10 @@ impl<'g> Tensor<'g> {
         let (place, name) = (Location::caller(), "cosine_similarity");
         let right = right.on(self.graph, Some(self.dtype()), place);
         self.graph.compose(name, &[self, right], place, || {
-            let unit = |x: Tensor<'g>| x.normalize(2.0, axis, eps);
-            let common = self.shape().broadcast(&right.shape());
-            let [x, y] = [self, right].map(|x| match common {
-                Some(shape) => x.broadcast_to(shape),
-                None => x,
-            });
-            Ok((unit(x) * unit(y)).sum(axis))
+            let shape = common(name, [self, right])?;
+            resolve(name, axis, shape.rank())?;
+            let unit = |x: Tensor<'g>| x.broadcast_to(shape).normalize(2.0, axis, eps);
+            Ok((unit(self) * unit(right)).sum(axis))
         })
     }
 
@@ -45,9 +46,24 @@ impl<'g> Tensor<'g> {
         let (place, name) = (Location::caller(), "pairwise_distance");
         let right = right.on(self.graph, Some(self.dtype()), place);
         self.graph.compose(name, &[self, right], place, || {
+            common(name, [self, right])?;
             Ok((self - right + eps).norm(p, -1))
         })
     }
+}
+
+/// The shape of two operands that are broadcast to each other.
+fn common(operation: &str, [x, y]: [Tensor<'_>; 2]) -> Result<Shape, Problem> {
+    let (shapes, dtypes) = ([x.shape(), y.shape()], [x.dtype(), y.dtype()]);
+    if dtypes[0] != dtypes[1] || !dtypes[0].is_float() {
+        let what = format!("element types {} and {}", dtypes[0], dtypes[1]);
+        return Err(bad_dtype(operation, what).help("convert one side with `.cast(..)`"));
+    }
+    let common = shapes[0].broadcast(&shapes[1]);
+    common.ok_or_else(|| {
+        let what = format!("shapes do not fit, {} and {}", shapes[0], shapes[1]);
+        bad_shape(operation, what).help("axes are aligned at the end and must be equal or 1")
+    })
 }
 
 /// Inputs to try the operations on.
