@@ -3,7 +3,7 @@
 use backprop_core::DType;
 use backprop_cpu::{Cpu, Level};
 use backprop_testkit::RandomGraph;
-use backprop_testkit::conformance::{Report, same_bits};
+use backprop_testkit::conformance::{Kind, Report, check, same_bits};
 
 backprop_testkit::conformance!(widest: Cpu::new()?);
 backprop_testkit::conformance!(scalar: Cpu::builder().level(Level::Scalar).threads(2).build()?);
@@ -14,6 +14,21 @@ fn any_number_of_threads_gives_the_same_bits() -> Result<(), Box<dyn std::error:
     for threads in [2, 3] {
         let more = Cpu::builder().threads(threads).build()?;
         same_bits(&alone, &more).result().map(|_: Report| ())?;
+    }
+    Ok(())
+}
+
+/// Only prologues of attention are left to launches of their own, one for each type.
+#[test]
+fn attention_and_sorting_are_launches_of_their_own() -> Result<(), Box<dyn std::error::Error>> {
+    let cpu = Cpu::builder().threads(2).build()?;
+    for (kind, declined) in [
+        (Kind::Attention, 4),
+        (Kind::AttentionVjp, 0),
+        (Kind::Sort, 0),
+    ] {
+        let report = check(&cpu, kind);
+        assert_eq!(report.declined().len(), declined, "{report}");
     }
     Ok(())
 }

@@ -11,9 +11,10 @@ use crate::memory::Operands;
 use crate::tile::{self, Lane, Load};
 
 /// Queries and keys whose scores are computed together. Sums over either are cut here, so results
-/// depend on it. The scores fit the second-level cache beside what they are made from.
-pub(super) const QUERIES: usize = 64;
-pub(super) const KEYS: usize = 256;
+/// depend on it. The scores fit the first-level cache, and few queries are computed in vain where
+/// attention is causal.
+pub(super) const QUERIES: usize = 32;
+pub(super) const KEYS: usize = 128;
 
 /// A tensor as matrices, one for each element of the batch. Strides count elements.
 #[derive(Debug)]
@@ -147,9 +148,10 @@ impl<T: Transcendental, E: gemm::Source<T>> Heads<T, E> {
         }
     }
 
-    /// Elements from a score to the one of the next query.
+    /// Elements from a score to the one of the next query: not a power of two, which would make
+    /// columns of scores fall on each other in the first-level cache.
     pub(super) fn pitch(&self) -> usize {
-        KEYS.min(self.keys.next_multiple_of(self.inner.panel()))
+        KEYS.min(self.keys.next_multiple_of(self.inner.panel())) + self.inner.lanes()
     }
 
     /// Elements from a packed row of so many to the next.

@@ -10,16 +10,18 @@ use super::code::{Code, dense, seen, shape, tensor};
 use super::rig::{Case, Way};
 use crate::draw::{Draw, encode};
 
-/// Batch, and queries, keys, depth and width: single ones, odd ones, more and fewer keys than
+/// Batch, and queries, keys, depth and width: single ones, no keys, odd ones, more and fewer keys than
 /// queries, just past tiles of queries and of keys, deep ones, and enough for several threads.
-const SIZES: [(&[usize], [usize; 4]); 9] = [
+const SIZES: [(&[usize], [usize; 4]); 11] = [
     (&[], [1, 1, 1, 1]),
     (&[], [1, 9, 3, 2]),
     (&[1], [9, 1, 4, 5]),
+    (&[2], [3, 0, 4, 5]),
     (&[2, 3], [7, 5, 3, 6]),
     (&[2], [13, 67, 17, 33]),
     (&[3], [67, 35, 64, 64]),
-    (&[], [131, 259, 8, 8]),
+    (&[], [37, 259, 8, 6]),
+    (&[], [133, 131, 4, 3]),
     (&[], [20, 17, 130, 70]),
     (&[5], [67, 67, 32, 32]),
 ];

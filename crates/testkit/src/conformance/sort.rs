@@ -8,10 +8,11 @@ use super::rig::Case;
 use crate::draw::{Draw, encode};
 
 /// Spaces, the axis that is sorted, and how many of its elements are wanted.
-const SPACES: [(&[usize], usize, usize); 10] = [
+const SPACES: [(&[usize], usize, usize); 11] = [
     (&[1], 0, 1),
     (&[3, 2], 1, 2),
     (&[5], 0, 0),
+    (&[3, 0], 1, 0),
     (&[7, 33], 1, 33),
     (&[33, 7], 0, 33),
     (&[3, 100, 4], 1, 10),
@@ -98,7 +99,7 @@ pub(super) fn cases() -> Vec<Case> {
 fn backwards(dtype: DType, space: &[usize]) -> Source {
     let stored: Vec<usize> = space.iter().rev().copied().collect();
     let order: Vec<usize> = (0..space.len()).rev().collect();
-    let last: Vec<usize> = space.iter().map(|size| size - 1).collect();
+    let last: Vec<usize> = space.iter().map(|size| size.saturating_sub(1)).collect();
     let step = vec![-1; space.len()];
     let view = |v: View| v.permute(&order).slice(&last, &step, shape(space));
     seen(dtype, &stored, view)
