@@ -233,12 +233,16 @@ impl Problem<'_> {
         spec
     }
 
-    fn case(&self, spec: Conv, seed: u64) -> Case {
-        let primitive = match self.wanted {
+    fn primitive(&self, spec: Conv) -> Primitive {
+        match self.wanted {
             Wanted::Output => Primitive::Conv(spec),
             Wanted::Input => Primitive::ConvVjpInput(spec),
             Wanted::Filter => Primitive::ConvVjpFilter(spec),
-        };
+        }
+    }
+
+    fn case(&self, spec: Conv, seed: u64) -> Case {
+        let primitive = self.primitive(spec);
         let mut draw = Draw::new(seed);
         let bytes = |t: &&TensorType| draw.bytes(t.dtype, t.shape.count(), (-2.0, 2.0));
         let reads = primitive.reads().iter().map(bytes).collect();
@@ -474,4 +478,38 @@ pub(super) fn fused() -> Vec<Case> {
         }
     }
     cases
+}
+
+/// A layer in one launch, and its parts.
+pub(super) struct Layer {
+    pub(super) fused: Case,
+    pub(super) plain: Primitive,
+    pub(super) dtype: DType,
+    pub(super) result: Vec<usize>,
+    pub(super) bias: Source,
+}
+
+/// Layers of all three primitives, by every way that a backend may have.
+pub(super) fn layers() -> Vec<Layer> {
+    let mut layers = Vec::new();
+    for dtype in [DType::F32, DType::F64] {
+        for geometry in [SMALL[3], GROUPED[2], GROUPED[6], LARGE[0], LARGE[5]] {
+            for wanted in [Wanted::Output, Wanted::Input, Wanted::Filter] {
+                let problem = Problem {
+                    dtype,
+                    geometry,
+                    wanted,
+                };
+                let [_, _, result] = problem.sizes();
+                layers.push(Layer {
+                    fused: problem.case(layer(&problem), 7),
+                    plain: problem.primitive(problem.plain()),
+                    dtype,
+                    result,
+                    bias: Epilogue::new(&problem).channels(),
+                });
+            }
+        }
+    }
+    layers
 }

@@ -4,6 +4,7 @@ use backprop_core::{Backend, DType, Primitive, Reduction, Scalar};
 
 use super::accuracy::Accuracy;
 use super::code::{Code, axes, dense, seen, shape};
+use super::conv::{self, Layer};
 use super::functions::apply;
 use super::matmul::{Product, case};
 use super::rig::{Case, Way};
@@ -58,6 +59,7 @@ pub(super) fn twins() -> Vec<Twin> {
             twins.push(layer(dtype, sizes));
         }
     }
+    twins.extend(conv::layers().into_iter().map(convolution));
     twins
 }
 
@@ -196,6 +198,24 @@ fn layer(dtype: DType, sizes: [usize; 3]) -> Twin {
                 code.sweep(&result, vec![dense(dtype, &result), bias]),
                 vec![3, 2],
             ),
+        ],
+        results: vec![4],
+    }
+}
+
+/// `relu(conv + b)`, in one launch or two.
+fn convolution(layer: Layer) -> Twin {
+    let mut code = Code::default();
+    let (x, b) = (code.input(0, layer.dtype), code.input(1, layer.dtype));
+    let y = code.apply(Scalar::Add, &[x, b]);
+    let y = code.apply(Scalar::Relu, &[y]);
+    code.store(y, &layer.result);
+    let inputs = vec![dense(layer.dtype, &layer.result), layer.bias];
+    Twin {
+        fused: layer.fused,
+        pieces: vec![
+            (layer.plain, vec![0, 1]),
+            (code.sweep(&layer.result, inputs), vec![3, 2]),
         ],
         results: vec![4],
     }
