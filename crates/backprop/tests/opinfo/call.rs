@@ -74,11 +74,6 @@ impl<'g, 'a> Call<'g, 'a> {
         }
     }
 
-    /// The variant of the operation, as in `mean` of `scatter_reduce.mean`.
-    pub(crate) fn variant(&self) -> &str {
-        &self.case.variant
-    }
-
     /// An argument as it stands in the case; `None` where it is absent or `None`.
     pub(crate) fn value(&self, at: usize, name: &str) -> Option<&'a Value> {
         let (value, key) = self.case.argument(at, name)?;
