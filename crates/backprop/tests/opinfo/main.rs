@@ -38,7 +38,9 @@ mod shape;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use backprop::{Backend, Cpu, DType, Error, ErrorKind, Graph, Key, Session, Tensor, Updates};
+use backprop::{
+    Backend, Cpu, DType, Error, ErrorKind, Graph, Key, Reference, Session, Tensor, Updates,
+};
 use call::{Call, Mapping, Unsupported};
 use cases::{Case, Suite};
 use report::{Report, Verdict};
@@ -67,7 +69,20 @@ fn find(case: &Case) -> Option<Mapping> {
 }
 
 #[test]
-fn samples_agree_with_pytorch() {
+fn cpu() {
+    let report = report(|| Cpu::builder().threads(1).build().unwrap());
+    report.print();
+    report.assert_passed();
+}
+
+#[test]
+fn reference() {
+    report(|| Reference).assert_passed();
+}
+
+/// Runs the cases, each thread with a backend of its own, and compares what is not supported with the
+/// list.
+fn report<B: Backend>(backend: impl Fn() -> B + Sync) -> Report {
     let mut suite = Suite::load();
     let only = std::env::var("OPINFO").ok();
     if let Some(only) = &only {
@@ -75,21 +90,19 @@ fn samples_agree_with_pytorch() {
             .cases
             .retain(|case| case.operation().starts_with(only));
     }
-    let report = Report::new(&suite.cases, all(&suite));
-    report.print();
-    report.assert_passed();
+    let report = Report::new(&suite.cases, all(&suite, backend));
     if only.is_none() {
-        expect_test::expect_file!["../data/opinfo/unsupported.txt"]
-            .assert_eq(&report.unsupported());
+        let list = expect_test::expect_file!["../data/opinfo/unsupported.txt"];
+        list.assert_eq(&report.unsupported());
     }
+    report
 }
 
-/// Runs every case, each thread with a backend of its own.
-fn all(suite: &Suite) -> Vec<Verdict> {
+fn all<B: Backend>(suite: &Suite, backend: impl Fn() -> B + Sync) -> Vec<Verdict> {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let work = || {
-        let backend = Cpu::builder().threads(1).build().unwrap();
+        let backend = backend();
         let mut verdicts = Vec::new();
         while let at = next.fetch_add(1, Ordering::Relaxed)
             && let Some(case) = suite.cases.get(at)
