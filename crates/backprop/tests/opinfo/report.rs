@@ -16,6 +16,11 @@ pub(crate) enum Verdict {
     Unsupported(String),
 }
 
+/// With what the operations begin that are to run, if not all are.
+pub(crate) fn only() -> Option<String> {
+    std::env::var("OPINFO").ok()
+}
+
 #[derive(Default)]
 struct Tally {
     passed: usize,
@@ -62,14 +67,19 @@ impl Report {
         writeln!(out, "opinfo: {p} passed, {f} failed, {u} unsupported").unwrap();
     }
 
-    pub(crate) fn assert_passed(&self) {
+    /// Fails with the cases that failed, or if the list of what is not supported is another.
+    pub(crate) fn check(&self) {
         let failed = self.operations.values().flat_map(|tally| &tally.failed);
         let failed: Vec<&str> = failed.map(String::as_str).collect();
         assert!(failed.is_empty(), "\n{}", failed.join("\n"));
+        if only().is_none() {
+            let list = expect_test::expect_file!["../data/opinfo/unsupported.txt"];
+            list.assert_eq(&self.unsupported());
+        }
     }
 
     /// A line for each operation of which some case is not supported: how many of how many, and why.
-    pub(crate) fn unsupported(&self) -> String {
+    fn unsupported(&self) -> String {
         let mut text = String::new();
         for (operation, tally) in &self.operations {
             let [passed, failed, missing] = tally.counts();
