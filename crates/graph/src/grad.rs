@@ -233,11 +233,13 @@ impl<'g> Walk<'g> {
             let Some(cotangents) = self.parts.remove(&id) else {
                 return;
             };
-            let all: Vec<Tensor<'g>> = node.inputs.iter().map(|&x| self.graph.tensor(x)).collect();
-            let (inputs, outputs) = all.split_at(custom.inputs);
+            let (inputs, outputs) = node.inputs.split_at(custom.inputs);
+            let tensor = |&x: &NodeId| self.graph.tensor(x);
+            // The marked outputs, which follow the marker, so that their own derivative is by the rule.
+            let marked = |i: usize| self.graph.tensor(NodeId(id.0 + 1 + i as u32));
             let cx = Vjp {
-                inputs,
-                outputs,
+                inputs: &inputs.iter().map(tensor).collect::<Vec<_>>(),
+                outputs: &(0..outputs.len()).map(marked).collect::<Vec<_>>(),
                 cotangents: &cotangents,
             };
             match custom.rule.vjp(&cx) {

@@ -54,6 +54,23 @@ fn a_wrong_second_derivative_is_found() {
     }
 }
 
+#[test]
+fn a_rule_that_names_the_result_is_applied_again() {
+    let g = Graph::new();
+    let x = g.input("x", [1], DType::F64);
+    // Squares that pretend to be their own derivative, three times.
+    let y = x.square().custom_vjp(&[x], |cx| {
+        vec![cx.cotangents[0].map(|g| g * cx.outputs[0] * 3.0)]
+    });
+    let dx = g.grad(y, &[x]).unwrap()[0];
+    let curvature = g.grad(dx, &[x]).unwrap()[0];
+    let keys = [dx.key(), curvature.key()];
+    let mut session = Session::compile(&g, Reference, &keys, Updates::none()).unwrap();
+    session.feed(x, &[2.0]).unwrap().step().unwrap();
+    let found = keys.map(|key| session.scalar(key).unwrap());
+    assert_eq!(found, [12.0, 36.0]);
+}
+
 /// Builds a value that is fine where its derivative, but for a branch that is not taken, is not.
 type Branches = for<'g> fn(Tensor<'g>) -> Tensor<'g>;
 
