@@ -103,6 +103,14 @@ pub enum ErrorKind {
         /// One above the highest value allowed.
         high: i64,
     },
+    /// A scan, a conditional or a loop is put together wrongly.
+    #[error("{operation}: {what}")]
+    Region {
+        /// The operation.
+        operation: String,
+        /// What is wrong.
+        what: String,
+    },
     /// What a graph requires of its values did not hold in a step.
     #[error("{what}")]
     Violated {

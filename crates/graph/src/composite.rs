@@ -7,7 +7,7 @@ use std::sync::Arc;
 use backprop_core::{DType, Place, Primitive, TensorType};
 
 use crate::graph::Graph;
-use crate::ir::{Custom, Node, Op, RegionId};
+use crate::ir::{Custom, Node, Op};
 use crate::tensor::Tensor;
 
 /// An operation defined by others. Everything but the decomposition is derived from it, and may be
@@ -154,38 +154,29 @@ impl Graph {
             return outputs.to_vec();
         }
         let origin = self.origin(place);
-        let region = RegionId::default();
+        let local = |x: &Tensor<'g>| self.localize(x.id);
+        let operands: Option<Vec<_>> = inputs.iter().chain(outputs).map(local).collect();
+        let Some(operands) = operands else {
+            self.leak(rule.name(), inputs, place);
+            return vec![self.poison(origin); outputs.len()];
+        };
         let mut ir = self.ir.borrow_mut();
         let custom = Custom {
             rule,
             inputs: inputs.len(),
         };
-        let operands = inputs.iter().chain(outputs).map(|x| x.id).collect();
-        let (dtype, shape) = (DType::Bool, backprop_core::Shape::SCALAR);
-        let op = Op::Custom(custom);
-        let marker = ir.push(
-            Node {
-                op,
-                inputs: operands,
-                dtype,
-                shape,
-                region,
-            },
-            origin,
-        );
-        let taken = outputs.iter().enumerate().map(|(i, output)| {
-            let (dtype, shape) = (ir.node(output.id).dtype, ir.node(output.id).shape);
-            let op = Op::Output(i as u32);
-            ir.push(
-                Node {
-                    op,
-                    inputs: vec![marker],
-                    dtype,
-                    shape,
-                    region,
-                },
-                origin,
-            )
+        let results = operands[inputs.len()..].to_vec();
+        let marker = Node {
+            op: Op::Custom(custom),
+            region: ir.innermost(&operands),
+            inputs: operands,
+            dtype: DType::Bool,
+            shape: backprop_core::Shape::SCALAR,
+        };
+        let marker = ir.push(marker, origin);
+        let taken = results.iter().enumerate().map(|(i, &output)| {
+            let ty = (ir.node(output).dtype, ir.node(output).shape);
+            ir.push_output(marker, i, ty, origin)
         });
         let ids: Vec<_> = taken.collect();
         drop(ir);

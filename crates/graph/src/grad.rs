@@ -13,9 +13,10 @@ use backprop_core::{Error, ErrorKind, Place, Result};
 
 use crate::composite::Vjp;
 use crate::graph::{Graph, bad_shape};
-use crate::ir::{Ir, Node, NodeId, Op};
+use crate::ir::{Ir, Node, NodeId, Op, RegionId};
 use crate::op;
 use crate::operand::Operand;
+use crate::scan;
 use crate::tensor::Tensor;
 
 impl Graph {
@@ -148,8 +149,7 @@ fn cut(ir: &Ir, outputs: &[(Tensor<'_>, Tensor<'_>)], wrt: NodeId) -> Option<Nod
         let node = &ir.nodes[id];
         let inputs = node.inputs.iter().enumerate();
         for (k, input) in inputs.filter(|(_, input)| depends[input.index()]) {
-            let carries = node.dtype.is_float() || matches!(node.op, Op::Custom(_));
-            if carries && op::is_differentiable(&node.op, k) {
+            if carries(node) && op::is_differentiable(&node.op, k) {
                 wanted[input.index()] = true;
                 continue;
             }
@@ -165,8 +165,37 @@ fn cut(ir: &Ir, outputs: &[(Tensor<'_>, Tensor<'_>)], wrt: NodeId) -> Option<Nod
     stopped
 }
 
-struct Walk<'g> {
+/// Whether cotangents can go through a node: it is a real number, or stands for several values.
+fn carries(node: &Node) -> bool {
+    node.dtype.is_float() || matches!(node.op, Op::Custom(_) | Op::Scan(_))
+}
+
+/// Which of the first `end` nodes have a differentiable path from one of `wrt`.
+fn needs(ir: &Ir, wrt: &[NodeId], end: usize) -> Vec<bool> {
+    let mut needs = vec![false; end];
+    for id in wrt.iter().filter(|id| id.index() < end) {
+        needs[id.index()] = ir.node(*id).dtype.is_float();
+    }
+    let update = |id: NodeId, needs: &mut [bool]| {
+        let node = ir.node(id);
+        let flows = |(k, input): (usize, &NodeId)| {
+            needs[input.index()] && op::is_differentiable(&node.op, k)
+        };
+        needs[id.index()] |= carries(node) && node.inputs.iter().enumerate().any(flows);
+    };
+    for id in ir.ids().take(end) {
+        if let Op::Scan(scan) = &ir.node(id).op {
+            scan::spread_needs(ir, (id, scan), &mut needs, &update);
+        }
+        update(id, &mut needs);
+    }
+    needs
+}
+
+pub(crate) struct Walk<'g> {
     graph: &'g Graph,
+    /// The regions whose nodes are visited; `None` for all that are around what is being built.
+    region: Option<RegionId>,
     /// Which nodes have a differentiable path from a `wrt`.
     needs: Vec<bool>,
     /// Cotangents that have arrived.
@@ -179,30 +208,34 @@ struct Walk<'g> {
 
 impl<'g> Walk<'g> {
     fn new(graph: &'g Graph, outputs: &[(Tensor<'g>, Tensor<'g>)], wrt: &[NodeId]) -> Walk<'g> {
-        let end = outputs
-            .iter()
-            .map(|(y, _)| y.id.index() + 1)
-            .max()
-            .unwrap_or(0);
-        let ir = graph.ir.borrow();
-        let mut needs = vec![false; end];
-        for id in wrt.iter().filter(|id| id.index() < end) {
-            needs[id.index()] = ir.node(*id).dtype.is_float();
-        }
-        for id in 0..end {
-            let node = &ir.nodes[id];
-            let carries = node.dtype.is_float() || matches!(node.op, Op::Custom(_));
-            let flows = |(k, input): (usize, &NodeId)| {
-                needs[input.index()] && op::is_differentiable(&node.op, k)
-            };
-            needs[id] |= carries && node.inputs.iter().enumerate().any(flows);
-        }
-        let mut pending = vec![Vec::new(); end];
+        let end = outputs.iter().map(|(y, _)| y.id.index() + 1).max();
+        let needs = needs(&graph.ir.borrow(), wrt, end.unwrap_or(0));
+        Walk::over(graph, None, needs, (outputs, wrt))
+    }
+
+    /// A walk over the body of a scan, given what needs a gradient.
+    pub(crate) fn within(
+        graph: &'g Graph,
+        region: RegionId,
+        needs: &[bool],
+        ends: (&[(Tensor<'g>, Tensor<'g>)], &[NodeId]),
+    ) -> Walk<'g> {
+        Walk::over(graph, Some(region), needs.to_vec(), ends)
+    }
+
+    fn over(
+        graph: &'g Graph,
+        region: Option<RegionId>,
+        needs: Vec<bool>,
+        (outputs, wrt): (&[(Tensor<'g>, Tensor<'g>)], &[NodeId]),
+    ) -> Walk<'g> {
+        let mut pending = vec![Vec::new(); needs.len()];
         for (y, cotangent) in outputs {
             pending[y.id.index()].push(*cotangent);
         }
         Walk {
             graph,
+            region,
             needs,
             pending,
             parts: HashMap::new(),
@@ -210,20 +243,39 @@ impl<'g> Walk<'g> {
         }
     }
 
-    fn total(&self, id: NodeId) -> Option<Tensor<'g>> {
+    /// The sum of the cotangents of one of `wrt`, if any arrived.
+    pub(crate) fn total(&self, id: NodeId) -> Option<Tensor<'g>> {
         self.totals.get(&id).copied().flatten()
     }
 
-    fn run(&mut self) {
-        for id in (0..self.needs.len())
-            .rev()
-            .filter(|&id| self.needs[id])
-            .collect::<Vec<_>>()
-        {
-            let id = NodeId(id as u32);
-            let origin = self.graph.ir.borrow().origins[id.index()];
+    /// Visits all nodes that need it, from the last one on.
+    pub(crate) fn run(&mut self) {
+        for id in (0..self.needs.len() as u32).rev().map(NodeId) {
+            if !self.needs[id.index()] {
+                continue;
+            }
+            let origin = self.graph.origin_of_node(id);
             let graph = self.graph;
-            graph.within(origin, || self.visit(id));
+            match self.is_visited(id) {
+                true => graph.within(origin, || self.visit(id)),
+                false => self.leave(id),
+            }
+        }
+    }
+
+    fn is_visited(&self, id: NodeId) -> bool {
+        let region = self.graph.ir.borrow().node(id).region;
+        match self.region {
+            Some(walked) => region == walked,
+            None => region == RegionId::default() || self.graph.is_open(region),
+        }
+    }
+
+    /// Adds up what has arrived at a node that is not visited, because it is outside of the body.
+    fn leave(&mut self, id: NodeId) {
+        if let Some(total) = self.totals.get_mut(&id) {
+            let arrived = std::mem::take(&mut self.pending[id.index()]);
+            *total = arrived.into_iter().reduce(op::mask::sum);
         }
     }
 
@@ -248,6 +300,14 @@ impl<'g> Walk<'g> {
             }
             return;
         }
+        if let Op::Scan(scan) = &node.op {
+            if let Some(cotangents) = self.parts.remove(&id) {
+                let parts = self.graph.scan_vjp(id, scan, &cotangents, &self.needs);
+                let (inputs, parts): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+                self.deliver(&inputs, parts.into_iter().map(Some).collect());
+            }
+            return;
+        }
         let arrived = std::mem::take(&mut self.pending[id.index()]);
         let Some(g) = arrived.into_iter().reduce(op::mask::sum) else {
             return;
@@ -257,14 +317,7 @@ impl<'g> Walk<'g> {
         }
         if let Op::Output(i) = node.op {
             let marker = node.inputs[0];
-            let outputs = match self.graph.node(marker) {
-                Node {
-                    op: Op::Custom(custom),
-                    inputs,
-                    ..
-                } => inputs.len() - custom.inputs,
-                _ => 0,
-            };
+            let outputs = self.graph.node(marker).outputs();
             let parts = self
                 .parts
                 .entry(marker)

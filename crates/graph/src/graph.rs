@@ -10,6 +10,7 @@ use backprop_core::{DType, Element, Error, ErrorKind, Place, Result, Shape};
 use crate::init::Init;
 use crate::ir::{Input, Ir, Node, NodeId, Op, Origin, Parameter, RegionId};
 use crate::operand::Operand;
+use crate::scan::Open;
 use crate::tensor::{Key, Param, Tensor};
 
 static GRAPHS: AtomicU64 = AtomicU64::new(1);
@@ -24,12 +25,12 @@ pub struct Graph {
     pub(crate) id: u64,
     pub(crate) seed: u64,
     pub(crate) ir: RefCell<Ir>,
-    build: RefCell<Build>,
+    pub(crate) build: RefCell<Build>,
 }
 
 /// What is only needed while building.
 #[derive(Debug, Default)]
-struct Build {
+pub(crate) struct Build {
     errors: Vec<Error>,
     /// Places to report instead of the caller's; the outermost wins.
     places: Vec<Origin>,
@@ -38,6 +39,8 @@ struct Build {
     /// The position of each scope's path in [`Ir::scopes`].
     scope_ids: HashMap<String, u32>,
     derived: bool,
+    /// The regions being built, outermost first.
+    pub(crate) open: Vec<Open>,
 }
 
 /// The type of an operand.
@@ -417,7 +420,7 @@ impl Graph {
         self.poison(origin)
     }
 
-    fn poison(&self, origin: Origin) -> Tensor<'_> {
+    pub(crate) fn poison(&self, origin: Origin) -> Tensor<'_> {
         let node = leaf(Op::Poison, DType::F32, Shape::SCALAR);
         self.tensor(self.ir.borrow_mut().push(node, origin))
     }
@@ -453,8 +456,12 @@ impl Graph {
         });
         match outcome {
             Ok((op, (dtype, shape))) => {
-                let inputs = inputs.iter().map(|x| x.id).collect();
-                let region = RegionId::default();
+                let local = inputs.iter().map(|x| self.localize(x.id)).collect();
+                let Some(inputs): Option<Vec<NodeId>> = local else {
+                    self.leak(operation, inputs, place);
+                    return self.poison(origin);
+                };
+                let region = self.ir.borrow().innermost(&inputs);
                 let node = Node {
                     op,
                     inputs,
@@ -475,7 +482,7 @@ impl Graph {
     }
 
     /// Adds a line for each operand: what it is, its type, and where it was built.
-    fn show(&self, mut error: Error, inputs: &[Tensor<'_>]) -> Error {
+    pub(crate) fn show(&self, mut error: Error, inputs: &[Tensor<'_>]) -> Error {
         let labels: Vec<String> = inputs
             .iter()
             .map(|x| x.graph.ir.borrow().label(x.id))

@@ -24,6 +24,67 @@ impl NodeId {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct RegionId(pub(crate) u32);
 
+/// A body: that of a scan, inside of another one or of the graph.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Region {
+    pub(crate) parent: RegionId,
+    /// How many regions are around it.
+    pub(crate) depth: u32,
+    /// The region of which this is the reverse.
+    pub(crate) forward: Option<RegionId>,
+    /// The scan, once it is built.
+    pub(crate) scan: Option<NodeId>,
+}
+
+/// What a body is given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Argument {
+    /// A value that iterations hand on; operand 0 is what it begins as.
+    Carried,
+    /// An element of operand 0, which is gone through along its first axis.
+    Element,
+}
+
+/// In which order iterations run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Turn {
+    Forward,
+    Backward,
+}
+
+impl Turn {
+    /// The other one.
+    pub(crate) fn back(self) -> Turn {
+        match self {
+            Turn::Forward => Turn::Backward,
+            Turn::Backward => Turn::Forward,
+        }
+    }
+}
+
+/// A body that runs several times.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Scan {
+    pub(crate) region: RegionId,
+    pub(crate) times: usize,
+    pub(crate) turn: Turn,
+    /// The number of carried values.
+    pub(crate) carried: usize,
+    /// The number of sequences.
+    pub(crate) sequences: usize,
+}
+
+impl Scan {
+    /// Whether operand number `k` matters beyond the body, given which outputs are taken. What the
+    /// body goes through is used by its arguments alone.
+    pub(crate) fn uses(&self, k: usize, is_taken: impl Fn(usize) -> bool) -> bool {
+        match k.checked_sub(self.carried + self.sequences) {
+            Some(left) => left < self.carried || is_taken(left),
+            None => k < self.carried,
+        }
+    }
+}
+
 /// What a node computes. Shapes of results stand in the node.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Op {
@@ -68,11 +129,20 @@ pub(crate) enum Op {
     /// Marks `outputs` of nodes built from `inputs`, with a gradient of their own. Operands: inputs,
     /// then outputs. It has no value; [`Op::Output`] takes one.
     Custom(Custom),
-    /// Output number `i` of the [`Op::Custom`] or [`Op::Fused`] in operand 0.
+    /// Output number `i` of the [`Op::Custom`], [`Op::Fused`] or [`Op::Scan`] in operand 0.
     Output(u32),
     /// A primitive that computes a composite in one launch. Only in compiled graphs; it has no value,
     /// [`Op::Output`] takes one.
     Fused(Arc<Primitive>),
+    /// Argument number `i` of its kind of the node's region.
+    Argument(Argument, u32),
+    /// Runs a body. Operands: what carried values begin as, the sequences, what an iteration hands on,
+    /// and what it stacks. It has no value; [`Op::Output`] takes one: the last carried values, then the
+    /// stacked ones.
+    Scan(Scan),
+    /// Room for an output of a scan inside of a scan, should a derivative need it: the outer scan
+    /// could not stack what is built after it. Holds the body's node that would be stacked.
+    Reserved(u32),
     /// The value of operand 0, whose use is an error at run time unless the truth value in operand 1
     /// holds.
     Require(Arc<str>),
@@ -126,6 +196,16 @@ impl Node {
         TensorType::dense(self.dtype, self.shape)
     }
 
+    /// How many outputs a mark or a scan has.
+    pub(crate) fn outputs(&self) -> usize {
+        let operands = match &self.op {
+            Op::Custom(custom) => custom.inputs,
+            Op::Scan(scan) => scan.carried + scan.sequences,
+            _ => self.inputs.len(),
+        };
+        self.inputs.len() - operands
+    }
+
     /// The value, if it is one number everywhere.
     pub(crate) fn constant(&self) -> Option<f64> {
         match self.op {
@@ -168,6 +248,10 @@ pub(crate) struct Ir {
     pub(crate) scopes: Vec<String>,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) inputs: Vec<Input>,
+    /// The graph itself comes first.
+    pub(crate) regions: Vec<Region>,
+    /// The room for each node of a body that a derivative may need stacked.
+    pub(crate) reserved: HashMap<NodeId, NodeId>,
     interned: HashMap<Node, NodeId>,
 }
 
@@ -179,6 +263,8 @@ impl Default for Ir {
             scopes: vec![String::new()],
             parameters: Vec::new(),
             inputs: Vec::new(),
+            regions: vec![Region::default()],
+            reserved: HashMap::new(),
             interned: HashMap::new(),
         }
     }
@@ -191,6 +277,7 @@ impl Ir {
             scopes: self.scopes.clone(),
             parameters: self.parameters.clone(),
             inputs: self.inputs.clone(),
+            regions: self.regions.clone(),
             ..Ir::default()
         }
     }
@@ -213,6 +300,54 @@ impl Ir {
         self.nodes.push(node);
         self.origins.push(origin);
         id
+    }
+
+    /// Appends an output of a mark, a fused primitive or a scan.
+    pub(crate) fn push_output(
+        &mut self,
+        marker: NodeId,
+        number: usize,
+        (dtype, shape): (DType, Shape),
+        origin: Origin,
+    ) -> NodeId {
+        let node = Node {
+            op: Op::Output(number as u32),
+            inputs: vec![marker],
+            dtype,
+            shape,
+            region: self.node(marker).region,
+        };
+        self.push(node, origin)
+    }
+
+    pub(crate) fn region(&self, id: RegionId) -> &Region {
+        &self.regions[id.0 as usize]
+    }
+
+    pub(crate) fn add_region(&mut self, parent: RegionId, forward: Option<RegionId>) -> RegionId {
+        let depth = self.region(parent).depth + 1;
+        self.regions.push(Region {
+            parent,
+            depth,
+            forward,
+            scan: None,
+        });
+        RegionId(self.regions.len() as u32 - 1)
+    }
+
+    /// Whether a region is another one or inside of it.
+    pub(crate) fn is_within(&self, mut region: RegionId, of: RegionId) -> bool {
+        while self.region(region).depth > self.region(of).depth {
+            region = self.region(region).parent;
+        }
+        region == of
+    }
+
+    /// The innermost region among those of nodes.
+    pub(crate) fn innermost(&self, nodes: &[NodeId]) -> RegionId {
+        let regions = nodes.iter().map(|&id| self.node(id).region);
+        let innermost = regions.max_by_key(|&region| self.region(region).depth);
+        innermost.unwrap_or_default()
     }
 
     /// A short name for messages and printing: an operation, or a parameter or input by name.
@@ -253,6 +388,10 @@ impl Op {
             Op::Output(i) => format!("output {i}"),
             Op::Fused(primitive) => primitive.name().into(),
             Op::Require(_) => "require".into(),
+            Op::Reserved(_) => "reserved".into(),
+            Op::Argument(Argument::Carried, i) => format!("carried {i}"),
+            Op::Argument(Argument::Element, i) => format!("element {i}"),
+            Op::Scan(scan) => format!("scan {}", scan.times),
             Op::Poison => "poison".into(),
         }
     }

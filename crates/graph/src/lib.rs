@@ -17,6 +17,7 @@ mod operand;
 pub mod optim;
 mod pass;
 mod print;
+mod scan;
 mod session;
 mod summary;
 mod tensor;
@@ -30,6 +31,7 @@ pub use op::*;
 #[doc(hidden)]
 pub use op::{Entry, catalogue};
 pub use operand::Operand;
+pub use scan::{Iteration, Left, Scanned};
 pub use session::{ParameterInfo, PlanId, Session};
 pub use tensor::{Key, Param, Tensor};
 pub use updates::Updates;

@@ -22,7 +22,7 @@ macro_rules! entries {
         vec![$(Entry { name: stringify!($name), samples: $samples, build: |$x| $build },)*]
     };
 }
-pub(super) use entries;
+pub(crate) use entries;
 
 /// Every operation that gives one tensor, with inputs on which derivatives of two orders exist
 /// (besides kinks that random numbers do not meet).
@@ -58,6 +58,7 @@ pub fn catalogue() -> Vec<Entry> {
         running::entries(),
         cumulative::entries(),
         scatter::entries(),
+        crate::scan::entries(),
         shape::entries(),
         shuffle::entries(),
         similarity::entries(),
@@ -71,7 +72,7 @@ pub fn catalogue() -> Vec<Entry> {
 }
 
 /// Inputs of these shapes, with values between -2 and 2.
-pub(super) fn reals(shapes: &[&[usize]]) -> Vec<Sample> {
+pub(crate) fn reals(shapes: &[&[usize]]) -> Vec<Sample> {
     vec![Sample::reals(shapes)]
 }
 
@@ -83,7 +84,7 @@ pub(super) fn within(range: (f64, f64), shapes: &[&[usize]]) -> Vec<Sample> {
 }
 
 /// Real inputs, then whole numbers below `high`.
-pub(super) fn labelled(shapes: &[&[usize]], labels: &[usize], high: usize) -> Vec<Sample> {
+pub(crate) fn labelled(shapes: &[&[usize]], labels: &[usize], high: usize) -> Vec<Sample> {
     let sample = Sample::reals(shapes).with(DType::I64, labels, (0.0, high as f64));
     vec![sample]
 }

@@ -6,7 +6,7 @@
 mod activations;
 mod arrange;
 mod attention;
-mod catalogue;
+pub(crate) mod catalogue;
 mod classification;
 mod conv;
 mod ctc;
@@ -129,6 +129,9 @@ pub(crate) fn vjp<'g>(
         | Op::Custom(_)
         | Op::Output(_)
         | Op::Fused(_)
+        | Op::Argument(..)
+        | Op::Scan(_)
+        | Op::Reserved(_)
         | Op::Poison => vec![None; x.len()],
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backprop_core::{Piece, Relocate, Source};
 use backprop_core::{Primitive, TensorType, View};
 
-use crate::ir::Origin;
+use crate::ir::{Origin, Turn};
 
 /// Where a value lives.
 #[derive(Clone, PartialEq, Debug)]
@@ -22,6 +22,12 @@ pub(crate) enum Home {
     Data(Arc<[u8]>),
     /// Fetched; the position among the fetches.
     Result(usize),
+    /// The element of another value that belongs to the iteration of the loop at a depth.
+    Slice { of: usize, depth: usize },
+    /// In the arena, taken over by what a loop leaves in its place.
+    Enter,
+    /// What a loop's body leaves in the place of a value that entered it.
+    Leave(usize),
 }
 
 /// A value.
@@ -42,45 +48,113 @@ pub(crate) struct Launch {
     pub(crate) origin: Option<Origin>,
 }
 
+/// A body that runs several times.
+#[derive(Clone, Debug)]
+pub(crate) struct Loop {
+    pub(crate) times: usize,
+    pub(crate) turn: Turn,
+    /// What enters an iteration, and what leaves it in the same place.
+    pub(crate) carries: Vec<(usize, usize)>,
+    pub(crate) body: Vec<Step>,
+    /// The values from outside that the body reads, and those that it leaves behind.
+    pub(crate) reads: Vec<usize>,
+    pub(crate) writes: Vec<usize>,
+}
+
+/// One step of a list.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Launch(Launch),
+    Loop(Loop),
+}
+
+impl Step {
+    pub(crate) fn reads(&self) -> &[usize] {
+        match self {
+            Step::Launch(launch) => &launch.reads,
+            Step::Loop(body) => &body.reads,
+        }
+    }
+
+    pub(crate) fn writes(&self) -> &[usize] {
+        match self {
+            Step::Launch(launch) => &launch.writes,
+            Step::Loop(body) => &body.writes,
+        }
+    }
+
+    /// The launch, if it is one.
+    pub(crate) fn launch(&self) -> Option<&Launch> {
+        match self {
+            Step::Launch(launch) => Some(launch),
+            Step::Loop(_) => None,
+        }
+    }
+
+    /// The values that it touches, each once.
+    pub(crate) fn touches(&self) -> Vec<usize> {
+        let mut touched: Vec<usize> = self.reads().iter().chain(self.writes()).copied().collect();
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+}
+
 /// All launches of a step, in some order that respects what each reads.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Launches {
     pub(crate) values: Vec<Value>,
-    pub(crate) list: Vec<Launch>,
+    pub(crate) list: Vec<Step>,
     pub(crate) scopes: Vec<String>,
 }
 
-impl Launches {
-    pub(crate) fn add_value(&mut self, value: Value) -> usize {
-        self.values.push(value);
-        self.values.len() - 1
-    }
+/// Appends a value.
+pub(crate) fn add_value(values: &mut Vec<Value>, value: Value) -> usize {
+    values.push(value);
+    values.len() - 1
+}
 
-    /// Appends a launch that copies what `view` sees of a value into a new value.
-    pub(crate) fn add_copy(
-        &mut self,
-        from: usize,
-        view: View,
-        to: Value,
-        origin: Option<Origin>,
-    ) -> usize {
-        let source = Source {
-            tensor: self.values[from].tensor.clone(),
-            view,
-        };
-        let into = View::dense(view.shape);
-        let primitive = Primitive::Relocate(Relocate {
-            pieces: vec![Piece { from: source, into }],
-            fill: None,
-            output: to.tensor.clone(),
-        });
-        let write = self.add_value(to);
-        self.list.push(Launch {
-            primitive,
-            reads: vec![from],
-            writes: vec![write],
-            origin,
-        });
-        write
+/// A launch that copies what `view` sees of a value into another one.
+pub(crate) fn copy(
+    values: &[Value],
+    (from, view): (usize, View),
+    to: usize,
+    origin: Option<Origin>,
+) -> Launch {
+    let source = Source {
+        tensor: values[from].tensor.clone(),
+        view,
+    };
+    let into = View::dense(view.shape);
+    let primitive = Primitive::Relocate(Relocate {
+        pieces: vec![Piece { from: source, into }],
+        fill: None,
+        output: values[to].tensor.clone(),
+    });
+    Launch {
+        primitive,
+        reads: vec![from],
+        writes: vec![to],
+        origin,
     }
+}
+
+/// The value of which another one is a moving slice, or itself.
+pub(crate) fn whole(values: &[Value], mut v: usize) -> usize {
+    while let Home::Slice { of, .. } = values[v].home {
+        v = of;
+    }
+    v
+}
+
+/// All launches, those of bodies where these stand.
+pub(crate) fn flat(steps: &[Step]) -> Vec<&Launch> {
+    let mut all = Vec::new();
+    for step in steps {
+        match step {
+            Step::Launch(launch) => all.push(launch),
+            Step::Loop(body) => all.extend(flat(&body.body)),
+        }
+    }
+    all
 }

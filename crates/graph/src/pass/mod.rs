@@ -18,17 +18,18 @@ mod fuse;
 mod guard;
 mod launches;
 mod place;
+mod scans;
 mod schedule;
 mod simplify;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use backprop_core::plan::Draft;
 use backprop_core::{Backend, Plan, Primitive, Result};
 
-use crate::ir::{Ir, Node, NodeId, Origin};
+use crate::ir::{Ir, Node, NodeId, Op, Origin};
 pub(crate) use guard::{Requirement, guard};
 pub(crate) use launches::{Home, Launches};
 pub(crate) use place::Homes;
@@ -51,17 +52,28 @@ impl Work {
             .chain(self.updates.iter().map(|&(_, id)| id))
     }
 
-    /// Which nodes the roots depend on.
+    /// Which nodes the roots depend on. A scan depends on what it stacks and goes through only as far
+    /// as that is used.
     fn reachable(&self) -> Vec<bool> {
         let mut reachable = vec![false; self.ir.nodes.len()];
         for root in self.roots() {
             reachable[root.index()] = true;
         }
+        let mut taken: HashSet<(NodeId, usize)> = HashSet::new();
         for id in self.ir.ids().rev() {
-            if reachable[id.index()] {
-                for input in &self.ir.node(id).inputs {
-                    reachable[input.index()] = true;
-                }
+            if !reachable[id.index()] {
+                continue;
+            }
+            let node = self.ir.node(id);
+            if let Op::Output(i) = node.op {
+                taken.insert((node.inputs[0], i as usize));
+            }
+            for (k, input) in node.inputs.iter().enumerate() {
+                let used = match &node.op {
+                    Op::Scan(scan) => scan.uses(k, |output| taken.contains(&(id, output))),
+                    _ => true,
+                };
+                reachable[input.index()] |= used;
             }
         }
         reachable
@@ -71,10 +83,11 @@ impl Work {
     /// already, and gives the new node it becomes.
     fn rebuild(&self, mut rewrite: impl FnMut(&mut Ir, NodeId, Node, Origin) -> NodeId) -> Work {
         let reachable = self.reachable();
+        let kept = scans::Kept::new(self, &reachable);
         let mut ir = self.ir.successor();
         let mut new = vec![NodeId(0); self.ir.nodes.len()];
         for id in self.ir.ids().filter(|id| reachable[id.index()]) {
-            let mut node = self.ir.node(id).clone();
+            let mut node = kept.narrowed(self, id);
             for input in &mut node.inputs {
                 *input = new[input.index()];
             }
@@ -112,7 +125,7 @@ pub(crate) fn compile<B: Backend>(
     homes: &Homes,
 ) -> Result<Compiled<B>> {
     let launches = schedule::schedule(launches)?;
-    let (primitives, indices) = distinct(&launches);
+    let primitives = distinct(&launches);
     let kernels = Plan::prepare(&primitives, backend)?;
     let scratch = kernels
         .iter()
@@ -123,7 +136,7 @@ pub(crate) fn compile<B: Backend>(
         scratch,
         ..Draft::default()
     };
-    let plan = Plan::check(place::place(&launches, draft, &indices, homes))?;
+    let plan = Plan::check(place::place(&launches, draft, homes))?;
     Ok(Compiled { plan, kernels })
 }
 
@@ -132,17 +145,12 @@ pub(crate) fn lower<B: Backend>(work: &Work, backend: &B) -> Launches {
     fuse::fuse(work, &|primitive| backend.supports(primitive))
 }
 
-/// The distinct primitives in order of first use, and which one each launch runs.
-fn distinct(launches: &Launches) -> (Vec<Primitive>, Vec<usize>) {
-    let mut positions: HashMap<&Primitive, usize> = HashMap::new();
-    let mut primitives = Vec::new();
-    let mut indices = Vec::with_capacity(launches.list.len());
-    for launch in &launches.list {
-        let position = *positions.entry(&launch.primitive).or_insert_with(|| {
-            primitives.push(launch.primitive.clone());
-            primitives.len() - 1
-        });
-        indices.push(position);
-    }
-    (primitives, indices)
+/// The distinct primitives, in order of first use.
+fn distinct(launches: &Launches) -> Vec<Primitive> {
+    let mut seen: HashSet<&Primitive> = HashSet::new();
+    let all = launches::flat(&launches.list).into_iter();
+    let first = all
+        .map(|launch| &launch.primitive)
+        .filter(|p| seen.insert(p));
+    first.cloned().collect()
 }

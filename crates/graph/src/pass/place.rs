@@ -1,13 +1,16 @@
 //! Gives each value its bytes: temporaries share one arena, best fit among what is free, and take
 //! the place of an operand that dies where the primitive allows it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use backprop_core::Primitive;
 use backprop_core::plan::{
-    ALIGNMENT, Access, Buffer, Draft, Launch, Role, Span, Step, Value, ValueId,
+    ALIGNMENT, Access, Buffer, Carry, Draft, Launch as PlanLaunch, Role, Span, Step as PlanStep,
+    Value, ValueId,
 };
 
-use super::launches::{Home, Launches};
+use super::launches::{Home, Launch, Launches, Loop, Step};
+use crate::ir::Turn;
 
 /// Where values that outlive a step lie.
 #[derive(Clone, Debug, Default)]
@@ -22,43 +25,41 @@ pub(crate) struct Homes {
     pub(crate) io_bytes: usize,
 }
 
-/// Turns launches into a draft. `primitives` says which primitive each launch runs.
-pub(super) fn place(
-    launches: &Launches,
-    mut draft: Draft,
-    primitives: &[usize],
-    homes: &Homes,
-) -> Draft {
+/// Turns launches into a draft.
+pub(super) fn place(launches: &Launches, mut draft: Draft, homes: &Homes) -> Draft {
     let resident = |v| resident(launches, homes, v);
+    let primitives = draft.primitives.iter().enumerate();
     let mut placer = Placer {
         launches,
+        primitives: primitives
+            .map(|(i, p)| (p.clone(), (i, draft.scratch[i])))
+            .collect(),
         arena: Arena::default(),
-        last: last_uses(launches),
         spans: (0..launches.values.len()).map(resident).collect(),
+        ids: ids(launches),
     };
-    for (at, launch) in launches.list.iter().enumerate() {
-        let scratch = placer.step(at, draft.scratch[primitives[at]]);
-        let whole = |&v: &usize| Access::whole(ValueId(v as u32));
-        let scope = launch
-            .origin
-            .map(|origin| &launches.scopes[origin.scope as usize]);
-        draft.steps.push(Step::Launch(Launch {
-            primitive: primitives[at],
-            reads: launch.reads.iter().map(whole).collect(),
-            writes: launch.writes.iter().map(whole).collect(),
-            scratch,
-            place: launch.origin.map(|origin| origin.place),
-            scope: scope.cloned().unwrap_or_default(),
-        }));
-    }
-    let (old, mut values) = outer_values(launches, homes);
+    draft.steps = placer.list(&launches.list);
+    let (old, mut values) = outer_values(launches, &placer.ids, homes);
     for (v, value) in launches.values.iter().enumerate() {
-        values[v].role = role(&value.home, &old);
-        values[v].span = placer.spans[v].unwrap_or(NOWHERE);
+        if let Some(id) = placer.ids[v] {
+            values[id.index()].role = role(&value.home, &old);
+            values[id.index()].span = placer.spans[v].unwrap_or(NOWHERE);
+        }
     }
     draft.values = values;
     draft.sizes = [placer.arena.size, homes.state_bytes, homes.io_bytes];
     draft
+}
+
+/// The values of the plan: all but those that are slices of others.
+fn ids(launches: &Launches) -> Vec<Option<ValueId>> {
+    let mut next = 0;
+    let mut id = |value: &super::launches::Value| {
+        let is_slice = matches!(value.home, Home::Slice { .. });
+        next += u32::from(!is_slice);
+        (!is_slice).then(|| ValueId(next - 1))
+    };
+    launches.values.iter().map(&mut id).collect()
 }
 
 /// The span of a value without bytes.
@@ -70,22 +71,52 @@ const NOWHERE: Span = Span {
 
 struct Placer<'l> {
     launches: &'l Launches,
+    /// The position of each primitive and the scratch of its kernel.
+    primitives: HashMap<Primitive, (usize, usize)>,
     arena: Arena,
-    /// For each value, the last launch that touches it.
-    last: Vec<usize>,
     spans: Vec<Option<Span>>,
+    ids: Vec<Option<ValueId>>,
+}
+
+/// A list of steps while it is placed.
+struct List {
+    /// For each value that the list makes in the arena, the last step that touches it.
+    last: HashMap<usize, usize>,
 }
 
 impl Placer<'_> {
+    fn list(&mut self, steps: &[Step]) -> Vec<PlanStep<PlanLaunch>> {
+        let written = || steps.iter().flat_map(|step| step.writes().iter().copied());
+        let home = |v: usize| &self.launches.values[v].home;
+        let begun: HashSet<usize> = written().filter(|&v| *home(v) == Home::Enter).collect();
+        let made = |&v: &usize| match home(v) {
+            Home::Temporary | Home::Enter => true,
+            Home::Leave(enter) => begun.contains(enter),
+            _ => false,
+        };
+        let mut last: HashMap<usize, usize> = written().filter(made).map(|v| (v, 0)).collect();
+        for (at, step) in steps.iter().enumerate() {
+            for v in step.touches() {
+                last.entry(v).and_modify(|last| *last = at);
+            }
+        }
+        let list = List { last };
+        let place = |(at, step): (usize, &Step)| match step {
+            Step::Launch(launch) => PlanStep::Launch(self.launch(&list, at, launch)),
+            Step::Loop(inner) => self.iterated(&list, at, inner),
+        };
+        steps.iter().enumerate().map(place).collect()
+    }
+
     /// Places what a launch writes, and its scratch memory; frees what dies with it.
-    fn step(&mut self, at: usize, scratch: usize) -> Option<Span> {
-        let launch = &self.launches.list[at];
+    fn launch(&mut self, list: &List, at: usize, launch: &Launch) -> PlanLaunch {
+        let (primitive, scratch) = self.primitives[&launch.primitive];
         let mut taken: Vec<usize> = Vec::new();
         for (w, &write) in launch.writes.iter().enumerate() {
-            if self.spans[write].is_some() {
+            if self.spans[write].is_some() || !list.last.contains_key(&write) {
                 continue;
             }
-            self.spans[write] = match self.heir(at, w, &taken) {
+            self.spans[write] = match self.heir(list, (at, launch), w, &taken) {
                 Some(read) => {
                     taken.push(read);
                     self.spans[read]
@@ -94,33 +125,97 @@ impl Placer<'_> {
             };
         }
         let scratch = (scratch > 0).then(|| self.arena.take(scratch));
-        let mut dying: Vec<usize> = launch.reads.iter().chain(&launch.writes).copied().collect();
-        dying.sort_unstable();
-        dying.dedup();
-        for v in dying {
-            let dies = self.is_temporary(v) && self.last[v] == at && !taken.contains(&v);
-            if let Some(span) = self.spans[v].filter(|_| dies) {
-                self.arena.give(span);
-            }
-        }
+        let touched = launch.reads.iter().chain(&launch.writes).copied();
+        self.free(list, at, touched.filter(|v| !taken.contains(v)).collect());
         if let Some(span) = scratch {
             self.arena.give(span);
         }
-        scratch
+        let access = |&v: &usize| self.access(v);
+        let scope = launch
+            .origin
+            .map(|origin| &self.launches.scopes[origin.scope as usize]);
+        PlanLaunch {
+            primitive,
+            reads: launch.reads.iter().map(access).collect(),
+            writes: launch.writes.iter().map(access).collect(),
+            scratch,
+            place: launch.origin.map(|origin| origin.place),
+            scope: scope.cloned().unwrap_or_default(),
+        }
     }
 
-    fn is_temporary(&self, v: usize) -> bool {
-        self.launches.values[v].home == Home::Temporary
+    /// Places a loop: what leaves an iteration lies where something entered it.
+    fn iterated(&mut self, list: &List, at: usize, inner: &Loop) -> PlanStep<PlanLaunch> {
+        for &(enter, leave) in &inner.carries {
+            self.spans[leave] = self.spans[enter];
+        }
+        for &write in &inner.writes {
+            if self.spans[write].is_none() {
+                let bytes = self.launches.values[write].tensor.bytes();
+                self.spans[write] = Some(self.arena.take(bytes));
+            }
+        }
+        let body = self.list(&inner.body);
+        let is_entering = |v: &usize| {
+            inner
+                .carries
+                .iter()
+                .any(|&(enter, leave)| enter == *v && leave != *v)
+        };
+        let touched = inner.reads.iter().chain(&inner.writes).copied();
+        self.free(list, at, touched.filter(|v| !is_entering(v)).collect());
+        let carry = |&(enter, leave): &(usize, usize)| {
+            Some(Carry {
+                enter: self.ids[enter]?,
+                leave: self.ids[leave]?,
+            })
+        };
+        PlanStep::Loop {
+            times: inner.times,
+            reverse: inner.turn == Turn::Backward,
+            carries: inner.carries.iter().filter_map(carry).collect(),
+            body,
+        }
+    }
+
+    /// Gives back the bytes of those values that die with step number `at`.
+    fn free(&mut self, list: &List, at: usize, mut values: Vec<usize>) {
+        values.sort_unstable();
+        values.dedup();
+        for v in values {
+            if let Some(span) = self.spans[v].filter(|_| list.last.get(&v) == Some(&at)) {
+                self.arena.give(span);
+            }
+        }
+    }
+
+    /// A value, or a slice that moves with the loops around it.
+    fn access(&self, v: usize) -> Access {
+        let mut access = Access::whole(ValueId(0));
+        let mut v = v;
+        while let Home::Slice { of, depth } = self.launches.values[v].home {
+            access.strides[depth] = self.launches.values[v].tensor.bytes();
+            v = of;
+        }
+        access.value = self.ids[v].unwrap_or(ValueId(u32::MAX));
+        access
     }
 
     /// An operand of a launch that dies with it, and whose place its result number `w` may take.
-    fn heir(&self, at: usize, w: usize, taken: &[usize]) -> Option<usize> {
-        let launch = &self.launches.list[at];
+    fn heir(
+        &self,
+        list: &List,
+        (at, launch): (usize, &Launch),
+        w: usize,
+        taken: &[usize],
+    ) -> Option<usize> {
         let bytes = |v: usize| self.launches.values[v].tensor.bytes();
-        let free = |v: usize| self.is_temporary(v) && self.last[v] == at && !taken.contains(&v);
+        let is_temporary = |v: usize| self.launches.values[v].home != Home::Enter;
+        let dies = |v: usize| list.last.get(&v) == Some(&at) && is_temporary(v);
         launch.reads.iter().copied().find(|&read| {
             let mut reads = launch.reads.iter().enumerate().filter(|&(_, &r)| r == read);
-            free(read)
+            dies(read)
+                && !taken.contains(&read)
                 && bytes(read) == bytes(launch.writes[w])
                 && reads.all(|(r, _)| launch.primitive.may_overwrite(w, r))
         })
@@ -129,12 +224,17 @@ impl Placer<'_> {
 
 /// The values of the plan: those of the launches, and the old values of parameters that are updated
 /// without being read. With the position of each parameter's old value.
-fn outer_values(launches: &Launches, homes: &Homes) -> (HashMap<u32, ValueId>, Vec<Value>) {
+fn outer_values(
+    launches: &Launches,
+    ids: &[Option<ValueId>],
+    homes: &Homes,
+) -> (HashMap<u32, ValueId>, Vec<Value>) {
     let mut old = HashMap::new();
     let mut values: Vec<Value> = Vec::with_capacity(launches.values.len());
-    for (v, value) in launches.values.iter().enumerate() {
+    for (value, id) in launches.values.iter().zip(ids) {
+        let Some(id) = *id else { continue };
         if let Home::Parameter(p) = value.home {
-            old.insert(p, ValueId(v as u32));
+            old.insert(p, id);
         }
         values.push(Value {
             tensor: value.tensor.clone(),
@@ -161,7 +261,7 @@ fn outer_values(launches: &Launches, homes: &Homes) -> (HashMap<u32, ValueId>, V
 
 fn role(home: &Home, old: &HashMap<u32, ValueId>) -> Role {
     match home {
-        Home::Temporary => Role::Temporary,
+        Home::Temporary | Home::Enter | Home::Leave(_) | Home::Slice { .. } => Role::Temporary,
         Home::Parameter(_) => Role::Parameter,
         Home::Update(p) => Role::Update { of: old[p] },
         Home::Input(_) => Role::Input,
@@ -172,23 +272,12 @@ fn role(home: &Home, old: &HashMap<u32, ValueId>) -> Role {
 
 fn resident(launches: &Launches, homes: &Homes, v: usize) -> Option<Span> {
     match launches.values[v].home {
-        Home::Temporary => None,
+        Home::Temporary | Home::Enter | Home::Leave(_) | Home::Slice { .. } => None,
         Home::Parameter(p) | Home::Update(p) => homes.parameters.get(p as usize).copied(),
         Home::Input(i) => homes.inputs.get(&i).copied(),
         Home::Data(_) => homes.data.get(&v).copied(),
         Home::Result(k) => homes.results.get(k).copied(),
     }
-}
-
-/// For each value, the last launch that touches it.
-fn last_uses(launches: &Launches) -> Vec<usize> {
-    let mut last = vec![usize::MAX; launches.values.len()];
-    for (at, launch) in launches.list.iter().enumerate() {
-        for &v in launch.reads.iter().chain(&launch.writes) {
-            last[v] = at;
-        }
-    }
-    last
 }
 
 /// Free and used bytes.

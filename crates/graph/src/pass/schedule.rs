@@ -1,70 +1,101 @@
 //! Orders launches.
 //!
 //! A launch waits for whoever writes what it reads; one that writes a parameter's new value also
-//! waits for all who read the old one. Two orders are tried: that of the program, and one that
+//! waits for all who read the old one, and so does what leaves an iteration of a loop for what entered
+//! it. Bodies of loops are ordered first. Two orders are tried: that of the program, and one that
 //! always runs the launch which frees most bytes; the one with fewer live bytes at its peak wins.
 
 use std::collections::{BTreeSet, HashMap};
 
 use backprop_core::{Error, ErrorKind, Result, View};
 
-use super::launches::{Home, Launches, Value};
+use super::launches::{Home, Launches, Step, Value, add_value, copy};
 
 pub(super) fn schedule(mut launches: Launches) -> Result<Launches> {
-    for value in unsafe_in_place(&launches) {
-        copy_later(&mut launches, value);
+    let list = std::mem::take(&mut launches.list);
+    launches.list = ordered(&mut launches.values, list)?;
+    Ok(launches)
+}
+
+/// A list in order, with the bodies of its loops.
+fn ordered(values: &mut Vec<Value>, mut list: Vec<Step>) -> Result<Vec<Step>> {
+    for step in &mut list {
+        if let Step::Loop(inner) = step {
+            inner.body = ordered(values, std::mem::take(&mut inner.body))?;
+        }
+    }
+    for value in unsafe_in_place(values, &list) {
+        copy_later(values, &mut list, value);
     }
     loop {
-        let graph = Dependencies::new(&launches);
-        let Err(stuck) = graph.order(&launches, Preference::Program) else {
+        let graph = Dependencies::new(values, &list);
+        let Err(stuck) = graph.order(values, &list, Preference::Program) else {
             break;
         };
-        // Somebody reads both the old and the new value of a parameter: update it by a copy.
+        // Somebody reads both the old and the new value: replace it by a copy.
         let update = stuck
             .into_iter()
-            .find_map(|launch| updated(&launches, launch));
+            .find_map(|step| updated(values, &list[step]));
         let Some(value) = update else {
             let what = "launches wait for each other".to_owned();
             return Err(Error::new(ErrorKind::Plan { what }));
         };
-        copy_later(&mut launches, value);
+        copy_later(values, &mut list, value);
     }
-    let graph = Dependencies::new(&launches);
+    let graph = Dependencies::new(values, &list);
     let orders = [Preference::Program, Preference::FewBytes];
     let orders = orders
         .iter()
-        .filter_map(|&preference| graph.order(&launches, preference).ok());
-    if let Some(order) = orders.min_by_key(|order| peak(&launches, order)) {
-        launches.list = order.iter().map(|&i| launches.list[i].clone()).collect();
+        .filter_map(|&preference| graph.order(values, &list, preference).ok());
+    match orders.min_by_key(|order| peak(values, &list, order)) {
+        Some(order) => Ok(order.into_iter().map(|i| list[i].clone()).collect()),
+        None => Ok(list),
     }
-    Ok(launches)
 }
 
-fn is_update(value: &Value) -> Option<u32> {
+/// What a value takes the place of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Old {
+    Parameter(u32),
+    Entering(usize),
+}
+
+fn replaced(value: &Value) -> Option<Old> {
     match value.home {
-        Home::Update(parameter) => Some(parameter),
+        Home::Update(parameter) => Some(Old::Parameter(parameter)),
+        Home::Leave(enter) => Some(Old::Entering(enter)),
         _ => None,
     }
 }
 
-fn updated(launches: &Launches, launch: usize) -> Option<usize> {
-    let launch = &launches.list[launch];
-    let by_copy = launch.primitive.name() == "relocate";
-    let mut writes = launch.writes.iter().copied().filter(|_| !by_copy);
-    writes.find(|&v| is_update(&launches.values[v]).is_some())
+/// What may be replaced, for a value that is read.
+fn old(values: &[Value], v: usize) -> Option<Old> {
+    match values[v].home {
+        Home::Parameter(parameter) => Some(Old::Parameter(parameter)),
+        Home::Enter => Some(Old::Entering(v)),
+        // A loop inside of a loop begins with what another one left.
+        Home::Leave(_) => Some(Old::Entering(v)),
+        _ => None,
+    }
 }
 
-/// Updates written by a launch that reads the old value in a way that forbids taking its place.
-fn unsafe_in_place(launches: &Launches) -> Vec<usize> {
+fn updated(values: &[Value], step: &Step) -> Option<usize> {
+    let launch = step.launch()?;
+    let by_copy = launch.primitive.name() == "relocate";
+    let mut writes = launch.writes.iter().copied().filter(|_| !by_copy);
+    writes.find(|&v| replaced(&values[v]).is_some())
+}
+
+/// New values written by a launch that reads the old one in a way that forbids taking its place.
+fn unsafe_in_place(values: &[Value], list: &[Step]) -> Vec<usize> {
     let mut found = Vec::new();
-    for launch in &launches.list {
+    for launch in list.iter().filter_map(Step::launch) {
         for (w, &write) in launch.writes.iter().enumerate() {
-            let Some(parameter) = is_update(&launches.values[write]) else {
+            let Some(place) = replaced(&values[write]) else {
                 continue;
             };
             let forbidden = launch.reads.iter().enumerate().any(|(r, &read)| {
-                launches.values[read].home == Home::Parameter(parameter)
-                    && !launch.primitive.may_overwrite(w, r)
+                old(values, read) == Some(place) && !launch.primitive.may_overwrite(w, r)
             });
             if forbidden {
                 found.push(write);
@@ -74,17 +105,49 @@ fn unsafe_in_place(launches: &Launches) -> Vec<usize> {
     found
 }
 
-/// Computes an update in the arena and copies it over the parameter.
-fn copy_later(launches: &mut Launches, value: usize) {
-    let update = launches.values[value].clone();
-    launches.values[value].home = Home::Temporary;
-    let view = View::dense(update.tensor.shape);
-    let origin = launches
-        .list
-        .iter()
-        .find(|l| l.writes.contains(&value))
-        .and_then(|l| l.origin);
-    launches.add_copy(value, view, update, origin);
+/// Computes a new value in the arena, where everybody reads it, and copies it over the old one.
+fn copy_later(values: &mut Vec<Value>, list: &mut Vec<Step>, value: usize) {
+    let new = values[value].clone();
+    let writer = list.iter().find(|step| step.writes().contains(&value));
+    let origin = writer
+        .and_then(Step::launch)
+        .and_then(|launch| launch.origin);
+    let view = View::dense(new.tensor.shape);
+    let early = Value {
+        home: Home::Temporary,
+        ..new.clone()
+    };
+    let early = add_value(values, early);
+    rename(list, value, early);
+    list.push(Step::Launch(copy(values, (early, view), value, origin)));
+}
+
+/// Makes all steps use another value instead of one.
+fn rename(list: &mut [Step], from: usize, to: usize) {
+    let replace = |v: &mut usize| {
+        if *v == from {
+            *v = to;
+        }
+    };
+    for step in list {
+        match step {
+            Step::Launch(launch) => {
+                launch
+                    .reads
+                    .iter_mut()
+                    .chain(&mut launch.writes)
+                    .for_each(replace);
+            }
+            Step::Loop(inner) => {
+                inner
+                    .reads
+                    .iter_mut()
+                    .chain(&mut inner.writes)
+                    .for_each(replace);
+                rename(&mut inner.body, from, to);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -103,39 +166,39 @@ struct Dependencies {
 }
 
 impl Dependencies {
-    fn new(launches: &Launches) -> Dependencies {
-        let count = launches.list.len();
+    fn new(values: &[Value], list: &[Step]) -> Dependencies {
+        let count = list.len();
         let mut graph = Dependencies {
             followers: vec![Vec::new(); count],
             waits: vec![0; count],
-            readers: vec![Vec::new(); launches.values.len()],
+            readers: vec![Vec::new(); values.len()],
         };
-        let mut writer = vec![None; launches.values.len()];
-        let mut old_readers: HashMap<u32, Vec<usize>> = HashMap::new();
-        for (i, launch) in launches.list.iter().enumerate() {
-            for &write in &launch.writes {
+        let mut writer = vec![None; values.len()];
+        let mut old_readers: HashMap<Old, Vec<usize>> = HashMap::new();
+        for (i, step) in list.iter().enumerate() {
+            for &write in step.writes() {
                 writer[write] = Some(i);
             }
-            for &read in &launch.reads {
+            for &read in step.reads() {
                 if graph.readers[read].last() != Some(&i) {
                     graph.readers[read].push(i);
                 }
-                if let Home::Parameter(p) = launches.values[read].home {
-                    old_readers.entry(p).or_default().push(i);
+                if let Some(place) = old(values, read) {
+                    old_readers.entry(place).or_default().push(i);
                 }
             }
         }
-        for (i, launch) in launches.list.iter().enumerate() {
-            for &read in &launch.reads {
+        for (i, step) in list.iter().enumerate() {
+            for &read in step.reads() {
                 if let Some(from) = writer[read] {
                     graph.edge(from, i);
                 }
             }
-            for &write in &launch.writes {
-                let Some(p) = is_update(&launches.values[write]) else {
+            for &write in step.writes() {
+                let Some(place) = replaced(&values[write]) else {
                     continue;
                 };
-                for &from in old_readers.get(&p).into_iter().flatten() {
+                for &from in old_readers.get(&place).into_iter().flatten() {
                     graph.edge(from, i);
                 }
             }
@@ -151,7 +214,12 @@ impl Dependencies {
     }
 
     /// An order that respects all dependencies, or the launches that wait for each other.
-    fn order(&self, launches: &Launches, preference: Preference) -> Result<Vec<usize>, Vec<usize>> {
+    fn order(
+        &self,
+        values: &[Value],
+        list: &[Step],
+        preference: Preference,
+    ) -> Result<Vec<usize>, Vec<usize>> {
         let mut waits = self.waits.clone();
         let mut unread: Vec<usize> = self.readers.iter().map(Vec::len).collect();
         let mut ready: BTreeSet<(isize, usize)> = BTreeSet::new();
@@ -159,7 +227,7 @@ impl Dependencies {
         let mut done = vec![false; waits.len()];
         let growth = |i: usize, unread: &[usize]| match preference {
             Preference::Program => 0,
-            Preference::FewBytes => growth(launches, i, unread),
+            Preference::FewBytes => growth(values, &list[i], unread),
         };
         for i in (0..waits.len()).filter(|&i| waits[i] == 0) {
             key[i] = Some(growth(i, &unread));
@@ -176,7 +244,7 @@ impl Dependencies {
                     ready.insert((growth(follower, &unread), follower));
                 }
             }
-            let mut reads = launches.list[i].reads.clone();
+            let mut reads = list[i].reads().to_vec();
             reads.sort_unstable();
             reads.dedup();
             for read in reads {
@@ -212,43 +280,27 @@ fn bytes(value: &Value) -> isize {
 }
 
 /// How many more bytes are live after a launch than before.
-fn growth(launches: &Launches, i: usize, unread: &[usize]) -> isize {
-    let launch = &launches.list[i];
-    let made: isize = launch
-        .writes
-        .iter()
-        .map(|&v| bytes(&launches.values[v]))
-        .sum();
-    let freed = launch.reads.iter().filter(|&&v| unread[v] == 1);
-    made - freed.map(|&v| bytes(&launches.values[v])).sum::<isize>()
+fn growth(values: &[Value], step: &Step, unread: &[usize]) -> isize {
+    let made: isize = step.writes().iter().map(|&v| bytes(&values[v])).sum();
+    let freed = step.reads().iter().filter(|&&v| unread[v] == 1);
+    made - freed.map(|&v| bytes(&values[v])).sum::<isize>()
 }
 
 /// The most live bytes at any time, without regard to values that take each other's place.
-fn peak(launches: &Launches, order: &[usize]) -> isize {
-    let mut last = vec![usize::MAX; launches.values.len()];
+fn peak(values: &[Value], list: &[Step], order: &[usize]) -> isize {
+    let mut last = vec![usize::MAX; values.len()];
     for (at, &i) in order.iter().enumerate() {
-        for &v in launches.list[i]
-            .reads
-            .iter()
-            .chain(&launches.list[i].writes)
-        {
+        for v in list[i].touches() {
             last[v] = at;
         }
     }
     let (mut live, mut most) = (0, 0);
     for (at, &i) in order.iter().enumerate() {
-        let launch = &launches.list[i];
-        live += launch
-            .writes
-            .iter()
-            .map(|&v| bytes(&launches.values[v]))
-            .sum::<isize>();
+        let made = list[i].writes().iter().map(|&v| bytes(&values[v]));
+        live += made.sum::<isize>();
         most = most.max(live);
-        let mut touched: Vec<usize> = launch.reads.iter().chain(&launch.writes).copied().collect();
-        touched.sort_unstable();
-        touched.dedup();
-        let dying = touched.into_iter().filter(|&v| last[v] == at);
-        live -= dying.map(|v| bytes(&launches.values[v])).sum::<isize>();
+        let dying = list[i].touches().into_iter().filter(|&v| last[v] == at);
+        live -= dying.map(|v| bytes(&values[v])).sum::<isize>();
     }
     most
 }

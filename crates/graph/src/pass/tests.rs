@@ -4,7 +4,7 @@ use backprop_core::DType::{F32, I64};
 use backprop_core::{Primitive, Reference};
 use expect_test::{Expect, expect};
 
-use super::{Work, fuse, rewrite, schedule};
+use super::{Work, fuse, launches, rewrite, schedule};
 use crate::graph::Graph;
 use crate::init::Init;
 use crate::session::Session;
@@ -218,22 +218,12 @@ fn a_backend_of_plain_forms_gets_plain_forms() {
     let e = (y - y.max(crate::Keep(-1))).exp();
     let work = rewrite(&work(&g, &[e / e.sum(crate::Keep(-1)), y]), &Reference);
     let launches = schedule::schedule(fuse::fuse(&work, &|_| false)).unwrap();
-    assert!(
-        launches
-            .list
-            .iter()
-            .all(|launch| launch.primitive.is_plain())
-    );
-    let kinds: Vec<&str> = launches
-        .list
-        .iter()
-        .map(|launch| launch.primitive.name())
-        .collect();
+    let list = launches::flat(&launches.list);
+    assert!(list.iter().all(|launch| launch.primitive.is_plain()));
+    let kinds: Vec<&str> = list.iter().map(|launch| launch.primitive.name()).collect();
     assert_eq!(kinds, ["matmul", "sweep", "sweep", "sweep", "sweep"]);
     assert!(
-        launches
-            .list
-            .iter()
+        list.iter()
             .all(|l| !matches!(l.primitive, Primitive::Rows(_)))
     );
 }

@@ -112,6 +112,10 @@ fn reads_of(work: &Work, views: &Views, stored: &[bool], id: NodeId) -> Vec<Read
             open.extend(&base.inputs);
         } else if base.shape.count() > 0 {
             reads.push(read);
+            if let Op::Argument(..) = base.op {
+                // It is there once what it is an element of, or begins as, is.
+                open.extend(&base.inputs);
+            }
         }
     }
     reads
@@ -233,6 +237,9 @@ impl Builder<'_> {
     fn joins(&self, c: usize, id: NodeId, reads: &[Read]) -> bool {
         let cluster = &self.clusters.list[c];
         let first = cluster.members[0];
+        if self.node(first).region != self.node(id).region {
+            return false;
+        }
         let more = reads
             .iter()
             .filter(|r| !cluster.reads.contains(&r.base))

@@ -1,15 +1,15 @@
-//! The values between launches, and where the host and parameters want theirs.
+//! The values between launches, the loops around them, and where the host and parameters want theirs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use backprop_core::{TensorType, View};
 
 use super::cluster::Clusters;
 use super::emit::Emitted;
 use super::views::Views;
-use crate::ir::{NodeId, Op};
+use crate::ir::{Argument, NodeId, Op, Origin, RegionId, Scan};
 use crate::pass::Work;
-use crate::pass::launches::{Home, Launch, Launches, Value};
+use crate::pass::launches::{Home, Launch, Launches, Loop, Step, Value, add_value, copy, whole};
 
 /// Gives every stored value its home, and copies what two homes want.
 pub(super) fn connect(
@@ -18,49 +18,40 @@ pub(super) fn connect(
     clusters: &Clusters,
     emitted: Vec<Emitted>,
 ) -> Launches {
+    let mut by_region: HashMap<RegionId, Vec<(NodeId, Emitted)>> = HashMap::new();
+    for (cluster, emitted) in clusters.list.iter().zip(emitted) {
+        let first = cluster.members[0];
+        let region = work.ir.node(first).region;
+        by_region.entry(region).or_default().push((first, emitted));
+    }
     let mut connector = Connector {
         work,
-        launches: Launches {
-            scopes: work.ir.scopes.clone(),
-            ..Launches::default()
-        },
+        views,
+        by_region,
+        all: Vec::new(),
         values: HashMap::new(),
     };
-    for (cluster, emitted) in clusters.list.iter().zip(emitted) {
-        if emitted.writes.is_empty() {
-            continue;
-        }
-        let reads = emitted
-            .reads
-            .iter()
-            .map(|&id| connector.value(id))
-            .collect();
-        let tensors = emitted.primitive.writes().into_iter().zip(&emitted.writes);
-        let writes = tensors.map(|(tensor, id)| match id {
-            Some(id) => connector.value(*id),
-            None => connector.unneeded(tensor),
-        });
-        let writes = writes.collect();
-        let origin = work.ir.origins[cluster.members[0].index()];
-        connector.launches.list.push(Launch {
-            primitive: emitted.primitive,
-            reads,
-            writes,
-            origin: Some(origin),
-        });
-    }
+    let mut list = connector.region(RegionId::default());
     for &(parameter, id) in &work.updates {
-        connector.settle(views.of(id).base, id, Home::Update(parameter));
+        list.extend(connector.settle(id, Home::Update(parameter)));
     }
     for (k, &id) in work.fetches.iter().enumerate() {
-        connector.settle(views.of(id).base, id, Home::Result(k));
+        list.extend(connector.settle(id, Home::Result(k)));
     }
-    connector.launches
+    Launches {
+        values: connector.all,
+        list,
+        scopes: work.ir.scopes.clone(),
+    }
 }
 
 struct Connector<'w> {
     work: &'w Work,
-    launches: Launches,
+    views: &'w Views,
+    /// What is launched in each region.
+    by_region: HashMap<RegionId, Vec<(NodeId, Emitted)>>,
+    all: Vec<Value>,
+    /// The value of each stored node.
     values: HashMap<NodeId, usize>,
 }
 
@@ -78,40 +69,255 @@ impl Connector<'_> {
             op => (Home::Temporary, op.name()),
         };
         let tensor = node.tensor();
-        let value = self.launches.add_value(Value { tensor, home, name });
+        let value = add_value(&mut self.all, Value { tensor, home, name });
         self.values.insert(id, value);
         value
     }
 
+    /// A new value of a home for what has the type of a node.
+    fn home(&mut self, id: NodeId, home: Home) -> Value {
+        Value {
+            tensor: self.work.ir.node(id).tensor(),
+            home,
+            name: self.work.ir.label(id),
+        }
+    }
+
     /// Room for a result that nobody needs.
     fn unneeded(&mut self, tensor: &TensorType) -> usize {
-        self.launches.add_value(Value {
+        let value = Value {
             tensor: tensor.clone(),
             home: Home::Temporary,
             name: "unneeded".to_owned(),
-        })
+        };
+        add_value(&mut self.all, value)
+    }
+
+    /// The steps of a region.
+    fn region(&mut self, region: RegionId) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (first, emitted) in self.by_region.remove(&region).unwrap_or_default() {
+            match emitted {
+                Emitted::Nothing => {}
+                Emitted::Scan(marker) => self.scan(marker, &mut steps),
+                Emitted::Launch {
+                    primitive,
+                    reads,
+                    writes,
+                } => {
+                    let reads = reads.iter().map(|&id| self.value(id)).collect();
+                    let tensors = primitive.writes().into_iter().zip(&writes);
+                    let writes = tensors.map(|(tensor, id)| match id {
+                        Some(id) => self.value(*id),
+                        None => self.unneeded(tensor),
+                    });
+                    let writes = writes.collect();
+                    let origin = Some(self.work.ir.origins[first.index()]);
+                    steps.push(Step::Launch(Launch {
+                        primitive,
+                        reads,
+                        writes,
+                        origin,
+                    }));
+                }
+            }
+        }
+        steps
+    }
+
+    /// The loop of a scan, after what its carried values begin as.
+    fn scan(&mut self, marker: NodeId, steps: &mut Vec<Step>) {
+        let node = self.work.ir.node(marker);
+        let Op::Scan(scan) = &node.op else {
+            return;
+        };
+        let origin = self.work.ir.origins[marker.index()];
+        let (initial, rest) = node.inputs.split_at(scan.carried);
+        let (sequences, left) = rest.split_at(scan.sequences);
+        let entering: Vec<usize> = initial
+            .iter()
+            .map(|&id| {
+                let to = self.home(id, Home::Enter);
+                self.copied(id, to, origin, steps)
+            })
+            .collect();
+        let arguments = self.arguments(scan);
+        let depth = self.work.ir.region(scan.region).depth as usize - 1;
+        for (&id, &enter) in arguments.carried.iter().zip(&entering) {
+            if let Some(id) = id {
+                self.values.insert(id, enter);
+            }
+        }
+        for (&id, &sequence) in arguments.elements.iter().zip(sequences) {
+            if let Some(id) = id {
+                let of = self.value(self.views.of(sequence).base);
+                let slice = self.home(id, Home::Slice { of, depth });
+                let slice = add_value(&mut self.all, slice);
+                self.values.insert(id, slice);
+            }
+        }
+        let outputs = self.outputs(marker, left.len());
+        let mut late = Vec::new();
+        let mut carries = Vec::new();
+        for (i, &enter) in entering.iter().enumerate() {
+            let passed = arguments.carried[i] == Some(self.views.of(left[i]).base);
+            let leave = match passed {
+                true => enter,
+                false => self.left(left[i], scan.region, Home::Leave(enter), &mut late),
+            };
+            carries.push((enter, leave));
+            if let Some(id) = outputs[i] {
+                self.values.insert(id, leave);
+            }
+        }
+        for (&id, &output) in left.iter().zip(&outputs).skip(scan.carried) {
+            if let Some(output) = output {
+                let of = self.value(output);
+                self.left(id, scan.region, Home::Slice { of, depth }, &mut late);
+            }
+        }
+        let mut body = self.region(scan.region);
+        for (id, value) in late {
+            let from = self.views.of(id);
+            let from = (self.value(from.base), from.view);
+            body.push(Step::Launch(copy(&self.all, from, value, Some(origin))));
+        }
+        steps.push(Step::Loop(self.around(scan, carries, body)));
+    }
+
+    /// Where what an iteration leaves is to lie: it is computed there if the body makes it and
+    /// nobody else wants it elsewhere, and copied `late` otherwise.
+    fn left(
+        &mut self,
+        id: NodeId,
+        region: RegionId,
+        home: Home,
+        late: &mut Vec<(NodeId, usize)>,
+    ) -> usize {
+        let base = self.views.of(id).base;
+        let node = self.work.ir.node(base);
+        let made = node.region == region
+            && !matches!(node.op, Op::Argument(..) | Op::Constant(_))
+            && !self.is_scanned(base)
+            && self.views.of(id).view.is_dense();
+        let value = self.home(id, home);
+        let value = add_value(&mut self.all, value);
+        if made && !self.values.contains_key(&base) {
+            self.values.insert(base, value);
+        } else {
+            late.push((id, value));
+        }
+        value
+    }
+
+    /// Whether a node is an output of a scan, which says itself where it lies.
+    fn is_scanned(&self, id: NodeId) -> bool {
+        let node = self.work.ir.node(id);
+        let marker = node
+            .inputs
+            .first()
+            .map(|&input| &self.work.ir.node(input).op);
+        matches!((&node.op, marker), (Op::Output(_), Some(Op::Scan(_))))
+    }
+
+    /// A copy of what a node is seen as, in a value of its own.
+    fn copied(&mut self, id: NodeId, to: Value, origin: Origin, steps: &mut Vec<Step>) -> usize {
+        let seen = self.views.of(id);
+        let from = (self.value(seen.base), seen.view);
+        let to = add_value(&mut self.all, to);
+        steps.push(Step::Launch(copy(&self.all, from, to, Some(origin))));
+        to
+    }
+
+    /// The arguments of a region that are used.
+    fn arguments(&self, scan: &Scan) -> Arguments {
+        let mut found = Arguments {
+            carried: vec![None; scan.carried],
+            elements: vec![None; scan.sequences],
+        };
+        let ir = &self.work.ir;
+        for id in ir.ids().filter(|&id| ir.node(id).region == scan.region) {
+            match ir.node(id).op {
+                Op::Argument(Argument::Carried, i) => found.carried[i as usize] = Some(id),
+                Op::Argument(Argument::Element, k) => found.elements[k as usize] = Some(id),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The outputs of a scan that are used.
+    fn outputs(&self, marker: NodeId, count: usize) -> Vec<Option<NodeId>> {
+        let ir = &self.work.ir;
+        let mut outputs = vec![None; count];
+        for id in ir.ids().skip(marker.index()) {
+            let node = ir.node(id);
+            if let (Op::Output(i), true) = (&node.op, node.inputs.first() == Some(&marker)) {
+                outputs[*i as usize] = Some(id);
+            }
+        }
+        outputs
+    }
+
+    /// A loop with what its body reads and leaves.
+    fn around(&self, scan: &Scan, carries: Vec<(usize, usize)>, body: Vec<Step>) -> Loop {
+        let mut local: HashSet<usize> = HashSet::new();
+        let (mut reads, mut writes) = (Vec::new(), Vec::new());
+        for step in &body {
+            for &v in step.writes() {
+                match self.all[v].home {
+                    Home::Slice { .. } => writes.push(whole(&self.all, v)),
+                    _ => drop(local.insert(v)),
+                }
+            }
+        }
+        writes.extend(carries.iter().map(|&(_, leave)| leave));
+        reads.extend(carries.iter().map(|&(enter, _)| enter));
+        for step in &body {
+            let read = step.reads().iter().map(|&v| whole(&self.all, v));
+            reads.extend(read.filter(|v| !local.contains(v)));
+        }
+        for list in [&mut reads, &mut writes] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        reads.retain(|v| !writes.contains(v) || carries.contains(&(*v, *v)));
+        Loop {
+            times: scan.times,
+            turn: scan.turn,
+            carries,
+            body,
+            reads,
+            writes,
+        }
     }
 
     /// Puts a value where the host or a parameter wants it: it is computed there if nobody else
     /// wants it elsewhere, and copied otherwise.
-    fn settle(&mut self, base: NodeId, id: NodeId, home: Home) {
+    fn settle(&mut self, id: NodeId, home: Home) -> Option<Step> {
         let node = self.work.ir.node(id);
         if node.shape.count() == 0 {
-            return;
+            return None;
         }
         let name = match home {
             Home::Update(i) => self.work.ir.parameters[i as usize].name.clone(),
             _ => self.work.ir.label(id),
         };
-        let value = self.value(base);
+        let value = self.value(self.views.of(id).base);
         let tensor = node.tensor();
-        if self.launches.values[value].home == Home::Temporary {
-            self.launches.values[value] = Value { tensor, home, name };
-            return;
+        if self.all[value].home == Home::Temporary {
+            self.all[value] = Value { tensor, home, name };
+            return None;
         }
         let origin = self.work.ir.origins[id.index()];
-        let view = View::dense(node.shape);
-        self.launches
-            .add_copy(value, view, Value { tensor, home, name }, Some(origin));
+        let from = (value, View::dense(node.shape));
+        let to = add_value(&mut self.all, Value { tensor, home, name });
+        Some(Step::Launch(copy(&self.all, from, to, Some(origin))))
     }
+}
+
+/// The arguments of a region by number.
+struct Arguments {
+    carried: Vec<Option<NodeId>>,
+    elements: Vec<Option<NodeId>>,
 }

@@ -13,13 +13,40 @@ use super::views::{Seen, Views};
 use crate::ir::{NodeId, Op};
 use crate::pass::Work;
 
-/// A cluster's launch, on nodes.
+/// What a cluster becomes, on nodes.
 #[derive(Debug)]
-pub(super) struct Emitted {
-    pub(super) primitive: Primitive,
-    pub(super) reads: Vec<NodeId>,
-    /// `None` for a result that nobody needs.
-    pub(super) writes: Vec<Option<NodeId>>,
+pub(super) enum Emitted {
+    /// Nobody needs it.
+    Nothing,
+    /// The loop of a scan.
+    Scan(NodeId),
+    Launch {
+        primitive: Primitive,
+        reads: Vec<NodeId>,
+        /// `None` for a result that nobody needs.
+        writes: Vec<Option<NodeId>>,
+    },
+}
+
+impl Emitted {
+    fn launch(primitive: Primitive, reads: Vec<NodeId>, writes: Vec<Option<NodeId>>) -> Emitted {
+        match writes.is_empty() {
+            true => Emitted::Nothing,
+            false => Emitted::Launch {
+                primitive,
+                reads,
+                writes,
+            },
+        }
+    }
+
+    /// The primitive, if it is a launch.
+    pub(super) fn primitive(&self) -> Option<&Primitive> {
+        match self {
+            Emitted::Launch { primitive, .. } => Some(primitive),
+            Emitted::Nothing | Emitted::Scan(_) => None,
+        }
+    }
 }
 
 pub(super) fn emit(work: &Work, views: &Views, clusters: &Clusters) -> Vec<Emitted> {
@@ -115,19 +142,17 @@ impl<'w> Emitter<'w> {
     }
 
     fn single(self, write: NodeId, primitive: Primitive, reads: Vec<NodeId>) -> Emitted {
-        Emitted {
-            primitive,
-            reads,
-            writes: vec![Some(write)],
-        }
+        Emitted::launch(primitive, reads, vec![Some(write)])
     }
 
     /// A primitive that stands for a composite, with those of its outputs that are needed.
     fn fused(&self, first: NodeId) -> Option<Emitted> {
         let ir = &self.work.ir;
         let marker = ir.node(*ir.node(first).inputs.first()?);
-        let Op::Fused(primitive) = &marker.op else {
-            return None;
+        let primitive = match &marker.op {
+            Op::Fused(primitive) => primitive,
+            Op::Scan(_) => return Some(Emitted::Scan(ir.node(first).inputs[0])),
+            _ => return None,
         };
         let primitive = self.views.through(self.work, primitive, &marker.inputs);
         let output = |k: usize| {
@@ -135,11 +160,8 @@ impl<'w> Emitter<'w> {
             members.find(|&id| ir.node(id).op == Op::Output(k as u32))
         };
         let reads = marker.inputs.iter().map(|&x| self.views.of(x).base);
-        Some(Emitted {
-            reads: reads.collect(),
-            writes: (0..primitive.writes().len()).map(output).collect(),
-            primitive,
-        })
+        let writes = (0..primitive.writes().len()).map(output).collect();
+        Some(Emitted::launch(primitive, reads.collect(), writes))
     }
 
     fn relocate(self, id: NodeId, pieces: &[(Seen, View)], fill: Option<u64>) -> Emitted {
@@ -224,11 +246,7 @@ impl<'w> Emitter<'w> {
             epilogue: self.body(outputs),
         };
         let reads = seen.iter().map(|seen| seen.base).chain(self.reads);
-        Emitted {
-            primitive: Primitive::MatMul(spec),
-            reads: reads.collect(),
-            writes,
-        }
+        Emitted::launch(Primitive::MatMul(spec), reads.collect(), writes)
     }
 
     fn points(mut self, needed: &HashSet<NodeId>) -> Emitted {
@@ -240,11 +258,7 @@ impl<'w> Emitter<'w> {
             Some(axes) => Primitive::Rows(Rows { space, axes, body }),
             None => Primitive::Sweep(Sweep { space, body }),
         };
-        Emitted {
-            primitive,
-            reads,
-            writes,
-        }
+        Emitted::launch(primitive, reads, writes)
     }
 
     fn body(&mut self, outputs: Vec<Output>) -> Body {

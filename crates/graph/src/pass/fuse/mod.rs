@@ -24,10 +24,13 @@ use crate::ir::{Ir, Node, NodeId, Op};
 
 /// Values that no launch computes, because they are there.
 fn is_resident(node: &Node) -> bool {
-    matches!(node.op, Op::Input(_) | Op::Parameter(_) | Op::Data(_))
+    matches!(
+        node.op,
+        Op::Input(_) | Op::Parameter(_) | Op::Data(_) | Op::Argument(..)
+    )
 }
 
-/// What a node is computed from: for an output of a fused primitive, the primitive's operands.
+/// What a node is computed from: for an output of a fused primitive or a scan, the operands of that.
 fn operands(ir: &Ir, id: NodeId) -> &[NodeId] {
     let node = ir.node(id);
     match node.op {
@@ -53,7 +56,9 @@ pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launch
         let emitted = emit::emit(work, &views, &clusters);
         let declined: Vec<usize> = (0..clusters.list.len())
             .filter(|&c| {
-                let primitive = &emitted[c].primitive;
+                let Some(primitive) = emitted[c].primitive() else {
+                    return false;
+                };
                 let unsound = || primitive.check().is_err();
                 let first = clusters.list[c].members[0];
                 let settled =

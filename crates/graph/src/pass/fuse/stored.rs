@@ -34,7 +34,9 @@ pub(super) fn stored(work: &Work, views: &Views) -> Vec<bool> {
         for &input in operands(ir, id) {
             let Seen { base, view } = views.of(input);
             let operand = ir.node(base);
-            let inline = fuses_operands(node) && view.is_dense() && operand.shape == view.shape;
+            let here = operand.region == node.region;
+            let inline =
+                fuses_operands(node) && here && view.is_dense() && operand.shape == view.shape;
             let splat = fuses_operands(node) && operand.constant().is_some();
             if !inline && !splat {
                 stored[base.index()] = true;
@@ -50,7 +52,8 @@ pub(super) fn stored(work: &Work, views: &Views) -> Vec<bool> {
         stored[views.of(root).base.index()] = true;
     }
     for id in ir.ids() {
-        let has_value = ir.node(id).shape.count() > 0 && !matches!(ir.node(id).op, Op::Fused(_));
+        let is_marker = matches!(ir.node(id).op, Op::Fused(_) | Op::Scan(_));
+        let has_value = ir.node(id).shape.count() > 0 && !is_marker;
         stored[id.index()] &= reachable[id.index()] && has_value;
     }
     stored

@@ -72,6 +72,7 @@ pub(super) fn views(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Views
         let node = work.ir.node(id);
         let needs_whole = match &node.op {
             Op::Gather(_) | Op::ScatterAdd(_) | Op::Random => true,
+            Op::Scan(_) => true,
             Op::Fused(primitive) => !supports(&views.through(work, primitive, &node.inputs)),
             _ => false,
         };

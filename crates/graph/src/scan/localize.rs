@@ -1,0 +1,162 @@
+//! Tensors of a body mentioned elsewhere: in the body of the reverse scan they are residuals, which
+//! the forward scan stacks on demand; anywhere else they have leaked.
+
+use std::collections::HashMap;
+
+use backprop_core::{ErrorKind, Place};
+
+use super::stack;
+use crate::graph::Graph;
+use crate::ir::{Argument, Node, NodeId, Op, RegionId, Turn};
+use crate::tensor::Tensor;
+
+/// A region that is being built.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) region: RegionId,
+    pub(super) times: usize,
+    pub(super) turn: Turn,
+    /// What carried values begin as.
+    pub(super) initial: Vec<NodeId>,
+    /// What is gone through, element by element.
+    pub(super) sequences: Vec<NodeId>,
+    /// All arguments.
+    pub(super) arguments: Vec<NodeId>,
+    /// What stands for tensors of the region of which this is the reverse.
+    residuals: HashMap<NodeId, NodeId>,
+}
+
+impl Open {
+    pub(super) fn new(region: RegionId, times: usize, turn: Turn) -> Open {
+        Open {
+            region,
+            times,
+            turn,
+            initial: Vec::new(),
+            sequences: Vec::new(),
+            arguments: Vec::new(),
+            residuals: HashMap::new(),
+        }
+    }
+}
+
+impl Graph {
+    /// The node to use for `id` where building is at: itself, or what stands for it in a reverse
+    /// scan. `None` if it has leaked out of its scan.
+    pub(crate) fn localize(&self, id: NodeId) -> Option<NodeId> {
+        let region = self.ir.borrow().node(id).region;
+        let depth = self.build.borrow().open.len();
+        self.localize_below(id, region, depth)
+    }
+
+    /// The same with only the outer `depth` regions open.
+    fn localize_below(&self, id: NodeId, region: RegionId, depth: usize) -> Option<NodeId> {
+        if region == RegionId::default() {
+            return Some(id);
+        }
+        let (visible, twin) = {
+            let (build, ir) = (self.build.borrow(), self.ir.borrow());
+            let open = &build.open[..depth];
+            let visible = open.iter().any(|open| open.region == region);
+            let is_twin = |open: &Open| ir.regions[open.region.0 as usize].forward == Some(region);
+            (visible, open.iter().rposition(is_twin))
+        };
+        match twin {
+            _ if visible => Some(id),
+            Some(at) => self.residual(id, at),
+            None => None,
+        }
+    }
+
+    /// What stands, in open region number `at`, for a tensor of the body that it reverses.
+    fn residual(&self, id: NodeId, at: usize) -> Option<NodeId> {
+        let known = self.build.borrow().open[at].residuals.get(&id).copied();
+        if known.is_some() {
+            return known;
+        }
+        let node = self.node(id);
+        let local = match &node.op {
+            Op::Argument(Argument::Element, _) => self.element(node.inputs[0], at)?,
+            // Rearrangements cost nothing to do again.
+            Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) | Op::Stop => {
+                let input = self.localize_below(node.inputs[0], node.region, at + 1)?;
+                let region = self.ir.borrow().node(input).region;
+                let again = Node {
+                    inputs: vec![input],
+                    region,
+                    ..node
+                };
+                let origin = self.origin_of_node(id);
+                self.ir.borrow_mut().push(again, origin)
+            }
+            _ => {
+                let stacked = self.stack_residual(id, node.region);
+                self.element(stacked, at)?
+            }
+        };
+        self.build.borrow_mut().open[at].residuals.insert(id, local);
+        Some(local)
+    }
+
+    /// The elements of an outer tensor as an argument of open region number `at`.
+    fn element(&self, outer: NodeId, at: usize) -> Option<NodeId> {
+        let region = self.ir.borrow().node(outer).region;
+        let outer = self.localize_below(outer, region, at)?;
+        let above = self.build.borrow_mut().open.split_off(at + 1);
+        let argument = self.argument(self.tensor(outer), false).id;
+        self.build.borrow_mut().open.extend(above);
+        Some(argument)
+    }
+
+    /// Makes the scan of a closed region stack one of its tensors; gives the stacked one.
+    fn stack_residual(&self, id: NodeId, region: RegionId) -> NodeId {
+        let mut ir = self.ir.borrow_mut();
+        let Some(marker) = ir.regions[region.0 as usize].scan else {
+            return id;
+        };
+        let Op::Scan(scan) = ir.node(marker).op.clone() else {
+            return id;
+        };
+        let (dtype, shape) = (ir.node(id).dtype, ir.node(id).shape);
+        let first = scan.carried + scan.sequences;
+        let left = &ir.node(marker).inputs[first..];
+        let stacked = left
+            .iter()
+            .skip(scan.carried)
+            .position(|&other| other == id);
+        let number = match stacked {
+            Some(j) => scan.carried + j,
+            None => {
+                let number = left.len();
+                ir.nodes[marker.index()].inputs.push(id);
+                number
+            }
+        };
+        if let Some(&room) = ir.reserved.get(&id) {
+            let node = &mut ir.nodes[room.index()];
+            (node.op, node.inputs) = (Op::Output(number as u32), vec![marker]);
+            return room;
+        }
+        let origin = ir.origins[marker.index()];
+        ir.push_output(marker, number, (dtype, stack(scan.times, shape)), origin)
+    }
+
+    /// Whether a region is being built.
+    pub(crate) fn is_open(&self, region: RegionId) -> bool {
+        self.build
+            .borrow()
+            .open
+            .iter()
+            .any(|open| open.region == region)
+    }
+
+    /// Records that tensors of a body were used outside of it.
+    pub(crate) fn leak(&self, operation: &str, tensors: &[Tensor<'_>], place: Place) {
+        let what = "a tensor of a scan's body is used outside of it".to_owned();
+        let operation = operation.to_owned();
+        let kind = ErrorKind::Region { operation, what };
+        let error = self.show(backprop_core::Error::new(kind), tensors);
+        let help = "hand it on or stack it, and use what the scan gives";
+        self.fail(error.help(help), self.origin(place));
+    }
+}

@@ -1,0 +1,385 @@
+//! Scans: a body that runs once for each element of its sequences, and hands values on.
+//!
+//! The body is built in the same graph by a closure, which may use any tensor from outside. A node
+//! belongs to the innermost region among its operands', so that what does not depend on an
+//! iteration stands outside of the loop by itself. A tensor of a body is of no use outside of it.
+
+mod localize;
+mod reverse;
+
+use std::panic::Location;
+
+use backprop_core::{DType, Place, Shape};
+
+use crate::graph::{Graph, Problem, bad_attribute, bad_dtype, bad_shape};
+use crate::ir::{Argument, Ir, Node, NodeId, Op, Origin, RegionId, Scan, Turn};
+use crate::op::catalogue::{Entry, entries, labelled, reals};
+use crate::tensor::Tensor;
+
+pub(crate) use localize::Open;
+pub(crate) use reverse::spread_needs;
+
+/// What a scan gives: the carried values after the last iteration, and the values of each iteration,
+/// stacked along a new first axis.
+#[derive(Clone, Debug)]
+pub struct Scanned<'g> {
+    /// The carried values after the last iteration.
+    pub carried: Vec<Tensor<'g>>,
+    /// The stacked outputs.
+    pub stacked: Vec<Tensor<'g>>,
+}
+
+/// One iteration of a scan, as its body sees it.
+#[derive(Clone, Debug)]
+pub struct Iteration<'g> {
+    /// The values that the iteration before handed on; at first, the initial ones.
+    pub carried: Vec<Tensor<'g>>,
+    /// This iteration's element of each sequence.
+    pub elements: Vec<Tensor<'g>>,
+    /// The number of this iteration, `i64[]`.
+    pub index: Tensor<'g>,
+}
+
+/// What an iteration leaves behind.
+#[derive(Clone, Debug, Default)]
+pub struct Left<'g> {
+    /// Handed on to the next iteration: types and shapes of what was handed to this one.
+    pub carried: Vec<Tensor<'g>>,
+    /// Stacked with those of the other iterations.
+    pub stacked: Vec<Tensor<'g>>,
+}
+
+impl Graph {
+    /// Runs a body `times` times, each time on the next element along the first axis of all
+    /// `sequences` (of which there are `times`), handing `initial` values from one iteration to the
+    /// next. The graph has as many nodes, and a plan as many launches, for a thousand iterations as
+    /// for ten. Derivatives run the other way.
+    ///
+    /// ```
+    /// use backprop_core::{DType::F32, Reference};
+    /// use backprop_graph::{Graph, Left, Session, Updates};
+    ///
+    /// let g = Graph::new();
+    /// let x = g.input("x", [4], F32);
+    /// let sums = g.scan(4, &[g.full([], 0.0, F32)], &[x], |at| {
+    ///     let sum = at.carried[0] + at.elements[0];
+    ///     Left { carried: vec![sum], stacked: vec![sum] }
+    /// });
+    /// let dx = g.grad(sums.stacked[0].sum(..), &[x])?[0];
+    /// let keys = [sums.stacked[0].key(), dx.key()];
+    /// let mut session = Session::compile(&g, Reference, &keys, Updates::none())?;
+    /// session.feed(x, &[1f32, 2.0, 3.0, 4.0])?.step()?;
+    /// assert_eq!(session.fetch::<f32>(keys[0])?, [1.0, 3.0, 6.0, 10.0]);
+    /// assert_eq!(session.fetch::<f32>(keys[1])?, [4.0, 3.0, 2.0, 1.0]);
+    /// # Ok::<(), backprop_core::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn scan<'g>(
+        &'g self,
+        times: usize,
+        initial: &[Tensor<'g>],
+        sequences: &[Tensor<'g>],
+        body: impl FnOnce(Iteration<'g>) -> Left<'g>,
+    ) -> Scanned<'g> {
+        let place = Location::caller();
+        let operands = [initial, sequences].concat();
+        if let Err(problem) = self.check_scan(times, &operands, sequences) {
+            let failed = self.apply("scan", &operands, place, |_| Err(problem));
+            let left = Left::default();
+            return Scanned {
+                carried: vec![failed; initial.len()],
+                stacked: left.stacked,
+            };
+        }
+        let numbers = self.at(place, || self.coordinate([times], 0));
+        self.open(times, Turn::Forward, None);
+        let carried = initial.iter().map(|&x| self.argument(x, true)).collect();
+        let elements = sequences.iter().map(|&x| self.argument(x, false)).collect();
+        let index = self.argument(numbers, false);
+        let left = body(Iteration {
+            carried,
+            elements,
+            index,
+        });
+        let fits = self.check_left(initial, &left.carried, place);
+        let scanned = self.close(initial, left, place);
+        match fits {
+            true => scanned,
+            false => Scanned {
+                carried: initial.to_vec(),
+                ..scanned
+            },
+        }
+    }
+
+    fn check_scan(
+        &self,
+        times: usize,
+        operands: &[Tensor<'_>],
+        sequences: &[Tensor<'_>],
+    ) -> Result<(), Problem> {
+        if times == 0 {
+            return Err(bad_attribute("scan", "0 iterations"));
+        }
+        if operands.iter().any(|x| !std::ptr::eq(x.graph, self)) {
+            return Ok(());
+        }
+        let poisoned = |x: &Tensor<'_>| self.ir.borrow().node(x.id).op == Op::Poison;
+        match sequences
+            .iter()
+            .find(|x| !poisoned(x) && x.shape().sizes().first() != Some(&times))
+        {
+            Some(x) => {
+                let what = format!("{times} iterations over a sequence {}", x.shape());
+                Err(bad_shape("scan", what)
+                    .help("sequences have an element an iteration, along axis 0"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether what an iteration hands on has the types of what was handed to it.
+    fn check_left(&self, initial: &[Tensor<'_>], carried: &[Tensor<'_>], place: Place) -> bool {
+        if initial.len() != carried.len() {
+            let what = format!(
+                "{} values come in, {} are handed on",
+                initial.len(),
+                carried.len()
+            );
+            self.apply("scan", carried, place, |_| Err(bad_attribute("scan", what)));
+            return false;
+        }
+        initial.iter().zip(carried).all(|(&before, &after)| {
+            let [a, b] = [before, after].map(|x| (x.dtype(), x.shape()));
+            let poisoned = self.ir.borrow().node(after.id).op == Op::Poison;
+            if a == b || poisoned {
+                return !poisoned;
+            }
+            let what = format!("{}{} comes in, {}{} is handed on", a.0, a.1, b.0, b.1);
+            let problem = match a.0 == b.0 {
+                true => bad_shape("scan", what),
+                false => bad_dtype("scan", what),
+            };
+            self.apply("scan", &[before, after], place, |_| Err(problem));
+            false
+        })
+    }
+
+    /// Opens a region: what is built from its arguments belongs to it until it is closed.
+    pub(crate) fn open(&self, times: usize, turn: Turn, forward: Option<RegionId>) -> RegionId {
+        let mut build = self.build.borrow_mut();
+        let parent = build
+            .open
+            .last()
+            .map(|open| open.region)
+            .unwrap_or_default();
+        let region = self.ir.borrow_mut().add_region(parent, forward);
+        build.open.push(Open::new(region, times, turn));
+        region
+    }
+
+    /// A new argument of the innermost open region: a carried value that begins as `x`, or the
+    /// elements of `x`.
+    pub(crate) fn argument<'g>(&'g self, x: Tensor<'g>, carried: bool) -> Tensor<'g> {
+        let origin = self.origin_of_node(x.id);
+        let mut build = self.build.borrow_mut();
+        let Some(open) = build.open.last_mut() else {
+            return x;
+        };
+        let mut ir = self.ir.borrow_mut();
+        let (dtype, shape) = (ir.node(x.id).dtype, ir.node(x.id).shape);
+        let (number, shape) = match carried {
+            true => (open.initial.len(), shape),
+            false => (open.sequences.len(), shape.filter(|axis| axis > 0)),
+        };
+        let list = if carried {
+            &mut open.initial
+        } else {
+            &mut open.sequences
+        };
+        list.push(x.id);
+        let kind = if carried {
+            Argument::Carried
+        } else {
+            Argument::Element
+        };
+        let node = Node {
+            op: Op::Argument(kind, number as u32),
+            inputs: vec![x.id],
+            dtype,
+            shape,
+            region: open.region,
+        };
+        let id = ir.push(node, origin);
+        open.arguments.push(id);
+        drop(ir);
+        drop(build);
+        self.tensor(id)
+    }
+
+    pub(crate) fn origin_of_node(&self, id: NodeId) -> Origin {
+        self.ir.borrow().origins[id.index()]
+    }
+
+    /// Closes the innermost open region, making it a scan that leaves behind `left`.
+    pub(crate) fn close<'g>(
+        &'g self,
+        initial: &[Tensor<'g>],
+        left: Left<'g>,
+        place: Place,
+    ) -> Scanned<'g> {
+        // What an iteration leaves may be a value from outside, which every iteration sees.
+        let all: Vec<Tensor<'g>> = left.carried.iter().chain(&left.stacked).copied().collect();
+        let poisoned = |x: &Tensor<'g>| {
+            !std::ptr::eq(x.graph, self) || self.ir.borrow().node(x.id).op == Op::Poison
+        };
+        let leaked = all
+            .iter()
+            .find(|x| !poisoned(x) && self.localize(x.id).is_none())
+            .copied();
+        let Some(open) = self.build.borrow_mut().open.pop() else {
+            return Scanned {
+                carried: initial.to_vec(),
+                stacked: Vec::new(),
+            };
+        };
+        if all.iter().any(poisoned) || leaked.is_some() || left.carried.len() != initial.len() {
+            if let Some(x) = leaked {
+                self.leak("scan", &[x], place);
+            }
+            let silent = self.poison(self.origin(place));
+            return Scanned {
+                carried: vec![silent; initial.len()],
+                stacked: vec![silent; left.stacked.len()],
+            };
+        }
+        let outputs: Vec<(DType, Shape)> = outputs(&self.ir.borrow(), &open, &left);
+        let origin = self.origin(place);
+        let scan = Scan {
+            region: open.region,
+            times: open.times,
+            turn: open.turn,
+            carried: left.carried.len(),
+            sequences: open.sequences.len(),
+        };
+        let operands = open.initial.iter().chain(&open.sequences);
+        let inputs: Vec<NodeId> = operands.copied().chain(all.iter().map(|x| x.id)).collect();
+        let mut ir = self.ir.borrow_mut();
+        let region = ir.region(open.region).parent;
+        let node = Node {
+            op: Op::Scan(scan),
+            inputs,
+            dtype: DType::Bool,
+            shape: Shape::SCALAR,
+            region,
+        };
+        let marker = ir.push(node, origin);
+        ir.regions[open.region.0 as usize].scan = Some(marker);
+        let ids: Vec<NodeId> = (0..outputs.len())
+            .map(|i| ir.push_output(marker, i, outputs[i], origin))
+            .collect();
+        if region != RegionId::default() {
+            reserve(&mut ir, &open, marker, origin);
+        }
+        drop(ir);
+        let mut tensors = ids.into_iter().map(|id| self.tensor(id));
+        Scanned {
+            carried: tensors.by_ref().take(left.carried.len()).collect(),
+            stacked: tensors.collect(),
+        }
+    }
+}
+
+/// Makes room for stacking whatever a scan's body computes.
+fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
+    let first = open
+        .arguments
+        .first()
+        .map_or(marker.index(), |id| id.index());
+    for id in (first..marker.index()).map(|index| NodeId(index as u32)) {
+        let node = ir.node(id);
+        let is_value = !matches!(node.op, Op::Custom(_) | Op::Scan(_));
+        if node.region != open.region || !is_value {
+            continue;
+        }
+        let room = Node {
+            op: Op::Reserved(id.0),
+            inputs: Vec::new(),
+            dtype: node.dtype,
+            shape: stack(open.times, node.shape),
+            region: ir.node(marker).region,
+        };
+        let room = ir.push(room, origin);
+        ir.reserved.insert(id, room);
+    }
+}
+
+/// The types of a scan's outputs.
+fn outputs(ir: &Ir, open: &Open, left: &Left<'_>) -> Vec<(DType, Shape)> {
+    let ty = |x: &Tensor<'_>| (ir.node(x.id).dtype, ir.node(x.id).shape);
+    let stacked = |x: &Tensor<'_>| {
+        let (dtype, shape) = ty(x);
+        (dtype, stack(open.times, shape))
+    };
+    let carried = left.carried.iter().map(ty);
+    carried.chain(left.stacked.iter().map(stacked)).collect()
+}
+
+/// A shape with a new first axis.
+pub(crate) fn stack(times: usize, shape: Shape) -> Shape {
+    [times]
+        .into_iter()
+        .chain(shape.sizes().iter().copied())
+        .collect()
+}
+
+/// Inputs to try scans on.
+pub(crate) fn entries() -> Vec<Entry> {
+    let rows = || reals(&[&[3, 2], &[2, 2], &[2]]);
+    entries! {
+        scan_of_captured rows() => |x| {
+            let scanned = x[0].graph().scan(4, &[x[0]], &[], |at| {
+                let next = (at.carried[0].matmul(x[1]) + x[2]).tanh();
+                Left { carried: vec![next], stacked: vec![] }
+            });
+            scanned.carried[0]
+        };
+        scan_of_elements rows() => |x| {
+            let scanned = x[0].graph().scan(3, &[x[2]], &[x[0]], |at| {
+                let next = (at.carried[0] * at.elements[0]).sin() + at.elements[0];
+                let seen = at.carried[0].matmul(x[1]) + at.index.cast(DType::F64);
+                Left { carried: vec![next], stacked: vec![seen, next] }
+            });
+            scanned.stacked[0] * scanned.stacked[1] + scanned.carried[0]
+        };
+        scan_that_swaps reals(&[&[2]]) => |x| {
+            let scanned = x[0].graph().scan(3, &[x[0], x[0].exp()], &[], |at| {
+                let [a, b] = [at.carried[0], at.carried[1]];
+                Left { carried: vec![b, a * 0.5], stacked: vec![a * b] }
+            });
+            scanned.carried[0] * scanned.carried[1] + scanned.stacked[0].sum(0)
+        };
+        scan_with_lengths labelled(&[&[4, 2], &[2]], &[2], 5) => |x| {
+            let graph = x[0].graph();
+            let scanned = graph.scan(4, &[x[1]], &[x[0]], |at| {
+                let next = (at.carried[0] + at.elements[0]).sin();
+                let runs = at.index.cast(x[2].dtype()).broadcast_to([2]).lt(x[2]);
+                let next = runs.select(next, at.carried[0]);
+                Left { carried: vec![next], stacked: vec![runs.select(next, 0.0)] }
+            });
+            scanned.stacked[0].sum(0) * scanned.carried[0]
+        };
+        scan_in_a_scan rows() => |x| {
+            let graph = x[0].graph();
+            let scanned = graph.scan(3, &[x[2]], &[x[0]], |outer| {
+                let inner = graph.scan(2, &[outer.carried[0]], &[x[1]], |at| {
+                    let next = (at.carried[0] * outer.elements[0] + at.elements[0] * x[2]).sin();
+                    Left { carried: vec![next], stacked: vec![next * outer.carried[0]] }
+                });
+                let left = inner.carried[0] + inner.stacked[0].sum(0);
+                Left { carried: vec![left], stacked: vec![left.square()] }
+            });
+            scanned.stacked[0] + scanned.carried[0]
+        };
+    }
+}
