@@ -64,7 +64,7 @@ pub(crate) struct Loop {
 /// One step of a list.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Launch(Launch),
+    Launch(Box<Launch>),
     Loop(Loop),
 }
 
@@ -114,13 +114,13 @@ pub(crate) fn add_value(values: &mut Vec<Value>, value: Value) -> usize {
     values.len() - 1
 }
 
-/// A launch that copies what `view` sees of a value into another one.
+/// A step that copies what `view` sees of a value into another one.
 pub(crate) fn copy(
     values: &[Value],
     (from, view): (usize, View),
     to: usize,
     origin: Option<Origin>,
-) -> Launch {
+) -> Step {
     let source = Source {
         tensor: values[from].tensor.clone(),
         view,
@@ -131,12 +131,12 @@ pub(crate) fn copy(
         fill: None,
         output: values[to].tensor.clone(),
     });
-    Launch {
+    Step::Launch(Box::new(Launch {
         primitive,
         reads: vec![from],
         writes: vec![to],
         origin,
-    }
+    }))
 }
 
 /// The value of which another one is a moving slice, or itself.
@@ -149,7 +149,7 @@ pub(crate) fn whole(values: &[Value], mut v: usize) -> usize {
 
 /// All launches, those of bodies where these stand.
 pub(crate) fn flat(steps: &[Step]) -> Vec<&Launch> {
-    let mut all = Vec::new();
+    let mut all: Vec<&Launch> = Vec::new();
     for step in steps {
         match step {
             Step::Launch(launch) => all.push(launch),

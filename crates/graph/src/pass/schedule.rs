@@ -119,7 +119,7 @@ fn copy_later(values: &mut Vec<Value>, list: &mut Vec<Step>, value: usize) {
     };
     let early = add_value(values, early);
     rename(list, value, early);
-    list.push(Step::Launch(copy(values, (early, view), value, origin)));
+    list.push(copy(values, (early, view), value, origin));
 }
 
 /// Makes all steps use another value instead of one.

@@ -113,12 +113,12 @@ impl Connector<'_> {
                     });
                     let writes = writes.collect();
                     let origin = Some(self.work.ir.origins[first.index()]);
-                    steps.push(Step::Launch(Launch {
-                        primitive,
+                    steps.push(Step::Launch(Box::new(Launch {
+                        primitive: *primitive,
                         reads,
                         writes,
                         origin,
-                    }));
+                    })));
                 }
             }
         }
@@ -180,7 +180,7 @@ impl Connector<'_> {
         for (id, value) in late {
             let from = self.views.of(id);
             let from = (self.value(from.base), from.view);
-            body.push(Step::Launch(copy(&self.all, from, value, Some(origin))));
+            body.push(copy(&self.all, from, value, Some(origin)));
         }
         steps.push(Step::Loop(self.around(scan, carries, body)));
     }
@@ -225,7 +225,7 @@ impl Connector<'_> {
         let seen = self.views.of(id);
         let from = (self.value(seen.base), seen.view);
         let to = add_value(&mut self.all, to);
-        steps.push(Step::Launch(copy(&self.all, from, to, Some(origin))));
+        steps.push(copy(&self.all, from, to, Some(origin)));
         to
     }
 
@@ -312,7 +312,7 @@ impl Connector<'_> {
         let origin = self.work.ir.origins[id.index()];
         let from = (value, View::dense(node.shape));
         let to = add_value(&mut self.all, Value { tensor, home, name });
-        Some(Step::Launch(copy(&self.all, from, to, Some(origin))))
+        Some(copy(&self.all, from, to, Some(origin)))
     }
 }
 

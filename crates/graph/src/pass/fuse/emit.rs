@@ -21,7 +21,7 @@ pub(super) enum Emitted {
     /// The loop of a scan.
     Scan(NodeId),
     Launch {
-        primitive: Primitive,
+        primitive: Box<Primitive>,
         reads: Vec<NodeId>,
         /// `None` for a result that nobody needs.
         writes: Vec<Option<NodeId>>,
@@ -33,7 +33,7 @@ impl Emitted {
         match writes.is_empty() {
             true => Emitted::Nothing,
             false => Emitted::Launch {
-                primitive,
+                primitive: Box::new(primitive),
                 reads,
                 writes,
             },
