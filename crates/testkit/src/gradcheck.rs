@@ -75,7 +75,7 @@ pub enum GradError {
     Derived {
         /// What differs: an output, or the gradient of an input.
         what: String,
-        /// The value of the operation and that of its decomposition.
+        /// The value of the operation, and that of its decomposition or on the reference.
         values: (f64, f64),
     },
     /// No input has a gradient to check.
@@ -89,7 +89,7 @@ impl fmt::Display for GradError {
             GradError::Differs(slope) => write!(f, "{slope}"),
             GradError::Derived { what, values } => {
                 let (written, derived) = values;
-                write!(f, "{what}: {written}, by its decomposition {derived}")
+                write!(f, "{what}: {written}, not {derived}")
             }
             GradError::Nothing => f.write_str("no sample with a floating-point input"),
         }
@@ -136,8 +136,8 @@ pub fn gradcheck(sample: &Sample, build: impl Build) -> Result<Vec<Slope>, GradE
 }
 
 /// The graph of a check, compiled: scalars whose slopes are compared.
-struct Compiled {
-    session: Session<Reference>,
+struct Compiled<B: Backend> {
+    session: Session<B>,
     inputs: Vec<Key>,
     /// For each order, the scalar that is evaluated at two places.
     values: Vec<Key>,
@@ -210,7 +210,7 @@ impl GradCheck {
         sample: &Sample,
         directions: &[Vec<f64>],
         build: impl Build,
-    ) -> Result<Compiled, GradError> {
+    ) -> Result<Compiled<Reference>, GradError> {
         let inputs = declare(graph, sample);
         let outputs = build(graph, &inputs);
         graph.check()?;
@@ -265,29 +265,35 @@ impl GradCheck {
     /// The first output or gradient that differs, or whatever building and running report.
     pub fn check_derived(&self, sample: &Sample, build: impl Build) -> Result<(), GradError> {
         let at = self.draw(sample, 0);
-        let written = self.results(&Graph::new(), sample, &at, &build)?;
-        let derived = self.results(&Graph::derived(), sample, &at, &build)?;
-        for ((what, written), (_, derived)) in written.into_iter().zip(derived) {
-            for values in written.into_iter().zip(derived) {
-                let (a, b): (f64, f64) = values;
-                // A NaN differs from everything.
-                let near = (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0);
-                if !near && a.to_bits() != b.to_bits() {
-                    return Err(GradError::Derived { what, values });
-                }
-            }
-        }
-        Ok(())
+        let written = self.results((&Graph::new(), Reference), sample, &at, &build)?;
+        let derived = self.results((&Graph::derived(), Reference), sample, &at, &build)?;
+        same(written, derived)
+    }
+
+    /// Checks outputs and gradients on a backend against those on the reference.
+    ///
+    /// # Errors
+    /// The first output or gradient that differs, or whatever building and running report.
+    pub fn check_on<B: Backend>(
+        &self,
+        backend: &B,
+        sample: &Sample,
+        build: impl Build,
+    ) -> Result<(), GradError> {
+        let at = self.draw(sample, 0);
+        let found = self.results((&Graph::new(), backend.clone()), sample, &at, &build)?;
+        let expected = self.results((&Graph::new(), Reference), sample, &at, &build)?;
+        same(found, expected)
     }
 
     /// The outputs of `build` and the gradients of its real inputs, each with a name.
-    fn results(
+    fn results<B: Backend>(
         &self,
-        graph: &Graph,
+        (graph, backend): (&Graph, B),
         sample: &Sample,
         at: &[Vec<f64>],
         build: &impl Build,
-    ) -> Result<Vec<(String, Vec<f64>)>, GradError> {
+    ) -> Result<Named, GradError> {
         let inputs = declare(graph, sample);
         let outputs = build(graph, &inputs);
         graph.check()?;
@@ -310,7 +316,7 @@ impl GradCheck {
         let named: Vec<(String, Key)> = outputs.chain(gradients).collect();
         let keys: Vec<Key> = named.iter().map(|(_, key)| *key).collect();
         let mut compiled = Compiled {
-            session: Session::compile(graph, Reference, &keys, Updates::none())?,
+            session: Session::compile(graph, backend, &keys, Updates::none())?,
             inputs: inputs.iter().map(|x| x.key()).collect(),
             values: Vec::new(),
             slopes: Vec::new(),
@@ -321,8 +327,25 @@ impl GradCheck {
     }
 }
 
-impl Compiled {
-    fn feed(&mut self, sample: &Sample, at: &[Vec<f64>]) -> Result<&mut Compiled> {
+/// Values by the name of what they are.
+type Named = Vec<(String, Vec<f64>)>;
+
+fn same(found: Named, expected: Named) -> Result<(), GradError> {
+    for ((what, found), (_, expected)) in found.into_iter().zip(expected) {
+        for values in found.into_iter().zip(expected) {
+            let (a, b): (f64, f64) = values;
+            // A NaN differs from everything.
+            let near = (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0);
+            if !near && a.to_bits() != b.to_bits() {
+                return Err(GradError::Derived { what, values });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<B: Backend> Compiled<B> {
+    fn feed(&mut self, sample: &Sample, at: &[Vec<f64>]) -> Result<&mut Compiled<B>> {
         for ((&key, numbers), (dtype, ..)) in self.inputs.iter().zip(at).zip(&sample.inputs) {
             feed(&mut self.session, key, *dtype, numbers)?;
         }
@@ -427,6 +450,28 @@ pub struct Checked {
 #[must_use]
 pub fn gradcheck_all() -> Vec<Checked> {
     catalogue().iter().map(check_entry).collect()
+}
+
+/// Runs every operation of the catalogue on all of its samples: outputs and gradients on `backend`
+/// against those on the reference.
+#[must_use]
+pub fn compare_all<B: Backend>(backend: &B) -> Vec<Checked> {
+    let check = GradCheck::default();
+    let compare = |entry: &Entry| {
+        let mut checked = Checked {
+            name: entry.name,
+            slopes: 0,
+            failed: Vec::new(),
+        };
+        for (i, sample) in entry.samples.iter().enumerate() {
+            match check.check_on(backend, sample, |_, x| vec![(entry.build)(x)]) {
+                Ok(()) => checked.slopes += 1,
+                Err(what) => checked.failed.push(format!("sample {i}: {what}")),
+            }
+        }
+        checked
+    };
+    catalogue().iter().map(compare).collect()
 }
 
 fn check_entry(entry: &Entry) -> Checked {

@@ -17,6 +17,8 @@ mod gradcheck;
 mod random_graph;
 mod wrap;
 
-pub use gradcheck::{Build, Checked, GradCheck, GradError, Slope, gradcheck, gradcheck_all};
+pub use gradcheck::{
+    Build, Checked, GradCheck, GradError, Slope, compare_all, gradcheck, gradcheck_all,
+};
 pub use random_graph::{GraphError, RandomGraph};
 pub use wrap::{Counting, Counts, Unfused};
