@@ -61,12 +61,21 @@ pub(crate) fn in_dtype<'g>(c: &Call<'g, '_>, x: Tensor<'g>) -> Result<Tensor<'g>
     Ok(dtype.map_or(x, |dtype| x.cast(dtype)))
 }
 
-/// The arguments in the type that PyTorch promotes them to: the largest of the tensors with axes,
-/// unless one without, or a number, is of a higher category (truth values, integers, floats).
+/// The arguments in their common type.
 pub(crate) fn promoted<'g, const N: usize>(
     c: &Call<'g, '_>,
     arguments: [Argument<'g>; N],
 ) -> [Tensor<'g>; N] {
+    let common = common_dtype(&arguments);
+    arguments.map(|argument| match argument {
+        Argument::Tensor(x) => x.cast(common),
+        Argument::Number(value, _) => c.g.full([], value, common),
+    })
+}
+
+/// The type that PyTorch promotes arguments to: the largest of the tensors with axes, unless one
+/// without, or a number, is of a higher category (truth values, integers, floats).
+pub(crate) fn common_dtype(arguments: &[Argument<'_>]) -> DType {
     let rank = |argument: &Argument<'_>| match argument {
         Argument::Tensor(x) if x.rank() > 0 => (0, x.dtype()),
         Argument::Tensor(x) => (1, x.dtype()),
@@ -74,23 +83,13 @@ pub(crate) fn promoted<'g, const N: usize>(
     };
     let mut ranked = arguments.iter().map(rank).collect::<Vec<_>>();
     ranked.sort_by_key(|&(rank, _)| rank);
-    let mut groups = ranked.chunk_by(|a, b| a.0 == b.0);
     let largest = |group: &[(i32, DType)]| {
         let types = group.iter().map(|&(_, dtype)| dtype);
-        types.reduce(larger).unwrap_or(DType::F64)
+        types.reduce(larger)
     };
-    let first = groups.next().map_or(DType::F64, largest);
-    let common = groups.map(largest).fold(first, |common, dtype| {
-        if category(dtype) > category(common) {
-            dtype
-        } else {
-            common
-        }
-    });
-    arguments.map(|argument| match argument {
-        Argument::Tensor(x) => x.cast(common),
-        Argument::Number(value, _) => c.g.full([], value, common),
-    })
+    let groups = ranked.chunk_by(|a, b| a.0 == b.0).filter_map(largest);
+    let higher = |a, b| if category(b) > category(a) { b } else { a };
+    groups.reduce(higher).unwrap_or(DType::F64)
 }
 
 fn category(dtype: DType) -> usize {

@@ -57,8 +57,12 @@ pub(crate) fn from_end(index: Tensor<'_>, size: usize) -> Tensor<'_> {
 
 fn gather<'g>(c: &Call<'g, '_>) -> Outputs<'g> {
     let (x, index) = (c.tensor(0, "input")?, indices(c, 2, "index")?);
-    let shape = wide(index.shape().sizes());
-    let picked = raised(x, 1).gather(c.axis(1, "dim", 0)?, raised(index, 1));
+    let (axis, shape) = (c.axis(1, "dim", 0)?, wide(index.shape().sizes()));
+    if index.shape().count() == 0 {
+        // Whatever its shape, it picks nothing.
+        return Ok(vec![c.g.full(index.shape(), 0.0, x.dtype())]);
+    }
+    let picked = raised(x, 1).gather(axis, raised(index, 1));
     Ok(vec![picked.reshape(shape)])
 }
 

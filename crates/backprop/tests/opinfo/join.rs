@@ -2,7 +2,8 @@
 
 use backprop::Tensor;
 
-use crate::call::{Call, Mapping, Outputs};
+use crate::adapt::common_dtype;
+use crate::call::{Argument, Call, Mapping, Outputs};
 use crate::shape::{common, counted, raised, raised_to_3};
 
 pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
@@ -118,7 +119,15 @@ fn joined<'g>(c: &Call<'g, '_>, raise: fn(Tensor<'g>) -> Tensor<'g>, axis: i32) 
     // An empty vector joins anything.
     let whole = raised.iter().any(|x| x.rank() > 1);
     let legacy = |x: &&Tensor<'g>| whole && x.shape().sizes() == [0];
-    let parts: Vec<Tensor<'g>> = raised.iter().filter(|x| !legacy(x)).copied().collect();
+    let dtype = common_dtype(
+        &raised
+            .iter()
+            .copied()
+            .map(Argument::Tensor)
+            .collect::<Vec<_>>(),
+    );
+    let parts = raised.iter().filter(|x| !legacy(x));
+    let parts: Vec<Tensor<'g>> = parts.map(|x| x.cast(dtype)).collect();
     Ok(vec![c.g.concat(&parts, axis)])
 }
 

@@ -53,6 +53,7 @@ fn margin(op: &str) -> Option<Mapping> {
         "nn.functional.hinge_embedding_loss" => |c| {
             let (x, sign) = (c.tensor(0, "input")?, c.tensor(1, "target")?);
             let margin = c.float(2, "margin", 1.0)?;
+            let sign = sign.broadcast_to(x.shape());
             one(x.hinge_embedding_loss(sign, margin, reduction(c, 5)?))
         },
         "nn.functional.margin_ranking_loss" => |c| {

@@ -29,6 +29,7 @@ pub(crate) fn find(op: &str, _variant: &str) -> Option<Mapping> {
         "nn.functional.cosine_similarity" => |c| {
             let (x, y) = (c.tensor(0, "x1")?, c.tensor(1, "x2")?);
             let (axis, eps) = (c.axis(2, "dim", 1)?, c.float(3, "eps", 1e-8)?);
+            let [x, y] = [x, y].map(|x| if x.rank() == 0 { x.unsqueeze(0) } else { x });
             Ok(vec![x.cosine_similarity(y, axis, eps)])
         },
         _ => return norm(op),
