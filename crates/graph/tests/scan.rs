@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use backprop_core::{DType::F64, Reference};
-use backprop_graph::{Graph, Left, Session, Tensor, Updates};
+use backprop_graph::{Graph, Init, Left, Recurrent, Session, Tensor, Updates};
 
 /// Fetches what `build` gives for `x`.
 fn run(
@@ -40,10 +40,6 @@ fn unrolled<'g>(x: Tensor<'g>, times: usize) -> Tensor<'g> {
 
 #[test]
 fn a_scan_is_what_it_unrolls_to() {
-    let all = |g: &Graph, x: Tensor<'_>, y: Tensor<'_>| {
-        let _ = (g, x, y);
-    };
-    let _ = all;
     let results = run(&[0.7, 0.1], |g, x| {
         let mut results = Vec::new();
         for y in [decay(g, x, 5), unrolled(x, 5)] {
@@ -59,26 +55,88 @@ fn a_scan_is_what_it_unrolls_to() {
     }
 }
 
-#[test]
-fn zz() {
+/// The nodes of a training step through an LSTM over `times` steps, and the lines of its plan.
+fn size(times: usize) -> (usize, usize) {
     let g = Graph::new();
-    let a = g.input("a", [2], F64);
-    let b = g.input("b", [2, 2], F64);
-    let scanned = g.scan(3, &[a], &[], |outer| {
-        let inner = g.scan(2, &[outer.carried[0]], &[b], |at| {
-            let next = (at.carried[0] * at.elements[0]).sin();
-            Left {
-                carried: vec![next],
-                stacked: vec![],
-            }
-        });
-        Left {
-            carried: vec![inner.carried[0]],
-            stacked: vec![],
-        }
+    let x = g.input("x", [times, 2, 3], F64);
+    let [w, u] = [("w", [16, 3]), ("u", [16, 4])].map(|(name, shape)| {
+        let parameter = g.parameter(name, shape, F64, Init::Kaiming);
+        g.read(parameter)
     });
-    let y = scanned.carried[0].sum(..);
-    let dx = g.grad(y, &[a]).unwrap()[0];
-    println!("{g}");
-    Session::compile(&g, Reference, &[dx.key()], Updates::none()).unwrap();
+    let zeros = g.full([16], 0.0, F64);
+    let layer = Recurrent {
+        weight_ih: w,
+        weight_hh: u,
+        bias_ih: zeros,
+        bias_hh: zeros,
+    };
+    let loss = layer.lstm(x).square().mean(..);
+    let grads = g.grad(loss, &[w, u]).unwrap();
+    let keys = [loss.key(), grads[0].key(), grads[1].key()];
+    let mut session = Session::compile(&g, Reference, &keys, Updates::none()).unwrap();
+    session
+        .feed(x, &vec![0.5; times * 6])
+        .unwrap()
+        .step()
+        .unwrap();
+    assert!(
+        session
+            .fetch::<f64>(keys[1])
+            .unwrap()
+            .iter()
+            .all(|x| x.is_finite())
+    );
+    (g.len(), session.plan_text().lines().count())
+}
+
+#[test]
+fn a_thousand_iterations_take_no_more_nodes_than_ten() {
+    assert_eq!(size(1000), size(10));
+}
+
+#[test]
+fn what_makes_no_sense_is_an_error_with_its_place() {
+    type Build = for<'g> fn(&'g Graph, Tensor<'g>);
+    let rows: &[(&str, Build)] = &[
+        ("0 iterations", |g, x| {
+            let _ = g.scan(0, &[x], &[], |at| Left {
+                carried: at.carried,
+                stacked: vec![],
+            });
+        }),
+        ("5 iterations over a sequence [4]", |g, x| {
+            let _ = g.scan(5, &[], &[x], |_| Left::default());
+        }),
+        ("f64[4] comes in, f64[1] is handed on", |g, x| {
+            let _ = g.scan(2, &[x], &[], |at| Left {
+                carried: vec![at.carried[0].narrow(0, 0, 1)],
+                stacked: vec![],
+            });
+        }),
+        ("1 values come in, 0 are handed on", |g, x| {
+            let _ = g.scan(2, &[x], &[], |_| Left::default());
+        }),
+        ("a tensor of a scan's body is used outside of it", |g, x| {
+            let mut leaked = None;
+            let _ = g.scan(2, &[x], &[], |at| {
+                leaked = Some(at.carried[0]);
+                Left {
+                    carried: at.carried,
+                    stacked: vec![],
+                }
+            });
+            let _ = leaked.map(|leaked| leaked + x);
+        }),
+    ];
+    for (what, build) in rows {
+        let g = Graph::new();
+        build(&g, g.input("x", [4], F64));
+        let error = g.check().unwrap_err();
+        assert!(error.to_string().contains(what), "{error}");
+        assert_eq!(error.all().count(), 1, "{error}");
+        assert!(
+            error.place().is_some_and(|place| place.file() == file!()),
+            "{error}"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! Recurrent layers, unrolled over time. The projections of all inputs are one matrix product before
+//! Recurrent layers, as scans over time. The projections of all inputs are one matrix product before
 //! the first step.
 
 use std::panic::Location;
@@ -6,6 +6,7 @@ use std::panic::Location;
 use crate::composite::Sample;
 use crate::graph::{Problem, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
+use crate::scan::Left;
 use crate::tensor::Tensor;
 
 /// The weights of a recurrent layer, in PyTorch's layout: the gates one after the other along the
@@ -31,8 +32,9 @@ impl<'g> Recurrent<'g> {
         x.graph
             .compose("rnn_tanh", &self.operands(x), Location::caller(), || {
                 let zero = self.start("rnn_tanh", x, 1)?;
-                let step = |_, [input, recurrent]: [Tensor<'g>; 2]| (input + recurrent).tanh();
-                Ok(self.unroll(x, zero, step))
+                Ok(self.run(x, &[zero], |_, [input, recurrent]| {
+                    vec![(input + recurrent).tanh()]
+                }))
             })
     }
 
@@ -44,12 +46,14 @@ impl<'g> Recurrent<'g> {
     pub fn lstm(&self, x: Tensor<'g>) -> Tensor<'g> {
         x.graph
             .compose("lstm", &self.operands(x), Location::caller(), || {
-                let mut cell = self.start("lstm", x, 4)?;
-                Ok(self.unroll(x, cell, |_, [from_input, recurrent]| {
-                    let [input, forget, new, output] = gates(from_input + recurrent);
-                    cell = forget.sigmoid() * cell + input.sigmoid() * new.tanh();
-                    output.sigmoid() * cell.tanh()
-                }))
+                let zero = self.start("lstm", x, 4)?;
+                Ok(
+                    self.run(x, &[zero, zero], |state, [from_input, recurrent]| {
+                        let [input, forget, new, output] = gates(from_input + recurrent);
+                        let cell = forget.sigmoid() * state[1] + input.sigmoid() * new.tanh();
+                        vec![output.sigmoid() * cell.tanh(), cell]
+                    }),
+                )
             })
     }
 
@@ -62,12 +66,12 @@ impl<'g> Recurrent<'g> {
         x.graph
             .compose("gru", &self.operands(x), Location::caller(), || {
                 let zero = self.start("gru", x, 3)?;
-                Ok(self.unroll(x, zero, |state, parts| {
+                Ok(self.run(x, &[zero], |state, parts| {
                     let [input, recurrent] = parts.map(gates::<3>);
                     let reset = (input[0] + recurrent[0]).sigmoid();
                     let update = (input[1] + recurrent[1]).sigmoid();
                     let new = (input[2] + reset * recurrent[2]).tanh();
-                    new + update * (state - new)
+                    vec![new + update * (state[0] - new)]
                 }))
             })
     }
@@ -103,23 +107,26 @@ impl<'g> Recurrent<'g> {
         Ok(x.graph.full([x_shape.size(1), hidden], 0.0, x.dtype()))
     }
 
-    /// Takes the state through all time steps: `step` gets it with the parts of input and state.
-    fn unroll(
+    /// Takes the states through all time steps: `step` gets them with the parts of the input and of
+    /// the first state. Gives the first state after each step.
+    fn run(
         &self,
         x: Tensor<'g>,
-        mut state: Tensor<'g>,
-        mut step: impl FnMut(Tensor<'g>, [Tensor<'g>; 2]) -> Tensor<'g>,
+        zeros: &[Tensor<'g>],
+        step: impl FnOnce(&[Tensor<'g>], [Tensor<'g>; 2]) -> Vec<Tensor<'g>>,
     ) -> Tensor<'g> {
         let inputs = x.matmul(self.weight_ih.t()) + self.bias_ih;
         let recurrent = self.weight_hh.t();
-        let inputs = inputs.unstack(0).into_iter();
-        let states: Vec<Tensor<'g>> = inputs
-            .map(|input| {
-                state = step(state, [input, state.matmul(recurrent) + self.bias_hh]);
-                state
-            })
-            .collect();
-        x.graph.stack(&states, 0)
+        let times = x.shape().size(0);
+        let scanned = x.graph.scan(times, zeros, &[inputs], |at| {
+            let from_state = at.carried[0].matmul(recurrent) + self.bias_hh;
+            let carried = step(&at.carried, [at.elements[0], from_state]);
+            Left {
+                stacked: carried.first().copied().into_iter().collect(),
+                carried,
+            }
+        });
+        scanned.stacked.first().copied().unwrap_or(x)
     }
 }
 
