@@ -140,3 +140,36 @@ fn what_makes_no_sense_is_an_error_with_its_place() {
         );
     }
 }
+
+#[test]
+fn a_condition_in_a_body_has_to_hold_in_every_iteration() {
+    let g = Graph::new();
+    let x = g.input("x", [3, 2], F64);
+    let scanned = g.scan(3, &[g.full([], 0.0, F64)], &[x], |outer| {
+        let inner = g.scan(2, &[outer.carried[0]], &[outer.elements[0]], |at| {
+            let element = at.elements[0].require(at.elements[0].gt(0.0), "not positive");
+            let sum = at.carried[0] + element.sqrt();
+            Left {
+                carried: vec![sum],
+                stacked: vec![],
+            }
+        });
+        Left {
+            carried: inner.carried,
+            stacked: vec![],
+        }
+    });
+    let loss = scanned.carried[0];
+    let dx = g.grad(loss, &[x]).unwrap()[0];
+    let keys = [loss.key(), dx.key()];
+    let mut session = Session::compile(&g, Reference, &keys, Updates::none()).unwrap();
+    session.feed(x, &[4.0; 6]).unwrap().step().unwrap();
+    assert_eq!(session.scalar(keys[0]).unwrap(), 12.0);
+    assert_eq!(session.fetch::<f64>(keys[1]).unwrap(), [0.25; 6]);
+    let error = session
+        .feed(x, &[4.0, 4.0, 4.0, 0.0, 4.0, 4.0])
+        .unwrap()
+        .step()
+        .unwrap_err();
+    assert!(error.to_string().contains("not positive"), "{error}");
+}

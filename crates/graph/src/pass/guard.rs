@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use backprop_core::{DType, Scalar, Shape};
+use backprop_core::{Axes, DType, Reduction, Scalar, Shape};
 
 use super::Work;
-use crate::ir::{Node, NodeId, Op, Origin};
+use crate::ir::{Node, NodeId, Op, Origin, RegionId};
 
 /// A condition of a step.
 #[derive(Clone, Debug)]
@@ -20,8 +20,9 @@ pub(crate) struct Requirement {
 
 /// Adds the conditions that `work` depends on to its fetches, and gives them back in order.
 pub(crate) fn guard(work: &mut Work) -> Vec<Requirement> {
-    let requirements = requirements(work);
-    for requirement in &requirements {
+    let mut requirements = requirements(work);
+    for requirement in &mut requirements {
+        requirement.condition = outside(work, requirement);
         if !work.fetches.contains(&requirement.condition) {
             work.fetches.push(requirement.condition);
         }
@@ -46,6 +47,26 @@ pub(crate) fn guard(work: &mut Work) -> Vec<Requirement> {
         }
     }
     requirements
+}
+
+/// A condition as one truth value of the step: one in the body of a scan has to hold in every
+/// iteration.
+fn outside(work: &mut Work, requirement: &Requirement) -> NodeId {
+    let mut condition = requirement.condition;
+    while work.ir.node(condition).region != RegionId::default() {
+        let stacked = work.ir.stacked(condition);
+        if stacked == condition {
+            break;
+        }
+        condition = stacked;
+    }
+    let axes: Axes = (0..work.ir.node(condition).shape.rank()).collect();
+    if axes.is_empty() {
+        return condition;
+    }
+    let all = Op::Reduce(Reduction::Min, axes);
+    let ty = (DType::Bool, Shape::SCALAR);
+    push(work, all, vec![condition], ty, requirement.origin)
 }
 
 /// The conditions that `work` depends on, each with its first place.

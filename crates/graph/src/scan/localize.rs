@@ -7,7 +7,7 @@ use backprop_core::{ErrorKind, Place};
 
 use super::stack;
 use crate::graph::Graph;
-use crate::ir::{Argument, Node, NodeId, Op, RegionId, Turn};
+use crate::ir::{Argument, Ir, Node, NodeId, Op, RegionId, Turn};
 use crate::tensor::Tensor;
 
 /// A region that is being built.
@@ -90,7 +90,7 @@ impl Graph {
                 self.ir.borrow_mut().push(again, origin)
             }
             _ => {
-                let stacked = self.stack_residual(id, node.region);
+                let stacked = self.ir.borrow_mut().stacked(id);
                 self.element(stacked, at)?
             }
         };
@@ -106,39 +106,6 @@ impl Graph {
         let argument = self.argument(self.tensor(outer), false).id;
         self.build.borrow_mut().open.extend(above);
         Some(argument)
-    }
-
-    /// Makes the scan of a closed region stack one of its tensors; gives the stacked one.
-    fn stack_residual(&self, id: NodeId, region: RegionId) -> NodeId {
-        let mut ir = self.ir.borrow_mut();
-        let Some(marker) = ir.regions[region.0 as usize].scan else {
-            return id;
-        };
-        let Op::Scan(scan) = ir.node(marker).op.clone() else {
-            return id;
-        };
-        let (dtype, shape) = (ir.node(id).dtype, ir.node(id).shape);
-        let first = scan.carried + scan.sequences;
-        let left = &ir.node(marker).inputs[first..];
-        let stacked = left
-            .iter()
-            .skip(scan.carried)
-            .position(|&other| other == id);
-        let number = match stacked {
-            Some(j) => scan.carried + j,
-            None => {
-                let number = left.len();
-                ir.nodes[marker.index()].inputs.push(id);
-                number
-            }
-        };
-        if let Some(&room) = ir.reserved.get(&id) {
-            let node = &mut ir.nodes[room.index()];
-            (node.op, node.inputs) = (Op::Output(number as u32), vec![marker]);
-            return room;
-        }
-        let origin = ir.origins[marker.index()];
-        ir.push_output(marker, number, (dtype, stack(scan.times, shape)), origin)
     }
 
     /// Whether a region is being built.
@@ -158,5 +125,38 @@ impl Graph {
         let error = self.show(backprop_core::Error::new(kind), tensors);
         let help = "hand it on or stack it, and use what the scan gives";
         self.fail(error.help(help), self.origin(place));
+    }
+}
+
+impl Ir {
+    /// Makes the scan to whose body a node belongs stack it; gives the stacked one. The node itself
+    /// where there is no such scan.
+    pub(crate) fn stacked(&mut self, id: NodeId) -> NodeId {
+        let (dtype, shape, region) = {
+            let node = self.node(id);
+            (node.dtype, node.shape, self.region(node.region))
+        };
+        let Some(marker) = region.scan else {
+            return id;
+        };
+        let Op::Scan(scan) = self.node(marker).op.clone() else {
+            return id;
+        };
+        let left = &self.node(marker).inputs[scan.carried + scan.sequences..];
+        let known = left
+            .iter()
+            .skip(scan.carried)
+            .position(|&other| other == id);
+        let number = known.map_or(left.len(), |position| scan.carried + position);
+        if known.is_none() {
+            self.nodes[marker.index()].inputs.push(id);
+        }
+        if let Some(&room) = self.reserved.get(&id) {
+            let node = &mut self.nodes[room.index()];
+            (node.op, node.inputs) = (Op::Output(number as u32), vec![marker]);
+            return room;
+        }
+        let origin = self.origins[marker.index()];
+        self.push_output(marker, number, (dtype, stack(scan.times, shape)), origin)
     }
 }

@@ -139,7 +139,7 @@ impl<B: Backend> Session<B> {
         let launches = pass::lower(&pass::rewrite(&work, &self.backend), &self.backend);
         let inputs = inputs_of(&launches);
         let mut storage = self.storage.clone();
-        let homes = storage.place(&self.work.ir, &launches, &fetches);
+        let homes = storage.place(&work.ir, &launches, &fetches);
         let compiled = pass::compile(launches.clone(), &self.backend, &homes)?;
         let plan = Arc::new(compiled.plan);
         let executable = self.backend.load(Arc::clone(&plan), compiled.kernels)?;
