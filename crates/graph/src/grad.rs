@@ -207,7 +207,11 @@ pub(crate) struct Walk<'g> {
 }
 
 impl<'g> Walk<'g> {
-    fn new(graph: &'g Graph, outputs: &[(Tensor<'g>, Tensor<'g>)], wrt: &[NodeId]) -> Walk<'g> {
+    pub(crate) fn new(
+        graph: &'g Graph,
+        outputs: &[(Tensor<'g>, Tensor<'g>)],
+        wrt: &[NodeId],
+    ) -> Walk<'g> {
         let end = outputs.iter().map(|(y, _)| y.id.index() + 1).max();
         let needs = needs(&graph.ir.borrow(), wrt, end.unwrap_or(0));
         Walk::over(graph, None, needs, (outputs, wrt))

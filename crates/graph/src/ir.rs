@@ -140,6 +140,9 @@ pub(crate) enum Op {
     /// and what it stacks. It has no value; [`Op::Output`] takes one: the last carried values, then the
     /// stacked ones.
     Scan(Scan),
+    /// A cotangent that nothing has chosen: what a jvp is the derivative by. Nothing that is computed
+    /// depends on it.
+    Unchosen(u32),
     /// Room for an output of a scan inside of a scan, should a derivative need it: the outer scan
     /// could not stack what is built after it. Holds the body's node that would be stacked.
     Reserved(u32),
@@ -389,6 +392,7 @@ impl Op {
             Op::Fused(primitive) => primitive.name().into(),
             Op::Require(_) => "require".into(),
             Op::Reserved(_) => "reserved".into(),
+            Op::Unchosen(_) => "unchosen".into(),
             Op::Argument(Argument::Carried, i) => format!("carried {i}"),
             Op::Argument(Argument::Element, i) => format!("element {i}"),
             Op::Scan(scan) => format!("scan {}", scan.times),

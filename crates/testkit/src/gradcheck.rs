@@ -270,6 +270,55 @@ impl GradCheck {
         same(written, derived)
     }
 
+    /// Checks derivatives along directions against gradients: `<u, J v> = <J^T u, v>` for a
+    /// direction `v` in each input.
+    ///
+    /// # Errors
+    /// The first input at which they differ, or whatever building and running report.
+    pub fn check_forward(&self, sample: &Sample, build: impl Build) -> Result<(), GradError> {
+        let (at, directions) = (self.draw(sample, 0), self.draw(&centred(sample), 1));
+        let graph = Graph::new();
+        let inputs = declare(&graph, sample);
+        let outputs = build(&graph, &inputs);
+        let real: Vec<Tensor<'_>> = outputs
+            .into_iter()
+            .filter(|y| y.dtype().is_float())
+            .collect();
+        let mut draw = Draw::new(self.seed ^ 0x5eed);
+        let weights = |y: &Tensor<'_>| draw.numbers(DType::F64, y.shape().count(), (-1.0, 1.0));
+        let weights: Vec<Vec<f64>> = real.iter().map(weights).collect();
+        let pairs = real.iter().zip(&weights);
+        let weighted: Vec<_> = pairs.map(|(&y, w)| (y, constant(&graph, y, w))).collect();
+        let mut keys = Vec::new();
+        for i in floats(sample) {
+            let tangent = constant(&graph, inputs[i], &directions[i]);
+            let gradient = graph.vjp(&weighted, &[inputs[i]])?[0];
+            let forward = graph.jvp(&real, &[(inputs[i], tangent)])?;
+            let along = forward.into_iter().zip(weighted.iter().map(|&(_, w)| w));
+            let along = inner(&graph, &along.collect::<Vec<_>>());
+            keys.push((i, along.key(), inner(&graph, &[(gradient, tangent)]).key()));
+        }
+        let fetches: Vec<Key> = keys.iter().flat_map(|&(_, a, b)| [a, b]).collect();
+        let mut compiled = Compiled {
+            session: Session::compile(&graph, Reference, &fetches, Updates::none())?,
+            inputs: inputs.iter().map(|x| x.key()).collect(),
+            values: Vec::new(),
+            slopes: Vec::new(),
+        };
+        compiled.feed(sample, &at)?.session.step()?;
+        let mut found = Vec::new();
+        for (i, along, gradient) in keys {
+            let values = [along, gradient].map(|key| compiled.session.scalar(key));
+            let [along, gradient] = values;
+            found.push((format!("input {i}, forward"), vec![along?], vec![gradient?]));
+        }
+        let (a, b) = found
+            .into_iter()
+            .map(|(what, a, b)| ((what.clone(), a), (what, b)))
+            .unzip();
+        same(a, b)
+    }
+
     /// Checks outputs and gradients on a backend against those on the reference.
     ///
     /// # Errors
@@ -499,6 +548,7 @@ fn check_sample(entry: &Entry, sample: &Sample) -> Result<usize, GradError> {
     if !is_differentiable(entry, sample) {
         return Ok(0);
     }
+    check.check_forward(sample, |_, x| vec![(entry.build)(x)])?;
     let slopes = check.check(sample, |_, x| vec![(entry.build)(x)])?;
     Ok(slopes.len())
 }

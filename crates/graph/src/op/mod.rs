@@ -132,6 +132,7 @@ pub(crate) fn vjp<'g>(
         | Op::Argument(..)
         | Op::Scan(_)
         | Op::Reserved(_)
+        | Op::Unchosen(_)
         | Op::Poison => vec![None; x.len()],
     }
 }

@@ -12,6 +12,10 @@ use crate::ir::{Custom, Ir, Node, NodeId, Op};
 pub(super) fn decompose(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Work {
     work.rebuild(|ir, _, node, origin| match &node.op {
         Op::Stop | Op::Require(_) => node.inputs[0],
+        Op::Unchosen(_) => {
+            let op = Op::Constant(0f64.to_bits());
+            ir.push(Node { op, ..node }, origin)
+        }
         Op::Custom(custom) => match fused(ir, custom, &node, supports) {
             Some(node) => ir.push(node, origin),
             None => ir.push(node, origin),
