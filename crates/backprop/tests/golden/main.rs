@@ -157,6 +157,16 @@ impl<'g> Problem<'g> {
                 let name = format!("hvp_{}", case.inputs[i].name);
                 results.push((name, second(g, &directions, inputs[i])));
             }
+            // The same, forward over reverse.
+            let moved: Vec<_> = wrt
+                .iter()
+                .zip(&directions)
+                .map(|(&i, d)| (inputs[i], d.1))
+                .collect();
+            let along = g.jvp(&gradients, &moved);
+            for (&i, along) in wrt.iter().zip(along.into_iter().flatten()) {
+                results.push((format!("hvp_{}", case.inputs[i].name), Some(along)));
+            }
         }
         Some(g.check().map(|()| Problem { feeds, results }))
     }
