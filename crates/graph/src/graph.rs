@@ -1,7 +1,7 @@
 //! The graph under construction: nodes, names, and errors recorded for later.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,6 +38,9 @@ pub(crate) struct Build {
     scope_id: u32,
     /// The position of each scope's path in [`Ir::scopes`].
     scope_ids: HashMap<String, u32>,
+    /// The names that are taken.
+    inputs: HashSet<String>,
+    parameters: HashSet<String>,
     derived: bool,
     /// The regions being built, outermost first.
     pub(crate) open: Vec<Open>,
@@ -130,13 +133,7 @@ impl Graph {
             return self.poison(origin);
         };
         let name = self.scoped(name);
-        if self
-            .ir
-            .borrow()
-            .inputs
-            .iter()
-            .any(|input| input.name == name)
-        {
+        if !self.build.borrow_mut().inputs.insert(name.clone()) {
             return self.fail(ErrorKind::DuplicateName { name }.into(), origin);
         }
         let mut ir = self.ir.borrow_mut();
@@ -177,7 +174,7 @@ impl Graph {
         init: Init,
     ) -> Param {
         let origin = self.origin(Location::caller());
-        if self.ir.borrow().parameters.iter().any(|p| p.name == name) {
+        if !self.build.borrow_mut().parameters.insert(name.clone()) {
             self.fail(
                 ErrorKind::DuplicateName { name: name.clone() }.into(),
                 origin,

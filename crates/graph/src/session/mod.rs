@@ -3,7 +3,7 @@
 mod exchange;
 mod storage;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -129,10 +129,12 @@ impl<B: Backend> Session<B> {
                 work.fetches.push(node);
             }
         }
+        let mut updated = HashSet::new();
         for &(parameter, key) in updates.pairs() {
             let node = self.node(key, "update", place)?;
             work.updates.push((parameter.index, node));
-            self.check_update(&work, parameter.graph, place)?;
+            let is_first = updated.insert(parameter.index);
+            self.check_update(&work, (parameter.graph, is_first), place)?;
         }
         let requirements = pass::guard(&mut work);
         let fetches = work.fetches.clone();
@@ -195,8 +197,13 @@ impl<B: Backend> Session<B> {
     }
 
     /// Checks the last update of `work`.
-    fn check_update(&self, work: &Work, graph: u64, place: Place) -> Result<()> {
-        let Some((&(parameter, node), before)) = work.updates.split_last() else {
+    fn check_update(
+        &self,
+        work: &Work,
+        (graph, is_first): (u64, bool),
+        place: Place,
+    ) -> Result<()> {
+        let Some(&(parameter, node)) = work.updates.last() else {
             return Ok(());
         };
         let known = work
@@ -208,7 +215,7 @@ impl<B: Backend> Session<B> {
             let operation = "update".to_owned();
             return Err(Error::new(ErrorKind::MixedGraphs { operation }).at(place));
         };
-        if before.iter().any(|&(other, _)| other == parameter) {
+        if !is_first {
             let what = format!("parameter `{}` is updated twice", known.name);
             return Err(Error::new(ErrorKind::Unknown { what }).at(place));
         }
