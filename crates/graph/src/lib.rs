@@ -12,6 +12,7 @@ mod grad;
 mod graph;
 mod init;
 mod ir;
+mod jacobian;
 mod jvp;
 mod op;
 mod operand;

@@ -4,6 +4,7 @@
 //! belongs to the innermost region among its operands', so that what does not depend on an
 //! iteration stands outside of the loop by itself. A tensor of a body is of no use outside of it.
 
+mod bounded;
 mod localize;
 mod reverse;
 
@@ -335,6 +336,12 @@ pub(crate) fn stack(times: usize, shape: Shape) -> Shape {
 
 /// Inputs to try scans on.
 pub(crate) fn entries() -> Vec<Entry> {
+    let mut all = scans();
+    all.extend(bounded::entries());
+    all
+}
+
+fn scans() -> Vec<Entry> {
     let rows = || reals(&[&[3, 2], &[2, 2], &[2]]);
     entries! {
         scan_of_captured rows() => |x| {
