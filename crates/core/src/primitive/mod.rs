@@ -218,6 +218,32 @@ impl Primitive {
         }
     }
 
+    /// The type of the sums with which a contraction's epilogue begins; `None` for what is no
+    /// contraction with one result.
+    #[must_use]
+    pub fn accumulator(&self) -> Option<DType> {
+        match self {
+            Primitive::MatMul(spec) => Some(spec.accumulator),
+            Primitive::Conv(spec)
+            | Primitive::ConvVjpInput(spec)
+            | Primitive::ConvVjpFilter(spec) => Some(spec.accumulator),
+            _ => None,
+        }
+    }
+
+    /// The same contraction with another epilogue over another index space.
+    #[must_use]
+    pub fn then(mut self, space: Shape, epilogue: Body) -> Primitive {
+        match &mut self {
+            Primitive::MatMul(spec) => (spec.space, spec.epilogue) = (space, epilogue),
+            Primitive::Conv(spec)
+            | Primitive::ConvVjpInput(spec)
+            | Primitive::ConvVjpFilter(spec) => (spec.space, spec.epilogue) = (space, epilogue),
+            _ => {}
+        }
+        self
+    }
+
     /// What is written, in the order of [`Args::writes`](crate::Args::writes).
     #[must_use]
     pub fn writes(&self) -> Vec<&TensorType> {

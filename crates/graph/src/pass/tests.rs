@@ -227,3 +227,29 @@ fn a_backend_of_plain_forms_gets_plain_forms() {
             .all(|l| !matches!(l.primitive, Primitive::Rows(_)))
     );
 }
+
+/// What follows a convolution is computed in its launch, as after a matrix product.
+#[test]
+fn bias_and_activation_join_a_convolution() {
+    check_plan(
+        |g| {
+            let x = g.input("x", [2, 3, 8, 8], F32);
+            let w = g.parameter("w", [4, 3, 3, 3], F32, Init::Ones);
+            let b = g.parameter("b", [4], F32, Init::Ones);
+            let how = crate::Convolution {
+                padding: 1.into(),
+                ..Default::default()
+            };
+            let y = x.conv(w, how).bias(b, 1).relu();
+            let loss = y.square().sum(..);
+            let mut fetches = g.grad(loss, &[w, b]).unwrap();
+            fetches.push(y);
+            fetches
+        },
+        expect![[r#"
+            relu %4 = conv [2, 3, 8, 8] by [4, 3, 3, 3] into [2, 4, 8, 8] then add relu mul le where (x w b)
+            sum over [0, 2, 3] = sweep [2, 4, 8, 8] sum over [0, 2, 3] (%4)
+            conv_vjp_filter = conv_vjp_filter [2, 3, 8, 8] by [4, 3, 3, 3] into [2, 4, 8, 8] (x %4)
+        "#]],
+    );
+}

@@ -126,20 +126,10 @@ fn reads_of(work: &Work, views: &Views, stored: &[bool], id: NodeId) -> Vec<Read
 enum Kind {
     /// Points of a space, perhaps reduced.
     Points,
-    /// A matrix product with its epilogue.
-    MatMul,
+    /// A matrix product or a convolution with its epilogue.
+    Contraction,
     /// Something that takes nobody in.
     Single,
-}
-
-fn kind(node: &Node, copied: bool) -> Kind {
-    match node.op {
-        _ if copied => Kind::Single,
-        Op::MatMul => Kind::MatMul,
-        Op::Reduce(..) => Kind::Points,
-        _ if is_elementwise(node) => Kind::Points,
-        _ => Kind::Single,
-    }
 }
 
 struct Builder<'w> {
@@ -159,7 +149,18 @@ impl Builder<'_> {
     }
 
     fn kind(&self, id: NodeId) -> Kind {
-        kind(self.node(id), self.views.copy(id).is_some())
+        let node = self.node(id);
+        match node.op {
+            _ if self.views.copy(id).is_some() => Kind::Single,
+            Op::MatMul => Kind::Contraction,
+            Op::Output(_) => match &self.node(node.inputs[0]).op {
+                Op::Fused(primitive) if primitive.accumulator().is_some() => Kind::Contraction,
+                _ => Kind::Single,
+            },
+            Op::Reduce(..) => Kind::Points,
+            _ if is_elementwise(node) => Kind::Points,
+            _ => Kind::Single,
+        }
     }
 
     /// The index space in which a value is computed.
@@ -251,7 +252,7 @@ impl Builder<'_> {
             return self.joins_plainly(cluster, id, reads, c);
         }
         match (self.kind(first), self.kind(id)) {
-            (Kind::MatMul, Kind::Points) => self.joins_product(cluster, id, reads, c),
+            (Kind::Contraction, Kind::Points) => self.joins_product(cluster, id, reads, c),
             (Kind::Points, Kind::Points) => self.joins_points(cluster, id, reads, c),
             _ => false,
         }

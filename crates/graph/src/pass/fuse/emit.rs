@@ -10,7 +10,7 @@ use backprop_core::{
 use super::cluster::{Cluster, Clusters, same_points};
 use super::is_resident;
 use super::views::{Seen, Views};
-use crate::ir::{NodeId, Op};
+use crate::ir::{Node, NodeId, Op};
 use crate::pass::Work;
 
 /// What a cluster becomes, on nodes.
@@ -109,9 +109,6 @@ impl<'w> Emitter<'w> {
         if let Some(seen) = self.views.copy(first) {
             return self.relocate(first, &[(seen, View::dense(node.shape))], None);
         }
-        if let Some(fused) = self.fused(first) {
-            return fused;
-        }
         let operand = |k: usize| self.views.of(node.inputs[k]);
         match &node.op {
             Op::Pad(stride, fill) => {
@@ -136,6 +133,7 @@ impl<'w> Emitter<'w> {
                 };
                 self.single(first, Primitive::Random(spec), vec![operand(0).base])
             }
+            Op::Output(_) => self.output(needed),
             Op::MatMul => self.matmul(first, needed),
             _ => self.points(needed),
         }
@@ -145,23 +143,30 @@ impl<'w> Emitter<'w> {
         Emitted::launch(primitive, reads, vec![Some(write)])
     }
 
-    /// A primitive that stands for a composite, with those of its outputs that are needed.
-    fn fused(&self, first: NodeId) -> Option<Emitted> {
-        let ir = &self.work.ir;
-        let marker = ir.node(*ir.node(first).inputs.first()?);
-        let primitive = match &marker.op {
-            Op::Fused(primitive) => primitive,
-            Op::Scan(_) => return Some(Emitted::Scan(ir.node(first).inputs[0])),
-            _ => return None,
+    /// The loop of a scan, or a primitive that stands for a composite, with those of its outputs
+    /// that are needed.
+    fn output(self, needed: &HashSet<NodeId>) -> Emitted {
+        let (ir, members) = (&self.work.ir, &self.cluster.members);
+        let marker = ir.node(members[0]).inputs[0];
+        let Node {
+            op: Op::Fused(primitive),
+            inputs,
+            ..
+        } = ir.node(marker)
+        else {
+            return Emitted::Scan(marker);
         };
-        let primitive = self.views.through(self.work, primitive, &marker.inputs);
+        let primitive = self.views.through(self.work, primitive, inputs);
+        let reads = inputs.iter().map(|&x| self.views.of(x).base).collect();
+        if primitive.accumulator().is_some() {
+            return self.contraction(primitive, reads, needed);
+        }
         let output = |k: usize| {
-            let mut members = self.cluster.members.iter().copied();
+            let mut members = members.iter().copied();
             members.find(|&id| ir.node(id).op == Op::Output(k as u32))
         };
-        let reads = marker.inputs.iter().map(|&x| self.views.of(x).base);
         let writes = (0..primitive.writes().len()).map(output).collect();
-        Some(Emitted::launch(primitive, reads.collect(), writes))
+        Emitted::launch(primitive, reads, writes)
     }
 
     fn relocate(self, id: NodeId, pieces: &[(Seen, View)], fill: Option<u64>) -> Emitted {
@@ -218,22 +223,13 @@ impl<'w> Emitter<'w> {
         self.single(id, kind(spec), reads)
     }
 
-    fn matmul(mut self, id: NodeId, needed: &HashSet<NodeId>) -> Emitted {
+    fn matmul(self, id: NodeId, needed: &HashSet<NodeId>) -> Emitted {
         let node = self.work.ir.node(id);
         let seen = [self.views.of(node.inputs[0]), self.views.of(node.inputs[1])];
         let [left, right] = seen.map(|seen| Operand::plain(self.source(seen)));
         let shape = node.shape;
         let rank = shape.rank();
         let accumulator = node.dtype.accumulator();
-        self.external = 1;
-        let sums = self.push(Inst::Input(0), accumulator);
-        let value = if accumulator == node.dtype {
-            sums
-        } else {
-            self.push(Inst::Cast(sums), node.dtype)
-        };
-        self.computed.insert(id, value);
-        let (outputs, writes) = self.members(needed);
         let spec = MatMul {
             batch: shape.filter(|axis| axis + 2 < rank),
             m: shape.size(rank - 2),
@@ -242,11 +238,34 @@ impl<'w> Emitter<'w> {
             left,
             right,
             accumulator,
-            space: self.cluster.space,
-            epilogue: self.body(outputs),
+            space: shape,
+            epilogue: Body::store_rounded(accumulator, node.tensor()),
         };
-        let reads = seen.iter().map(|seen| seen.base).chain(self.reads);
-        Emitted::launch(Primitive::MatMul(spec), reads.collect(), writes)
+        let reads = seen.iter().map(|seen| seen.base).collect();
+        self.contraction(Primitive::MatMul(spec), reads, needed)
+    }
+
+    /// A contraction, which is the cluster's first member, with the others in its epilogue.
+    fn contraction(
+        mut self,
+        primitive: Primitive,
+        mut reads: Vec<NodeId>,
+        needed: &HashSet<NodeId>,
+    ) -> Emitted {
+        let first = self.cluster.members[0];
+        let dtype = self.work.ir.node(first).dtype;
+        let accumulator = primitive.accumulator().unwrap_or(dtype);
+        self.external = 1;
+        let sums = self.push(Inst::Input(0), accumulator);
+        let value = match accumulator == dtype {
+            true => sums,
+            false => self.push(Inst::Cast(sums), dtype),
+        };
+        self.computed.insert(first, value);
+        let (outputs, writes) = self.members(needed);
+        let epilogue = self.body(outputs);
+        reads.extend(self.reads);
+        Emitted::launch(primitive.then(self.cluster.space, epilogue), reads, writes)
     }
 
     fn points(mut self, needed: &HashSet<NodeId>) -> Emitted {
@@ -276,7 +295,7 @@ impl<'w> Emitter<'w> {
             let node = self.work.ir.node(id);
             let mut sink = Sink::Store;
             let register = match node.op {
-                Op::MatMul => self.computed[&id],
+                Op::MatMul | Op::Output(_) => self.computed[&id],
                 Op::Reduce(reduction, axes) => {
                     let operand = self.operand(node.inputs[0], node.inputs[0]);
                     if self.cluster.by_rows {

@@ -60,9 +60,12 @@ pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launch
                     return false;
                 };
                 let unsound = || primitive.check().is_err();
-                let first = clusters.list[c].members[0];
-                let settled =
-                    primitive.is_plain() || matches!(work.ir.node(first).op, Op::Output(_));
+                // What stands for a composite was asked about before.
+                let members = clusters.list[c].members.iter();
+                let alone = members
+                    .into_iter()
+                    .all(|&m| matches!(work.ir.node(m).op, Op::Output(_)));
+                let settled = primitive.is_plain() || alone;
                 !settled && (unsound() || !supports(primitive))
             })
             .collect();
