@@ -5,13 +5,12 @@ use backprop::optim::Rate;
 use backprop::prelude::*;
 
 use crate::data::{Dataset, Images};
+use crate::network::{Network, RATE};
 
 /// Images in a training step.
 pub(crate) const BATCH: usize = 32;
 
-const HIDDEN: [usize; 2] = [128, 64];
-
-/// A network of fully connected layers with its session. It borrows nothing: the graph is gone once
+/// A network with its session. It borrows nothing: the graph is gone once
 /// the plans are compiled, and only the keys of what is fed and fetched remain.
 pub(crate) struct Model<B: Backend> {
     pub session: Session<B>,
@@ -42,25 +41,25 @@ impl<B: Backend> Model<B> {
     /// A network for these images, to be trained for `steps` steps.
     pub(crate) fn new(backend: B, data: &Dataset, seed: u64, steps: usize) -> Result<Self> {
         let g = Graph::with_seed(seed);
-        let layers = layers(&g, &[data.pixels(), HIDDEN[0], HIDDEN[1], data.classes]);
+        let network = Network::new(&g, data);
 
         let pixels = g.input("pixels", [BATCH, data.pixels()], F32);
         let labels = g.input("labels", [BATCH], I32);
-        let logits = network(pixels, &layers);
+        let logits = network.read(pixels);
         let loss = logits.cross_entropy(labels, CrossEntropy::default());
         let hits = logits.argmax(-1).eq(labels.cast(I64)).cast(F32).sum(..);
 
-        let parameters = layers.concat();
+        let parameters = network.parameters();
         let gradients = g.grad(loss, &parameters)?;
         let options = AdamW {
-            lr: Rate::one_cycle(1e-2, steps),
+            lr: Rate::one_cycle(RATE, steps),
             ..AdamW::default()
         };
         let updates = optim::adamw(&g, &parameters, &gradients, options);
 
         let rows = data.test.len().min(512);
         let unread = g.input("unread", [rows, data.pixels()], F32);
-        let classes = network(unread, &layers).argmax(-1);
+        let classes = network.read(unread).argmax(-1);
 
         let mut session = Session::compile(&g, backend, &[loss.key(), hits.key()], updates)?;
         let plan = session.plan(&[classes.key()], Updates::none())?;
@@ -115,27 +114,4 @@ impl<B: Backend> Model<B> {
         }
         Ok(found)
     }
-}
-
-/// A weight and a bias for each layer between two widths.
-fn layers(g: &Graph, widths: &[usize]) -> Vec<[Param; 2]> {
-    let layer = |(i, pair): (usize, &[usize])| {
-        g.scope(&format!("layer{}", i + 1), |g| {
-            let weight = g.parameter("weight", [pair[0], pair[1]], F32, Init::Kaiming);
-            let bias = g.parameter("bias", [pair[1]], F32, Init::Zeros);
-            [weight, bias]
-        })
-    };
-    widths.windows(2).enumerate().map(layer).collect()
-}
-
-fn network<'g>(x: Tensor<'g>, layers: &[[Param; 2]]) -> Tensor<'g> {
-    let last = layers.len() - 1;
-    layers
-        .iter()
-        .enumerate()
-        .fold(x, |x, (i, &[weight, bias])| {
-            let y = x.matmul(weight) + bias;
-            if i < last { y.relu() } else { y }
-        })
 }

@@ -6,21 +6,26 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
-pub(crate) const USAGE: &str = "\
+use crate::network::{EPOCHS, EXAMPLE};
+
+/// How the example is used.
+pub(crate) fn usage() -> String {
+    format!(
+        "\
 Trains a network to read handwritten digits.
 
-  cargo run --release --example digits -- [OPTIONS]
+  cargo run --release --example {EXAMPLE} -- [OPTIONS]
 
-  --epochs N     passes over the training images [30]
+  --epochs N     passes over the training images [{EPOCHS}]
   --seed N       of the initial weights and of the order of the images [1]
   --threads N    of the processor [all]
   --data FOLDER  with MNIST's four files, unpacked [the digits of the project]
-  --save FILE    where the weights go [target/digits/weights.safetensors]
+  --save FILE    where the weights go [target/{EXAMPLE}/weights.safetensors]
   --load FILE    test these weights instead of training
   --plan         print the compiled training step
-";
-
-const EPOCHS: NonZeroUsize = NonZeroUsize::new(30).unwrap();
+"
+    )
+}
 
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Options {

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::data::{Dataset, Images};
 use crate::model::{BATCH, Model};
+use crate::network::Network;
 use crate::support::confusion::Confusion;
 use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
 
@@ -47,6 +48,9 @@ pub(crate) fn train<B: Backend>(
         let (mut loss, mut hits) = (0.0, 0.0);
         for (step, chosen) in order.chunks_exact(BATCH).enumerate() {
             data.train.gather(chosen, &mut pixels, &mut labels);
+            for image in pixels.chunks_exact_mut(data.pixels()) {
+                Network::vary(image, data.size, || random.next());
+            }
             let outcome = model.step(&pixels, &labels)?;
             loss += outcome.loss;
             hits += outcome.hits;
