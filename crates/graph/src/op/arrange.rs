@@ -299,11 +299,11 @@ pub(super) fn entries() -> Vec<Entry> {
     let cube = || reals(&[&[2, 3, 4]]);
     entries! {
         split matrix() => |x| x[0].split([1, 3], 1)[1];
-        chunk matrix() => |x| x[0].chunk(3, 1)[1];
+        chunk matrix() => |x| x[0].chunk(3, 1).pop().unwrap_or(x[0]);
         repeat matrix() => |x| x[0].repeat([2, 3]);
         repeat_interleave matrix() => |x| x[0].repeat_interleave(2, 0);
         roll matrix() => |x| x[0].roll(-1, 1);
-        unstack cube() => |x| x[0].unstack(1)[2];
+        unstack cube() => |x| x[0].unstack(1).pop().unwrap_or(x[0]);
         move_axes cube() => |x| x[0].move_axes([0, -1], [1, 0]);
         rot90 cube() => |x| x[0].rot90(1, 0, 2) + x[0].rot90(-3, 0, 2);
         windows cube() => |x| x[0].windows(1, 2, 1);

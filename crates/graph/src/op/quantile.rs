@@ -125,9 +125,13 @@ impl<'g> Tensor<'g> {
 
     /// What stands at places along the last axis in sorted order.
     fn at_rank(self, rank: Tensor<'g>, between: Between) -> Tensor<'g> {
-        let (last, size) = (self.rank() - 1, self.shape().size(self.rank() - 1));
+        // What failed to build has no axis.
+        let ends = [self, rank].map(|x| x.rank().checked_sub(1));
+        let [Some(last), Some(along)] = ends else {
+            return if ends[0].is_none() { self } else { rank };
+        };
+        let (size, count) = (self.shape().size(last), rank.shape().size(along));
         let places = |rank: Tensor<'g>| {
-            let count = rank.shape().size(rank.rank() - 1);
             let places = rank.cast(DType::I64).nearest(size);
             places.broadcast_to(self.shape().with(last, count))
         };

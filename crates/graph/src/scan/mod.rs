@@ -86,11 +86,7 @@ impl Graph {
         let operands = [initial, sequences].concat();
         if let Err(problem) = self.check_scan(times, &operands, sequences) {
             let failed = self.apply("scan", &operands, place, |_| Err(problem));
-            let left = Left::default();
-            return Scanned {
-                carried: vec![failed; initial.len()],
-                stacked: left.stacked,
-            };
+            return failed.silent_scan((initial.len(), sequences.len()), body);
         }
         let numbers = self.at(place, || self.coordinate([times], 0));
         self.open(times, Turn::Forward, None);
@@ -312,6 +308,25 @@ fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
         };
         let room = ir.push(room, origin);
         ir.reserved.insert(id, room);
+    }
+}
+
+impl<'g> Tensor<'g> {
+    /// What a scan gives that failed to build: as many tensors as it would have, all of them this one.
+    fn silent_scan(
+        self,
+        (carried, elements): (usize, usize),
+        body: impl FnOnce(Iteration<'g>) -> Left<'g>,
+    ) -> Scanned<'g> {
+        let left = body(Iteration {
+            carried: vec![self; carried],
+            elements: vec![self; elements],
+            index: self,
+        });
+        Scanned {
+            carried: vec![self; carried],
+            stacked: vec![self; left.stacked.len()],
+        }
     }
 }
 

@@ -154,8 +154,9 @@ fn matrices(batch: Shape, shape: Shape) -> Vec<usize> {
 
 /// Ones where the last two coordinates are equal, zeros elsewhere.
 fn identity(graph: &Graph, shape: Shape, dtype: DType) -> Tensor<'_> {
-    let at = |axis| graph.coordinate(shape, axis);
-    at(shape.rank() - 1).eq(at(shape.rank() - 2)).cast(dtype)
+    // Less than two axes are an error of `coordinate`.
+    let back = |axis| graph.coordinate(shape, shape.rank().wrapping_sub(axis));
+    back(1).eq(back(2)).cast(dtype)
 }
 
 fn symmetric(a: Tensor<'_>) -> Tensor<'_> {
