@@ -255,6 +255,8 @@ pub(crate) struct Ir {
     pub(crate) regions: Vec<Region>,
     /// The room for each node of a body that a derivative may need stacked.
     pub(crate) reserved: HashMap<NodeId, NodeId>,
+    /// The parameters that count random keys: what reads one has to move it.
+    pub(crate) counters: Vec<u32>,
     interned: HashMap<Node, NodeId>,
 }
 
@@ -268,6 +270,7 @@ impl Default for Ir {
             inputs: Vec::new(),
             regions: vec![Region::default()],
             reserved: HashMap::new(),
+            counters: Vec::new(),
             interned: HashMap::new(),
         }
     }

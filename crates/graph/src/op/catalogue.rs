@@ -51,6 +51,7 @@ pub fn catalogue() -> Vec<Entry> {
         padding::entries(),
         quantile::entries(),
         pool::entries(),
+        random::entries(),
         recurrent::entries(),
         reduce::entries(),
         require::entries(),
@@ -121,7 +122,7 @@ mod tests {
         "is_nan",
         "is_inf",
         "is_finite",
-        "uniform",
+        "next_key",
         "stop_gradient",
     ];
 

@@ -1,11 +1,11 @@
-//! Picking and adding slices by index, and random numbers.
+//! Picking and adding slices by index.
 
 use std::panic::Location;
 
 use backprop_core::{DType, Shape};
 
 use crate::axes::resolve;
-use crate::graph::{Graph, Problem, Type, bad_dtype, bad_shape};
+use crate::graph::{Problem, Type, bad_dtype, bad_shape};
 use crate::ir::Op;
 use crate::op::catalogue::{Entry, entries, labelled};
 use crate::tensor::Tensor;
@@ -130,31 +130,6 @@ pub(super) fn flat_indices<'g>(
     };
     let parts = (0..shape.rank()).map(along).reduce(|sum, part| sum + part);
     Ok(parts.unwrap_or_else(|| indices.cast(DType::I64)))
-}
-
-impl Graph {
-    /// Uniform random numbers in [0, 1) of `dtype` (`f32` or `f64`), a function of `key` alone: a
-    /// seed and a stream number, as `i64[2]`.
-    #[track_caller]
-    pub fn uniform<'g>(
-        &'g self,
-        key: Tensor<'g>,
-        shape: impl AsRef<[usize]>,
-        dtype: DType,
-    ) -> Tensor<'g> {
-        let wanted = Shape::new(shape.as_ref());
-        self.apply("uniform", &[key], Location::caller(), |types| {
-            let shape = wanted.ok_or_else(|| bad_shape("uniform", "too many axes"))?;
-            if types[0].0 != DType::I64 || types[0].1.sizes() != [2] {
-                let problem = bad_dtype("uniform", "the key is not i64[2]");
-                return Err(problem.help("a key is a seed and a stream number"));
-            }
-            if !matches!(dtype, DType::F32 | DType::F64) {
-                return Err(bad_dtype("uniform", format!("numbers of type {dtype}")));
-            }
-            Ok((Op::Random, (dtype, shape)))
-        })
-    }
 }
 
 pub(super) fn check_indices(operation: &str, (dtype, _): Type) -> Result<(), Problem> {

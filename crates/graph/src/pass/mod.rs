@@ -54,7 +54,7 @@ impl Work {
 
     /// Which nodes the roots depend on. A scan depends on what it stacks and goes through only as far
     /// as that is used.
-    fn reachable(&self) -> Vec<bool> {
+    pub(crate) fn reachable(&self) -> Vec<bool> {
         let mut reachable = vec![false; self.ir.nodes.len()];
         for root in self.roots() {
             reachable[root.index()] = true;

@@ -57,13 +57,36 @@ impl<B: Backend> std::fmt::Debug for Session<B> {
     }
 }
 
+/// An error for random keys that would be the same in every run.
+fn check_counters(work: &Work, place: Place) -> Result<()> {
+    let reachable = match work.ir.counters.is_empty() {
+        true => return Ok(()),
+        false => work.reachable(),
+    };
+    for &counter in &work.ir.counters {
+        let moved = work.updates.iter().any(|&(updated, _)| updated == counter);
+        let parameter = &work.ir.parameters[counter as usize];
+        if reachable[parameter.node.index()] && !moved {
+            let what = "the plan draws from it, and its updates do not move it";
+            let what = format!("random state `{}`: {what}", parameter.name);
+            let born = work.ir.origins[parameter.node.index()].place;
+            return Err(Error::new(ErrorKind::Unknown { what })
+                .at(place)
+                .note("state", &parameter.name, Some(born))
+                .help("add `.and(state.updates())`, or draw from `g.random_key(seed)`"));
+        }
+    }
+    Ok(())
+}
+
 impl<B: Backend> Session<B> {
     /// Compiles a step: computes `fetches` and updates parameters. Parameters get their initial
     /// values.
     ///
     /// # Errors
     /// Everything recorded while building the graph; keys of another graph; a parameter updated
-    /// twice or with a value of another type or shape; memory that cannot be had.
+    /// twice or with a value of another type or shape; a [random state](crate::RandomState) drawn
+    /// from and not moved; memory that cannot be had.
     #[track_caller]
     pub fn compile(
         graph: &Graph,
@@ -136,6 +159,7 @@ impl<B: Backend> Session<B> {
             let is_first = updated.insert(parameter.index);
             self.check_update(&work, (parameter.graph, is_first), place)?;
         }
+        check_counters(&work, place)?;
         let requirements = pass::guard(&mut work);
         let fetches = work.fetches.clone();
         let launches = pass::lower(&pass::rewrite(&work, &self.backend), &self.backend);
