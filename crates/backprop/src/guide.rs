@@ -1,12 +1,16 @@
 //! The guide. Its examples are compiled and run as tests.
 //!
 //! 1. [`tutorial`]: from a line fitted to points to a network that trains.
-//! 2. [`architecture`]: crates, passes, invariants, and what a step does in memory.
-//! 3. [`derivatives`]: rules, composites, higher orders, and how each is tested.
-//! 4. [`backends`]: writing a backend and proving it right.
+//! 2. [`operations`]: what there is, by family; loops; what is an error when.
+//! 3. [`architecture`]: crates, passes, invariants, and what a step does in memory.
+//! 4. [`derivatives`]: rules, composites, higher orders, and how each is tested.
+//! 5. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
+
+#[doc = include_str!("../guide/operations.md")]
+pub mod operations {}
 
 #[doc = include_str!("../guide/architecture.md")]
 pub mod architecture {}

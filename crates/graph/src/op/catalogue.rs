@@ -134,8 +134,11 @@ mod tests {
             let signature = &source[start + "pub fn ".len()..];
             let name = signature.split(['(', '<']).next().unwrap_or_default();
             let result = signature.split('{').next().unwrap_or_default();
-            let forms = ["-> Tensor<'", "-> Vec<Tensor<'", "-> (Tensor<'"];
-            let gives = forms.iter().any(|form| result.contains(form));
+            let gives = result.split_once("->").is_some_and(|(_, given)| {
+                ["Tensor<'", "Lu<'"]
+                    .iter()
+                    .any(|tensors| given.contains(tensors))
+            });
             if gives && !name.starts_with('$') {
                 found.push(name);
             }
