@@ -8,7 +8,8 @@
 use std::f64::consts::{FRAC_1_SQRT_2, SQRT_2, TAU};
 use std::panic::Location;
 
-use backprop_core::{DType, Order, Scalar, Shape};
+use backprop_core::random::{philox_block, uniform_f64};
+use backprop_core::{DType, Element, Order, Scalar, Shape};
 
 use crate::axes::resolve;
 use crate::graph::{Graph, Problem, bad_attribute, bad_dtype, bad_shape};
@@ -272,9 +273,17 @@ impl<'g> Tensor<'g> {
         })
     }
 
-    /// Keys from the stream that is the complement of this key's.
+    /// Keys from the stream that is the complement of this key's: known now if this one is.
     #[track_caller]
     fn derived(self, count: usize) -> Tensor<'g> {
+        if let Op::Data(bytes) = &self.graph.node(self.id).op {
+            let mut key = [0i64; 2];
+            i64::copy_from_bytes(&mut key, bytes);
+            let [seed, stream] = key;
+            let block = |i: usize| derived_key(seed, !stream, i as u64);
+            let keys: Vec<i64> = (0..count).flat_map(block).collect();
+            return self.graph.data([count, 2], &keys);
+        }
         let constant = |pair: [i64; 2]| self.graph.data([2], &pair);
         (self * constant([1, -1]) - constant([0, 1])).drawn_keys(count)
     }
@@ -320,6 +329,13 @@ impl<'g> Tensor<'g> {
             Ok(drawn.ge(p).select(self * (1.0 / (1.0 - p)), 0.0))
         })
     }
+}
+
+/// What `drawn_keys` computes of one block.
+fn derived_key(seed: i64, stream: i64, block: u64) -> [i64; 2] {
+    let [a, b, c, d] = philox_block(seed, stream, block);
+    let scale = 1.0 / resolution(DType::F64);
+    [uniform_f64(a, b), uniform_f64(c, d)].map(|drawn| (drawn * scale) as i64)
 }
 
 /// The distance of neighbouring uniform numbers.
