@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::body::check_pointwise;
-use super::{Body, Check, Operand, Sink, Source, TensorType, ensure};
+use super::{Body, Check, Operand, Source, TensorType, ensure};
 use crate::{DType, Shape};
 
 /// Which keys a query sees.
@@ -206,12 +205,8 @@ impl Attention {
         let lse = self.lse.dtype == self.accumulator
             && self.lse.shape.count() == self.heads.batch.count() * queries;
         ensure(lse, || format!("the log-sum-exp as {}", self.lse))?;
-        self.epilogue.check(self.space, Some(self.accumulator))?;
-        check_pointwise(&self.epilogue.program)?;
-        self.epilogue.check_counts(|output| match output.sink {
-            Sink::Store => self.space.count(),
-            Sink::Reduce(_, axes) => self.space.without(axes).count(),
-        })
+        self.epilogue
+            .check_pointwise(self.space, Some(self.accumulator))
     }
 }
 

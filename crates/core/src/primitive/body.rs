@@ -215,6 +215,16 @@ impl Body {
         Ok(())
     }
 
+    /// The same for a body without row reductions, with the sizes of its outputs.
+    pub(super) fn check_pointwise(&self, space: Shape, accumulator: Option<DType>) -> Check {
+        self.check(space, accumulator)?;
+        check_pointwise(&self.program)?;
+        self.check_counts(|output| match output.sink {
+            Sink::Store => space.count(),
+            Sink::Reduce(_, axes) => space.without(axes).count(),
+        })
+    }
+
     /// Checks that each stored tensor has as many elements as points are stored.
     pub(super) fn check_counts(&self, stored: impl Fn(&Output) -> usize) -> Check {
         self.outputs.iter().try_for_each(|output| {
@@ -251,7 +261,7 @@ fn check_program(
 }
 
 /// Checks that every instruction belongs to one point.
-pub(super) fn check_pointwise(program: &Program) -> Check {
+fn check_pointwise(program: &Program) -> Check {
     let rows_only = |(inst, _): &(Inst, _)| matches!(inst, Inst::Reduce(..));
     ensure(!program.code().iter().any(rows_only), || {
         "a row reduction outside of rows".into()

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use super::body::check_pointwise;
 use super::window::check_windows;
-use super::{Body, Check, Operand, Sink, TensorType, Window, ensure};
+use super::{Body, Check, Operand, TensorType, Window, ensure};
 use crate::{DType, Shape};
 
 /// One of the three tensors of a convolution, computed from the other two.
@@ -95,12 +94,8 @@ impl Conv {
         ensure(self.space.count() == result.count(), || {
             format!("{result} in a space of {}", self.space)
         })?;
-        self.epilogue.check(self.space, Some(self.accumulator))?;
-        check_pointwise(&self.epilogue.program)?;
-        self.epilogue.check_counts(|output| match output.sink {
-            Sink::Store => self.space.count(),
-            Sink::Reduce(_, axes) => self.space.without(axes).count(),
-        })
+        self.epilogue
+            .check_pointwise(self.space, Some(self.accumulator))
     }
 
     fn check_geometry(&self) -> Check {

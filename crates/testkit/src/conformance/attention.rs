@@ -1,8 +1,8 @@
 //! Attention and its vjp. All optional.
 
 use backprop_core::{
-    Attention, AttentionVjp, DType, Heads, KeyMask, Operand, Primitive, Reference, Scalar, Source,
-    TensorType, View,
+    Attention, AttentionVjp, Body, DType, Heads, KeyMask, Operand, Primitive, Reference, Scalar,
+    Source, TensorType, View,
 };
 
 use super::accuracy::Accuracy;
@@ -149,19 +149,11 @@ impl Setting {
         let [queries, _, _, width] = self.sizes;
         let space = self.space(&[queries, width]);
         let accumulator = self.dtype.accumulator();
-        let mut code = Code::default();
-        let sum = code.input(0, accumulator);
-        let sum = if accumulator == self.dtype {
-            sum
-        } else {
-            code.cast(sum, self.dtype)
-        };
-        code.store(sum, &space);
         Attention {
             heads: self.heads(),
             accumulator,
             space: shape(&space),
-            epilogue: code.body(Vec::new()),
+            epilogue: Body::store_rounded(accumulator, tensor(self.dtype, &space)),
             lse: tensor(accumulator, &self.space(&[queries])),
         }
     }

@@ -6,7 +6,7 @@ use backprop_core::{
 };
 
 use super::accuracy::Accuracy;
-use super::code::{Code, Stored, axes, dense, seen, shape};
+use super::code::{Code, Stored, axes, dense, seen, shape, tensor};
 use super::rig::Case;
 use crate::draw::Draw;
 
@@ -200,14 +200,6 @@ impl Problem<'_> {
             padding,
         };
         let accumulator = self.dtype.accumulator();
-        let mut code = Code::default();
-        let sum = code.input(0, accumulator);
-        let sum = if accumulator == self.dtype {
-            sum
-        } else {
-            code.cast(sum, self.dtype)
-        };
-        code.store(sum, &result);
         Conv {
             input: shape(&self.input()),
             filter: shape(&self.filter()),
@@ -218,7 +210,7 @@ impl Problem<'_> {
             right: Operand::plain(dense(self.dtype, &right)),
             accumulator,
             space: shape(&result),
-            epilogue: code.body(Vec::new()),
+            epilogue: Body::store_rounded(accumulator, tensor(self.dtype, &result)),
         }
     }
 

@@ -53,15 +53,11 @@ impl Product<'_> {
     /// The plain product of these operands, as a tensor of their type.
     pub(super) fn of(&self, left: Source, right: Source) -> MatMul {
         let accumulator = self.dtype.accumulator();
-        let mut code = Code::default();
-        let sum = code.input(0, accumulator);
-        let sum = if accumulator == self.dtype {
-            sum
-        } else {
-            code.cast(sum, self.dtype)
-        };
-        code.store(sum, &self.result());
-        self.with(left, right, code.body(Vec::new()))
+        self.with(
+            left,
+            right,
+            Body::store_rounded(accumulator, tensor(self.dtype, &self.result())),
+        )
     }
 
     pub(super) fn with(&self, left: Source, right: Source, epilogue: Body) -> MatMul {
