@@ -2,15 +2,19 @@
 //!
 //! 1. [`tutorial`]: from a line fitted to points to a network that trains.
 //! 2. [`operations`]: what there is, by family; loops; what is an error when.
-//! 3. [`architecture`]: crates, passes, invariants, and what a step does in memory.
-//! 4. [`derivatives`]: rules, composites, higher orders, and how each is tested.
-//! 5. [`backends`]: writing a backend and proving it right.
+//! 3. [`layers`]: models of the usual layers, and weights from PyTorch.
+//! 4. [`architecture`]: crates, passes, invariants, and what a step does in memory.
+//! 5. [`derivatives`]: rules, composites, higher orders, and how each is tested.
+//! 6. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
 
 #[doc = include_str!("../guide/operations.md")]
 pub mod operations {}
+
+#[doc = include_str!("../guide/layers.md")]
+pub mod layers {}
 
 #[doc = include_str!("../guide/architecture.md")]
 pub mod architecture {}

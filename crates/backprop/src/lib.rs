@@ -41,6 +41,7 @@ pub use backprop_core::{
     Shape,
 };
 pub use backprop_graph::*;
+pub use backprop_nn as nn;
 
 /// What most programs use, for `use backprop::prelude::*`.
 pub mod prelude {
@@ -50,6 +51,6 @@ pub mod prelude {
     pub use crate::optim::{self, Adam, AdamW, Rate, Sgd};
     pub use crate::{
         Backend, Composite, CrossEntropy, Error, Graph, Init, Keep, Key, Operand, Param, Result,
-        Sample, Session, Tensor, Updates, Vjp, weights,
+        Sample, Session, Tensor, Updates, Vjp, nn, weights,
     };
 }

@@ -4,9 +4,10 @@ use super::{File, Finding, Tree};
 
 /// Each crate with the crates of the workspace that it may be built on. Tests may reach further,
 /// since nobody depends on them.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("backprop-core", &[]),
     ("backprop-graph", &["backprop-core"]),
+    ("backprop-nn", &["backprop-core", "backprop-graph"]),
     ("backprop-cpu", &["backprop-core"]),
     ("backprop-cuda", &["backprop-core"]),
     ("backprop-testkit", &["backprop-core", "backprop-graph"]),
@@ -15,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
         &[
             "backprop-core",
             "backprop-graph",
+            "backprop-nn",
             "backprop-cpu",
             "backprop-cuda",
         ],

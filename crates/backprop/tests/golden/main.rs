@@ -12,6 +12,7 @@
 
 mod algebra;
 mod cases;
+mod layers;
 mod models;
 mod operations;
 mod optimizers;

@@ -145,6 +145,18 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// `x * weight`, with the list `weight` laid along `axis`: what follows an RMS norm (axis -1).
+    #[track_caller]
+    #[must_use]
+    pub fn gain(self, weight: impl Operand<'g>, axis: i32) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "gain");
+        let weight = weight.on(self.graph, Some(self.dtype()), place);
+        self.graph.compose(name, &[self, weight], place, || {
+            let axis = resolve(name, axis, self.rank())?;
+            Ok(self * weight.along(name, self, axis)?)
+        })
+    }
+
     /// `x * weight + bias`, both of them along `axis`: what follows a norm of channels (axis 1).
     #[track_caller]
     #[must_use]
@@ -284,6 +296,7 @@ pub(super) fn entries() -> Vec<Entry> {
             let how = LocalResponse { channels: 3, alpha: 0.5, beta: 0.75, k: 1.0 };
             x[0].local_response_norm(how)
         };
+        gain reals(&[&[2, 3, 2], &[2]]) => |x| x[0].gain(x[1], -1);
         affine reals(&[&[2, 3, 2], &[3], &[3]]) => |x| x[0].affine(x[1], x[2], 1);
     }
 }
