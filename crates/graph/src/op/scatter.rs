@@ -45,6 +45,11 @@ pub struct Scatter {
     pub include_self: bool,
 }
 
+const ADDED: Scatter = Scatter {
+    combine: Combine::Sum,
+    include_self: true,
+};
+
 impl<'g> Tensor<'g> {
     /// This tensor, with each element of `source` where its own coordinates say, the one along
     /// `axis` replaced by its index in `indices`, which has the shape of `source`. Where several
@@ -60,11 +65,7 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     #[must_use]
     pub fn scatter_add(self, axis: i32, indices: Tensor<'g>, source: Tensor<'g>) -> Tensor<'g> {
-        let how = Scatter {
-            combine: Combine::Sum,
-            include_self: true,
-        };
-        self.scattered("scatter_add", axis, indices, source, how)
+        self.scattered("scatter_add", axis, indices, source, ADDED)
     }
 
     /// This tensor, with each element of `source` where [`scatter`](Tensor::scatter) would write it,
@@ -95,11 +96,7 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     #[must_use]
     pub fn index_add(self, axis: i32, indices: Tensor<'g>, source: Tensor<'g>) -> Tensor<'g> {
-        let how = Scatter {
-            combine: Combine::Sum,
-            include_self: true,
-        };
-        self.indexed("index_add", axis, indices, source, how)
+        self.indexed("index_add", axis, indices, source, ADDED)
     }
 
     /// This tensor, with the slices of `source` along `axis` in the places that `indices`, a vector,
