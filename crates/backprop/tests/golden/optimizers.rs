@@ -89,6 +89,7 @@ fn updates<'g>(
                 betas,
                 eps,
                 weight_decay,
+                ..Adam::default()
             };
             adam(g, parameters, grads, options)
         }
@@ -99,6 +100,7 @@ fn updates<'g>(
                 betas,
                 eps,
                 weight_decay,
+                ..AdamW::default()
             };
             adamw(g, parameters, grads, options)
         }

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use super::{Group, Rate, updates};
+use super::{Group, Rate, at_least_zero, updates};
 use crate::graph::Graph;
 use crate::tensor::{Param, Tensor};
 use crate::updates::Updates;
@@ -46,14 +46,19 @@ pub fn adagrad<'g>(
     })
 }
 
-fn build(group: &Group<'_>, options: Adagrad) -> Updates {
-    let (step, counted) = group.step_if(options.lr.is_scheduled());
-    let rate = options.lr.at(group.graph, step);
-    group.each(counted, |slot, updates| {
+fn build(group: &Group<'_>, options: Adagrad) -> Result<Updates, String> {
+    options.lr.check()?;
+    at_least_zero([
+        ("initial", options.initial),
+        ("eps", options.eps),
+        ("weight_decay", options.weight_decay),
+    ])?;
+    let (rate, counted) = group.rate(options.lr);
+    Ok(group.each(counted, |slot, updates| {
         let gradient = slot.decayed(options.weight_decay);
         let (state, squares) = group.state(slot, "squares", options.initial);
         let squares = squares + gradient.square();
         let direction = gradient / (squares.sqrt() + options.eps);
         (slot.moved(direction, rate), updates.with(state, squares))
-    })
+    }))
 }

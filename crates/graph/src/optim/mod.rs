@@ -5,17 +5,53 @@
 //! What depends on the step count is computed from it within the step, once for all parameters and in
 //! `f64`: nothing is frozen when a plan is compiled, and what is left for each parameter is one pass
 //! over it, its gradient and its state. Parameters of 16 bits are updated in `f32`, as is their state.
+//!
+//! # Groups of parameters
+//!
+//! An optimizer is called once for each group that has options of its own, and the updates are joined
+//! by [`Updates::and`]. Each call counts its own steps. A parameter that is left out is frozen, and
+//! its gradient is never computed if it is not asked for.
+//!
+//! ```
+//! use backprop_core::DType::F32;
+//! use backprop_graph::optim::{AdamW, adamw};
+//! use backprop_graph::{Graph, Init};
+//!
+//! let g = Graph::new();
+//! let x = g.input("x", [8, 3], F32);
+//! let embed = g.parameter("embed", [3, 4], F32, Init::Ones); // Frozen.
+//! let (w, b) = (g.parameter("w", [4, 2], F32, Init::Ones), g.parameter("b", [2], F32, Init::Zeros));
+//! let loss = (x.matmul(embed).matmul(w) + b).square().mean(..);
+//! let grads = g.grad(loss, &[w, b])?;
+//! let decayed = AdamW { lr: 1e-3.into(), ..AdamW::default() };
+//! let plain = AdamW { lr: 2e-3.into(), weight_decay: 0.0, ..AdamW::default() };
+//! let updates = adamw(&g, &[w], &grads[..1], decayed).and(adamw(&g, &[b], &grads[1..], plain));
+//! # let _ = updates;
+//! # Ok::<(), backprop_core::Error>(())
+//! ```
 
+mod adadelta;
 mod adagrad;
 mod adam;
+mod clip;
+mod lamb;
+mod lion;
+mod muon;
+mod nadam;
 mod rate;
 mod rmsprop;
 mod sgd;
 
 use backprop_core::{DType, Error, ErrorKind, Place, Shape};
 
+pub use adadelta::{Adadelta, adadelta};
 pub use adagrad::{Adagrad, adagrad};
-pub use adam::{Adam, AdamW, adam, adamw};
+pub use adam::{Adam, AdamW, Denominator, adam, adamw};
+pub use clip::{Clipped, clip_by_norm, clip_by_value};
+pub use lamb::{Lamb, lamb};
+pub use lion::{Lion, lion};
+pub use muon::{Muon, Orthogonal, Stride, muon};
+pub use nadam::{NAdam, nadam};
 pub use rate::Rate;
 pub use rmsprop::{RmsProp, rmsprop};
 pub use sgd::{Momentum, Sgd, sgd};
@@ -46,20 +82,39 @@ fn updates<'g>(
     name: &'static str,
     (parameters, gradients): (&[Param], &[Tensor<'g>]),
     place: Place,
-    build: impl FnOnce(&Group<'g>) -> Updates,
+    build: impl FnOnce(&Group<'g>) -> Result<Updates, String>,
 ) -> Updates {
-    if let Err(what) = fit(graph, parameters, gradients) {
-        let operation = name.to_owned();
-        let error = Error::new(ErrorKind::Attribute { operation, what });
-        return Updates::failed(error.at(place));
-    }
     let pairs = parameters.iter().copied().zip(gradients.iter().copied());
     let group = Group {
         graph,
         name,
         pairs: pairs.collect(),
     };
-    graph.within(graph.origin_of(name, place), || build(&group))
+    let fitting = fit(graph, parameters, gradients);
+    let built = fitting.and_then(|()| graph.within(graph.origin_of(name, place), || build(&group)));
+    built.unwrap_or_else(|what| {
+        let operation = name.to_owned();
+        let error = Error::new(ErrorKind::Attribute { operation, what });
+        Updates::failed(error.at(place))
+    })
+}
+
+/// An error for options that are not numbers from 0 up.
+fn at_least_zero<const N: usize>(options: [(&str, f64); N]) -> Result<(), String> {
+    match options.iter().find(|(_, value)| !(0.0..).contains(value)) {
+        Some((name, value)) => Err(format!("{name} is {value}; it must be 0 or more")),
+        None => Ok(()),
+    }
+}
+
+/// An error for options that are not shares of what stays, which lie in [0, 1).
+fn shares<const N: usize>(options: [(&str, f64); N]) -> Result<(), String> {
+    match options.iter().find(|(_, v)| !(0.0..1.0).contains(v)) {
+        Some((name, value)) => Err(format!(
+            "{name} is {value}; it must be at least 0 and less than 1"
+        )),
+        None => Ok(()),
+    }
 }
 
 fn fit(graph: &Graph, parameters: &[Param], gradients: &[Tensor<'_>]) -> Result<(), String> {
@@ -111,17 +166,25 @@ impl<'g> Group<'g> {
         (state, graph.read(state))
     }
 
-    /// The number of this step, counted from 1, as one `f64`, and the update that counts it.
-    fn step(&self) -> (Tensor<'g>, Updates) {
+    /// One number for all parameters, named after the first.
+    fn shared(&self, what: &str, dtype: DType, init: Init) -> Param {
         let first = self.pairs.first();
         let first = first.map_or_else(String::new, |(p, _)| self.graph.name(*p));
-        let name = format!("{first}.{}.step", self.name);
-        let scalar = Shape::SCALAR;
-        let count = self
-            .graph
-            .parameter_of(name, scalar, DType::I64, Init::Zeros);
+        let name = format!("{first}.{}.{what}", self.name);
+        self.graph.parameter_of(name, Shape::SCALAR, dtype, init)
+    }
+
+    /// The number of this step, counted from 1, as one `f64`, and the update that counts it.
+    fn step(&self) -> (Tensor<'g>, Updates) {
+        let count = self.shared("step", DType::I64, Init::Zeros);
         let next = self.graph.read(count) + 1;
         (next.cast(DType::F64), Updates::set(count, next))
+    }
+
+    /// The rate of this step, and the update that counts steps if it depends on them.
+    fn rate(&self, lr: Rate) -> (Tensor<'g>, Updates) {
+        let (step, counted) = self.step_if(lr.is_scheduled());
+        (lr.at(self.graph, step), counted)
     }
 
     /// The [step](Group::step), if `needed`; 1 otherwise.

@@ -4,6 +4,7 @@ use std::f64::consts::PI;
 
 use backprop_core::DType;
 
+use super::at_least_zero;
 use crate::graph::Graph;
 use crate::tensor::{Key, Tensor};
 
@@ -77,6 +78,20 @@ impl Rate {
             factor,
             every,
         })
+    }
+
+    /// An error for a rate that would climb.
+    pub(super) fn check(self) -> Result<(), String> {
+        let rate = match self.0 {
+            Kind::Constant(rate) => rate,
+            Kind::OneCycle { peak, .. } | Kind::Cosine { peak, .. } => peak,
+            Kind::Decay { start, factor, .. } => {
+                at_least_zero([("the factor of the rate", factor)])?;
+                start
+            }
+            Kind::Fed(_) => return Ok(()),
+        };
+        at_least_zero([("the rate", rate)])
     }
 
     /// Whether the rate depends on the number of the step.

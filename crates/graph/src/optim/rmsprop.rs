@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use super::{Group, Rate, updates};
+use super::{Group, Rate, at_least_zero, shares, updates};
 use crate::graph::Graph;
 use crate::tensor::{Param, Tensor};
 use crate::updates::Updates;
@@ -49,10 +49,12 @@ pub fn rmsprop<'g>(
     })
 }
 
-fn build(group: &Group<'_>, options: RmsProp) -> Updates {
-    let (step, counted) = group.step_if(options.lr.is_scheduled());
-    let rate = options.lr.at(group.graph, step);
-    group.each(counted, |slot, mut updates| {
+fn build(group: &Group<'_>, options: RmsProp) -> Result<Updates, String> {
+    options.lr.check()?;
+    shares([("alpha", options.alpha), ("momentum", options.momentum)])?;
+    at_least_zero([("eps", options.eps), ("weight_decay", options.weight_decay)])?;
+    let (rate, counted) = group.rate(options.lr);
+    Ok(group.each(counted, |slot, mut updates| {
         let gradient = slot.decayed(options.weight_decay);
         let (state, squares) = group.state(slot, "squares", 0.0);
         let squares = squares * options.alpha + gradient.square() * (1.0 - options.alpha);
@@ -64,5 +66,5 @@ fn build(group: &Group<'_>, options: RmsProp) -> Updates {
             updates = updates.with(state, direction);
         }
         (slot.moved(direction, rate), updates)
-    })
+    }))
 }

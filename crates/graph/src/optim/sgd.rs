@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use super::{Group, Rate, updates};
+use super::{Group, Rate, at_least_zero, shares, updates};
 use crate::graph::Graph;
 use crate::tensor::{Param, Tensor};
 use crate::updates::Updates;
@@ -59,11 +59,14 @@ pub fn sgd<'g>(
     })
 }
 
-fn build(group: &Group<'_>, options: Sgd) -> Updates {
+fn build(group: &Group<'_>, options: Sgd) -> Result<Updates, String> {
+    options.lr.check()?;
+    shares([("momentum", options.momentum)])?;
+    at_least_zero([("weight_decay", options.weight_decay)])?;
     let dampened = options.momentum != 0.0 && options.dampening != 0.0;
     let (step, counted) = group.step_if(dampened || options.lr.is_scheduled());
     let rate = options.lr.at(group.graph, step);
-    group.each(counted, |slot, mut updates| {
+    Ok(group.each(counted, |slot, mut updates| {
         let mut direction = slot.decayed(options.weight_decay);
         if options.momentum != 0.0 {
             let (state, buffer) = group.state(slot, "momentum", 0.0);
@@ -81,5 +84,5 @@ fn build(group: &Group<'_>, options: Sgd) -> Updates {
             };
         }
         (slot.moved(direction, rate), updates)
-    })
+    }))
 }

@@ -1,0 +1,163 @@
+//! Optimizers and clipping against trajectories that PyTorch computed in 64 bits (see
+//! `tests/data/optim/README.md`), training that goes on from saved state, and options without a meaning.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../golden/cases.rs"]
+#[allow(dead_code, reason = "shared with a test that reads more of a case")]
+mod cases;
+mod recipes;
+
+use backprop::prelude::*;
+use backprop::{ErrorKind, Reference};
+use cases::{Case, Golden};
+use recipes::{RECIPES, Recipe};
+
+/// The problem of all cases: `mean((x w + b - y)^2)`.
+struct Problem<'g> {
+    feeds: [(&'static str, Tensor<'g>); 2],
+    w: Param,
+    b: Param,
+    loss: Tensor<'g>,
+    updates: Updates,
+}
+
+impl<'g> Problem<'g> {
+    fn new(g: &'g Graph, golden: &Golden, recipe: Recipe) -> Problem<'g> {
+        let start = &golden.cases[0];
+        let values = |name: &str| Init::Values(golden.numbers(start, name));
+        let (x, y) = (g.input("x", [8, 3], F64), g.input("y", [8, 2], F64));
+        let w = g.parameter("w", [3, 2], F64, values("w"));
+        let b = g.parameter("b", [2], F64, values("b"));
+        let loss = (x.matmul(w) + b - y).square().mean(..);
+        let gradients = g.grad(loss, &[w, b]).unwrap();
+        Problem {
+            feeds: [("x", x), ("y", y)],
+            w,
+            b,
+            loss,
+            updates: recipe(g, [w, b], [gradients[0], gradients[1]]),
+        }
+    }
+
+    fn session<B: Backend>(&self, golden: &Golden, g: &Graph, backend: &B) -> Session<B> {
+        let updates = self.updates.clone();
+        let mut session =
+            Session::compile(g, backend.clone(), &[self.loss.key()], updates).unwrap();
+        for (name, tensor) in self.feeds {
+            let values = golden.numbers(&golden.cases[0], name);
+            session.feed(tensor, &values).unwrap();
+        }
+        session
+    }
+}
+
+#[test]
+fn trajectories_on_the_reference() {
+    replay(&Reference);
+}
+
+#[cfg(feature = "cpu")]
+#[test]
+fn trajectories_on_the_cpu() {
+    replay(&Cpu::new().unwrap());
+}
+
+fn replay(backend: &impl Backend) {
+    let golden = Golden::load("optim");
+    let named: Vec<&str> = golden.cases[1..].iter().map(|c| c.name.as_str()).collect();
+    let known: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();
+    assert_eq!(named, known);
+    let failed: Vec<String> = golden.cases[1..]
+        .iter()
+        .zip(RECIPES)
+        .filter_map(|(case, (_, recipe))| follow(&golden, case, *recipe, backend).err())
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// An error at the first step that differs.
+fn follow(
+    golden: &Golden,
+    case: &Case,
+    recipe: Recipe,
+    backend: &impl Backend,
+) -> std::result::Result<(), String> {
+    let g = Graph::new();
+    let problem = Problem::new(&g, golden, recipe);
+    let mut session = problem.session(golden, &g, backend);
+    let expected = ["losses", "w", "b"].map(|name| golden.numbers(case, name));
+    let steps = expected[0].len();
+    assert!(steps >= 12);
+    for step in 0..steps {
+        session.step().unwrap();
+        let got = [
+            session.fetch::<f64>(problem.loss).unwrap(),
+            session.parameter::<f64>(problem.w).unwrap(),
+            session.parameter::<f64>(problem.b).unwrap(),
+        ];
+        for (got, all) in got.iter().zip(&expected) {
+            let size = all.len() / steps;
+            let wanted = &all[step * size..][..size];
+            let largest = wanted.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
+            let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * largest;
+            if !got.iter().zip(wanted).all(near) {
+                let name = &case.name;
+                return Err(format!("{name}, step {step}: {got:?}, not {wanted:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing a step goes by is frozen in a plan: a plan made anew for every step, with all state brought
+/// over from the last, trains to the same bits.
+#[test]
+fn a_plan_kept_trains_as_plans_made_anew() {
+    let golden = Golden::load("optim");
+    for (name, recipe) in RECIPES {
+        let g = Graph::new();
+        let problem = Problem::new(&g, &golden, *recipe);
+        let mut kept = problem.session(&golden, &g, &Reference);
+        let mut saved: Option<Vec<Vec<u8>>> = None;
+        for step in 0..5 {
+            let h = Graph::new();
+            let again = Problem::new(&h, &golden, *recipe);
+            let mut fresh = again.session(&golden, &h, &Reference);
+            for (parameter, bytes) in h.parameters().into_iter().zip(saved.iter().flatten()) {
+                fresh.set_parameter_bytes(parameter, bytes).unwrap();
+            }
+            kept.step().unwrap();
+            fresh.step().unwrap();
+            let bytes = |session: &Session<Reference>, g: &Graph| -> Vec<Vec<u8>> {
+                let all = g.parameters().into_iter();
+                all.map(|p| session.parameter_bytes(p).unwrap()).collect()
+            };
+            let state = bytes(&fresh, &h);
+            assert_eq!(state, bytes(&kept, &g), "{name}, step {step}");
+            saved = Some(state);
+        }
+    }
+}
+
+/// Every option without a meaning is an error that names it and the line of the call.
+#[test]
+fn options_without_a_meaning() {
+    for (option, recipe) in recipes::MEANINGLESS {
+        let golden = Golden::load("optim");
+        let g = Graph::new();
+        let problem = Problem::new(&g, &golden, *recipe);
+        let compiled = Session::compile(&g, Reference, &[], problem.updates);
+        let error = compiled.map(|_| ()).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Attribute { .. }),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(text.contains(option), "{option}: {text}");
+        assert!(text.contains("recipes.rs"), "{text}");
+    }
+}
