@@ -297,6 +297,72 @@ pub(crate) const RECIPES: &[(&str, Recipe)] = &[
             },
         )
     }),
+    ("rate_step", |g, p, d| {
+        sgd(
+            g,
+            &p,
+            &d,
+            Sgd {
+                lr: Rate::decay(0.2, 0.3, 4),
+                ..Sgd::default()
+            },
+        )
+    }),
+    ("rate_exponential", |g, p, d| {
+        sgd(
+            g,
+            &p,
+            &d,
+            Sgd {
+                lr: Rate::exponential(0.2, 0.9),
+                ..Sgd::default()
+            },
+        )
+    }),
+    ("rate_linear", |g, p, d| {
+        sgd(
+            g,
+            &p,
+            &d,
+            Sgd {
+                lr: Rate::linear(0.05, 0.2, 5),
+                ..Sgd::default()
+            },
+        )
+    }),
+    ("rate_cosine", |g, p, d| {
+        sgd(
+            g,
+            &p,
+            &d,
+            Sgd {
+                lr: Rate::cosine(0.2, 0, 14),
+                ..Sgd::default()
+            },
+        )
+    }),
+    ("rate_warm_cosine", |g, p, d| {
+        sgd(
+            g,
+            &p,
+            &d,
+            Sgd {
+                lr: Rate::cosine(0.2, 4, 14),
+                ..Sgd::default()
+            },
+        )
+    }),
+    ("rate_one_cycle", |g, p, d| {
+        sgd(
+            g,
+            &p,
+            &d,
+            Sgd {
+                lr: Rate::one_cycle(0.3, 15),
+                ..Sgd::default()
+            },
+        )
+    }),
 ];
 
 /// Options without a meaning, and what the error says of them.

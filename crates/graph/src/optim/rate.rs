@@ -31,6 +31,11 @@ enum Kind {
         factor: f64,
         every: usize,
     },
+    Linear {
+        from: f64,
+        to: f64,
+        steps: usize,
+    },
 }
 
 impl From<f64> for Rate {
@@ -80,6 +85,18 @@ impl Rate {
         })
     }
 
+    /// `start`, multiplied by `factor` after every step.
+    #[must_use]
+    pub fn exponential(start: f64, factor: f64) -> Rate {
+        Rate::decay(start, factor, 1)
+    }
+
+    /// A line from `from` in the first step to `to` after `steps` more; `to` from then on.
+    #[must_use]
+    pub fn linear(from: f64, to: f64, steps: usize) -> Rate {
+        Rate(Kind::Linear { from, to, steps })
+    }
+
     /// An error for a rate that would climb.
     pub(super) fn check(self) -> Result<(), String> {
         let rate = match self.0 {
@@ -89,6 +106,7 @@ impl Rate {
                 at_least_zero([("the factor of the rate", factor)])?;
                 start
             }
+            Kind::Linear { from, to, .. } => from.min(to),
             Kind::Fed(_) => return Ok(()),
         };
         at_least_zero([("the rate", rate)])
@@ -122,6 +140,10 @@ impl Rate {
             } => {
                 let times = (t / every.max(1) as f64).floor();
                 t.number(factor).pow(times) * start
+            }
+            Kind::Linear { from, to, steps } => {
+                let share = (t / steps.max(1) as f64).minimum(1.0);
+                share * (to - from) + from
             }
         }
     }

@@ -28,11 +28,12 @@ def normal(*shape):
 X, Y, W, B = normal(8, 3), normal(8, 2), normal(3, 2), normal(2)
 
 
-def case(name, make, clip=lambda parameters: None):
+def case(name, make, clip=lambda parameters: None, schedule=None):
     """A trajectory: the loss before each step, and the parameters after it."""
     w, b = (x.clone().requires_grad_() for x in (W, B))
     optimizers = make(w, b)
     optimizers = optimizers if isinstance(optimizers, tuple) else (optimizers,)
+    scheduler = schedule and schedule(optimizers[0])
     losses, ws, bs = [], [], []
     for _ in range(STEPS):
         w.grad = b.grad = None
@@ -41,6 +42,8 @@ def case(name, make, clip=lambda parameters: None):
         clip([w, b])
         for optimizer in optimizers:
             optimizer.step()
+        if scheduler:
+            scheduler.step()
         losses.append(loss.detach())
         ws.append(w.detach().clone())
         bs.append(b.detach().clone())
@@ -137,6 +140,18 @@ def clips():
     case("clip_value", sgd, lambda parameters: torch.nn.utils.clip_grad_value_(parameters, 0.2))
 
 
+def schedules():
+    s = torch.optim.lr_scheduler
+    sgd = all_of(torch.optim.SGD, lr=0.2)
+    case("rate_step", sgd, schedule=lambda o: s.StepLR(o, 4, 0.3))
+    case("rate_exponential", sgd, schedule=lambda o: s.ExponentialLR(o, 0.9))
+    case("rate_linear", sgd, schedule=lambda o: s.LinearLR(o, 0.25, 1.0, 5))
+    case("rate_cosine", sgd, schedule=lambda o: s.CosineAnnealingLR(o, STEPS))
+    parts = lambda o: [s.LinearLR(o, 0.25, 1.0, 3), s.CosineAnnealingLR(o, STEPS - 4)]
+    case("rate_warm_cosine", sgd, schedule=lambda o: s.SequentialLR(o, parts(o), [4]))
+    case("rate_one_cycle", sgd, schedule=lambda o: s.OneCycleLR(o, 0.3, STEPS + 1, cycle_momentum=False))
+
+
 def write():
     """The safetensors format: the length of a JSON header, the header, and the bytes of all tensors."""
     header, start = {}, 0
@@ -164,6 +179,7 @@ if __name__ == "__main__":
     cases.append({"name": "start", "op": "start", "attrs": {}, "inputs": inputs, "outputs": []})
     optimizers()
     clips()
+    schedules()
     assert all(math.isfinite(x) for tensor in tensors.values() for x in tensor.flatten().tolist())
     assert len({entry["name"] for entry in cases}) == len(cases)
     write()
