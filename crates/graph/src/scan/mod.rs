@@ -10,11 +10,12 @@ mod reverse;
 
 use std::panic::Location;
 
-use backprop_core::{DType, Place, Shape};
+use backprop_core::{DType, Order, Place, Shape};
 
 use crate::graph::{Graph, Problem, bad_attribute, bad_dtype, bad_shape};
 use crate::ir::{Argument, Ir, Node, NodeId, Op, Origin, RegionId, Scan, Turn};
 use crate::op::catalogue::{Entry, entries, labelled, reals};
+use crate::op::{Convolution, Mask, Pool};
 use crate::tensor::Tensor;
 
 pub(crate) use localize::Open;
@@ -373,6 +374,17 @@ fn scans() -> Vec<Entry> {
                 Left { carried: vec![next], stacked: vec![seen, next] }
             });
             scanned.stacked[0] * scanned.stacked[1] + scanned.carried[0]
+        };
+        scan_of_optional_primitives reals(&[&[3, 1, 1, 3, 3], &[1, 1, 2, 2]]) => |x| {
+            let scanned = x[0].graph().scan(3, &[x[1]], &[x[0]], |at| {
+                let image = at.elements[0].conv(at.carried[0], Convolution::default());
+                let pool = Pool { stride: Some(1.into()), ..Pool::default() };
+                let largest = at.elements[0].max_pool(pool);
+                let seen = image.attention(largest, at.carried[0], Mask::Causal);
+                let sorted = seen.sort(-1, Order::Descending).0;
+                Left { carried: vec![sorted.tanh()], stacked: vec![largest * seen] }
+            });
+            scanned.stacked[0] + scanned.carried[0]
         };
         scan_that_swaps reals(&[&[2]]) => |x| {
             let scanned = x[0].graph().scan(3, &[x[0], x[0].exp()], &[], |at| {
