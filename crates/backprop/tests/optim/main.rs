@@ -161,3 +161,26 @@ fn options_without_a_meaning() {
         assert!(text.contains("recipes.rs"), "{text}");
     }
 }
+
+/// The means of the parameters after each step, the first copied.
+#[test]
+fn running_means_of_parameters() {
+    let golden = Golden::load("optim");
+    let g = Graph::new();
+    let mut problem = Problem::new(&g, &golden, RECIPES[0].1);
+    let kept = optim::ema(&g, &[problem.w, problem.b], problem.updates, 0.8);
+    problem.updates = kept.updates;
+    let mut session = problem.session(&golden, &g, &Reference);
+    for _ in 0..14 {
+        session.step().unwrap();
+    }
+    for (mean, name) in kept.means.into_iter().zip(["mean_w", "mean_b"]) {
+        let expected = golden.numbers(&golden.cases[0], name);
+        let got = session.parameter::<f64>(mean).unwrap();
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * b.abs();
+        assert!(
+            got.iter().zip(&expected).all(near),
+            "{got:?}, not {expected:?}"
+        );
+    }
+}

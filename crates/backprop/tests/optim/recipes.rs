@@ -2,8 +2,8 @@
 
 use backprop::optim::{
     Adadelta, Adagrad, Adam, AdamW, Denominator, Lamb, Lion, Momentum, Muon, NAdam, Orthogonal,
-    Rate, RmsProp, Sgd, Stride, adadelta, adagrad, adam, adamw, clip_by_norm, clip_by_value, lamb,
-    lion, muon, nadam, rmsprop, sgd,
+    Rate, RmsProp, Sgd, Stride, adadelta, adagrad, adam, adamw, clip_by_norm, clip_by_value, ema,
+    lamb, lion, muon, nadam, rmsprop, sgd,
 };
 use backprop::{Graph, Param, Tensor, Updates};
 
@@ -535,5 +535,8 @@ pub(crate) const MEANINGLESS: &[(&str, Recipe)] = &[
     }),
     ("`w` is f64[3, 2], its gradient f64[2]", |g, p, d| {
         lion(g, &p, &[d[1], d[0]], Lion::default())
+    }),
+    ("decay is 1", |g, p, d| {
+        ema(g, &p, sgd(g, &p, &d, Sgd::default()), 1.0).updates
     }),
 ];

@@ -34,6 +34,7 @@ mod adadelta;
 mod adagrad;
 mod adam;
 mod clip;
+mod ema;
 mod lamb;
 mod lion;
 mod muon;
@@ -48,6 +49,7 @@ pub use adadelta::{Adadelta, adadelta};
 pub use adagrad::{Adagrad, adagrad};
 pub use adam::{Adam, AdamW, Denominator, adam, adamw};
 pub use clip::{Clipped, clip_by_norm, clip_by_value};
+pub use ema::{Averaged, ema};
 pub use lamb::{Lamb, lamb};
 pub use lion::{Lion, lion};
 pub use muon::{Muon, Orthogonal, Stride, muon};
@@ -137,24 +139,26 @@ fn fit(graph: &Graph, parameters: &[Param], gradients: &[Tensor<'_>]) -> Result<
 }
 
 impl<'g> Group<'g> {
+    /// Every parameter with its gradient, in the type in which it is computed.
+    fn slots(&self) -> impl Iterator<Item = Slot<'g>> {
+        self.pairs.iter().map(|&(parameter, gradient)| Slot {
+            parameter,
+            value: self.graph.read(parameter).widened(),
+            gradient: gradient.widened(),
+        })
+    }
+
     /// The updates of every parameter after one another.
     fn each(
         &self,
         start: Updates,
         update: impl Fn(&Slot<'g>, Updates) -> (Tensor<'g>, Updates),
     ) -> Updates {
-        self.pairs
-            .iter()
-            .fold(start, |updates, &(parameter, gradient)| {
-                let value = self.graph.read(parameter);
-                let slot = Slot {
-                    parameter,
-                    value: value.widened(),
-                    gradient: gradient.widened(),
-                };
-                let (next, updates) = update(&slot, updates);
-                updates.with(parameter, next.cast(value.dtype()))
-            })
+        self.slots().fold(start, |updates, slot| {
+            let dtype = self.graph.read(slot.parameter).dtype();
+            let (next, updates) = update(&slot, updates);
+            updates.with(slot.parameter, next.cast(dtype))
+        })
     }
 
     /// State of a parameter's shape, starting with one number everywhere.

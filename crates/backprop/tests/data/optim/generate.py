@@ -152,6 +152,20 @@ def schedules():
     case("rate_one_cycle", sgd, schedule=lambda o: s.OneCycleLR(o, 0.3, STEPS + 1, cycle_momentum=False))
 
 
+def averages():
+    """The same trajectory as `sgd`, with the running means of its parameters after the last step."""
+    swa = torch.optim.swa_utils
+    model = torch.nn.ParameterList([W.clone(), B.clone()])
+    mean = swa.AveragedModel(model, multi_avg_fn=swa.get_ema_multi_avg_fn(0.8))
+    values = [tensors[f"sgd/{key}"] for key in ("w", "b")]
+    for step in range(STEPS):
+        for parameter, value in zip(model, values):
+            parameter.data.copy_(value[step])
+        mean.update_parameters(model)
+    for key, parameter in zip(("mean_w", "mean_b"), mean.module):
+        tensors[f"start/{key}"] = parameter.detach().clone()
+
+
 def write():
     """The safetensors format: the length of a JSON header, the header, and the bytes of all tensors."""
     header, start = {}, 0
@@ -180,6 +194,7 @@ if __name__ == "__main__":
     optimizers()
     clips()
     schedules()
+    averages()
     assert all(math.isfinite(x) for tensor in tensors.values() for x in tensor.flatten().tolist())
     assert len({entry["name"] for entry in cases}) == len(cases)
     write()
