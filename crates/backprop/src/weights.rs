@@ -1,8 +1,9 @@
 //! Saves and loads the parameters of a session as safetensors, the format that other frameworks
 //! read: a JSON header with names, types and shapes, then the values.
 //!
-//! All parameters are saved, optimizer state among them, so that training goes on from a file as if
-//! it had never stopped. A file comes into place whole or not at all, and a session either takes
+//! [`save`] takes all parameters, optimizer state among them, so that training goes on from a file as
+//! if it had never stopped. [`save_only`] and [`load_only`] take those of a model, for files that
+//! other programs write and read. A file comes into place whole or not at all, and a session either takes
 //! all of it or keeps every value that it had: half a model is worse than none.
 //!
 //! ```no_run
@@ -20,7 +21,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use backprop_core::{Backend, DType, Error, ErrorKind, Result};
-use backprop_graph::{ParameterInfo, Session};
+use backprop_graph::{Param, ParameterInfo, Session};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 
@@ -29,10 +30,44 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 /// # Errors
 /// [`ErrorKind::Io`] when the file cannot be written; an earlier file is then still there.
 pub fn save<B: Backend>(session: &Session<B>, path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
+    save_all(session, &session.parameters(), path.as_ref())
+}
+
+/// Writes some parameters of a session, by name, in place of what was at `path`. Graphs know the
+/// parameters of a model ([`Graph::parameters`](crate::Graph::parameters)) until optimizers add their
+/// state.
+///
+/// # Errors
+/// As [`save`], and [`ErrorKind::Unknown`] for a parameter of another graph.
+pub fn save_only<B: Backend>(
+    session: &Session<B>,
+    parameters: &[Param],
+    path: impl AsRef<Path>,
+) -> Result<()> {
+    save_all(session, &chosen(session, parameters)?, path.as_ref())
+}
+
+/// What a session knows of some parameters.
+fn chosen<B: Backend>(session: &Session<B>, parameters: &[Param]) -> Result<Vec<ParameterInfo>> {
+    let all = session.parameters();
+    let find = |parameter: &Param| {
+        let found = all.iter().find(|info| info.parameter == *parameter);
+        let what = || "a parameter that is not of the session's graph".to_owned();
+        found
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::Unknown { what: what() }))
+    };
+    parameters.iter().map(find).collect()
+}
+
+fn save_all<B: Backend>(
+    session: &Session<B>,
+    parameters: &[ParameterInfo],
+    path: &Path,
+) -> Result<()> {
     let file = path.display().to_string();
     let mut values = Vec::new();
-    for info in session.parameters() {
+    for info in parameters {
         let mut bytes = session.parameter_bytes(info.parameter)?;
         swap_to_little_endian(&mut bytes, info.dtype.size());
         values.push((info, bytes));
@@ -70,7 +105,44 @@ pub fn save<B: Backend>(session: &Session<B>, path: impl AsRef<Path>) -> Result<
 /// truncated, and for each parameter that is missing, unknown, or of another type or shape; all of
 /// these are reported at once. Unless the device itself fails, the session is unchanged then.
 pub fn load<B: Backend>(session: &mut Session<B>, path: impl AsRef<Path>) -> Result<()> {
-    let path = path.as_ref();
+    let parameters = session.parameters();
+    load_all(session, &parameters, path.as_ref())
+}
+
+/// Sets some parameters of a session, by name, from a file that has to hold exactly those; the others
+/// keep their values. For weights that come without the state of this session's optimizer.
+///
+/// ```no_run
+/// use backprop::nn::{Features, Layer, Linear};
+/// use backprop::prelude::*;
+///
+/// let g = Graph::new();
+/// let fc = Linear::new(&g, "fc", Features { input: 64, output: 10 }, F32);
+/// let model = g.parameters();
+/// let loss = fc.forward(g.input("x", [32, 64], F32)).square().mean(..);
+/// let grads = g.grad(loss, &fc.parameters())?;
+/// let updates = optim::adamw(&g, &fc.parameters(), &grads, AdamW::default());
+/// let mut session = Session::compile(&g, Cpu::new()?, &[loss.key()], updates)?;
+/// weights::load_only(&mut session, &model, "pretrained.safetensors")?;
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Errors
+/// As [`load`], and [`ErrorKind::Unknown`] for a parameter of another graph.
+pub fn load_only<B: Backend>(
+    session: &mut Session<B>,
+    parameters: &[Param],
+    path: impl AsRef<Path>,
+) -> Result<()> {
+    let parameters = chosen(session, parameters)?;
+    load_all(session, &parameters, path.as_ref())
+}
+
+fn load_all<B: Backend>(
+    session: &mut Session<B>,
+    parameters: &[ParameterInfo],
+    path: &Path,
+) -> Result<()> {
     let file = path.display().to_string();
     let bytes = fs::read(path).map_err(|why| {
         Error::new(ErrorKind::Io {
@@ -85,8 +157,7 @@ pub fn load<B: Backend>(session: &mut Session<B>, path: impl AsRef<Path>) -> Res
             what,
         })
     })?;
-    let parameters = session.parameters();
-    if let Some(error) = Error::gather(differences(&file, &parameters, &stored)) {
+    if let Some(error) = Error::gather(differences(&file, parameters, &stored)) {
         return Err(error);
     }
     for info in parameters {
@@ -136,7 +207,7 @@ fn differences(file: &str, parameters: &[ParameterInfo], stored: &SafeTensors<'_
     unknown.sort_unstable();
     let unknown = unknown
         .into_iter()
-        .map(|name| differs(format!("`{name}` is no parameter of the session")));
+        .map(|name| differs(format!("`{name}` is none of the parameters to load")));
     parameters
         .iter()
         .filter_map(difference)
@@ -248,6 +319,44 @@ mod tests {
     }
 
     #[test]
+    fn some_parameters_come_back_and_the_others_stay() {
+        let file = scratch("some");
+        let (saved, mut loaded) = (session(1, &MIXED), session(2, &MIXED));
+        let before = values(&loaded);
+        let some = |session: &Session<Reference>| {
+            let all = session.parameters();
+            [3, 0].map(|index| all[index].parameter)
+        };
+        save_only(&saved, &some(&saved), &file).unwrap();
+        let error = load(&mut loaded, &file).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("parameter `mean` f64[] is missing")
+        );
+        let foreign = load_only(&mut loaded, &some(&saved), &file).unwrap_err();
+        assert!(
+            matches!(foreign.kind(), ErrorKind::Unknown { .. }),
+            "{foreign}"
+        );
+        assert_eq!(values(&loaded), before);
+        let chosen = some(&loaded);
+        load_only(&mut loaded, &chosen, &file).unwrap();
+        let (after, wanted) = (values(&loaded), values(&saved));
+        for i in 0..MIXED.len() {
+            assert_eq!(
+                after[i],
+                if i == 0 || i == 3 {
+                    &wanted[i]
+                } else {
+                    &before[i]
+                }[..]
+            );
+        }
+        clear(&file);
+    }
+
+    #[test]
     fn a_truncated_file_changes_nothing() {
         let file = scratch("truncated");
         save(&session(1, &MIXED), &file).unwrap();
@@ -286,7 +395,7 @@ mod tests {
         check(
             "unknown",
             &[w, b, ("c", DType::F32, &[1])],
-            &["`c` is no parameter of the session"],
+            &["`c` is none of the parameters to load"],
         );
         check(
             "shape",
@@ -304,7 +413,7 @@ mod tests {
             &[
                 "parameter `w` f32[2, 3] is missing",
                 "parameter `b` f32[3] is f16[3] in the file",
-                "`v` is no parameter of the session",
+                "`v` is none of the parameters to load",
             ],
         );
     }

@@ -3,7 +3,7 @@
 use backprop_core::DType;
 use backprop_graph::{Graph, Init, Mask, Param, Tensor};
 
-use crate::{Features, Layer, LayerNorm, Linear, Owner};
+use crate::{Dropout, Features, Layer, LayerNorm, Linear, Owner};
 
 /// The sizes of a [`MultiHeadAttention`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,7 +77,7 @@ impl MultiHeadAttention {
     #[must_use]
     pub fn forward<'g>(&self, x: Tensor<'g>, mask: Mask<'g>) -> Tensor<'g> {
         let heads = split(self.in_proj.forward(x), self.heads.saturating_mul(3));
-        self.mixed(thirds(heads, -3), mask)
+        self.mixed(thirds(heads, -2), mask)
     }
 
     /// Attention of `x`, `[.., time, width]`, to a memory, `[.., keys, width]`, of which keys and
@@ -108,9 +108,11 @@ impl MultiHeadAttention {
         self.mixed(parts, mask)
     }
 
-    /// The projected attention of queries, keys and values, `[.., heads, time, width / heads]`.
+    /// The projected attention of queries, keys and values, `[.., time, heads, width / heads]`.
     #[track_caller]
     fn mixed<'g>(&self, [queries, keys, values]: [Tensor<'g>; 3], mask: Mask<'g>) -> Tensor<'g> {
+        let queries = queries.transpose(-3, -2);
+        let [keys, values] = [keys.transpose(-3, -2), values.transpose(-3, -2)];
         let mixed = queries.attention(keys, values, mask).transpose(-3, -2);
         let mut merged = sizes(mixed);
         merged.truncate(mixed.rank().saturating_sub(2));
@@ -119,13 +121,13 @@ impl MultiHeadAttention {
     }
 }
 
-/// `[.., time, width]` as `[.., heads, time, width / heads]`.
+/// `[.., width]` as `[.., heads, width / heads]`.
 #[track_caller]
 fn split(x: Tensor<'_>, heads: usize) -> Tensor<'_> {
     let mut shape = sizes(x);
     shape.pop();
     shape.extend([heads as isize, -1]);
-    x.reshape(shape).transpose(-3, -2)
+    x.reshape(shape)
 }
 
 fn sizes(x: Tensor<'_>) -> Vec<isize> {
@@ -211,6 +213,9 @@ pub struct TransformerBlock {
     pub norm2: LayerNorm,
     /// Between the linear layers.
     pub activation: Activation,
+    /// In training, of the results of the attention, of the activation and of the linear layers; of
+    /// probability 0 at first.
+    pub dropout: Dropout,
 }
 
 impl TransformerBlock {
@@ -241,6 +246,7 @@ impl TransformerBlock {
             norm1: LayerNorm::new(g, &owner.part("norm1"), width, dtype),
             norm2: LayerNorm::new(g, &owner.part("norm2"), width, dtype),
             activation,
+            dropout: Dropout { p: 0.0 },
         }
     }
 
@@ -257,7 +263,22 @@ impl TransformerBlock {
         .concat()
     }
 
-    /// The output for `x`, `[.., time, width]`. The mask is broadcast to `[.., heads, time, time]`.
+    /// The output in training, with dropout drawn from a key; otherwise as
+    /// [`forward`](TransformerBlock::forward). PyTorch's layer drops weights of the attention too,
+    /// which this one keeps.
+    #[track_caller]
+    #[must_use]
+    pub fn train<'g>(&self, x: Tensor<'g>, mask: Mask<'g>, key: Tensor<'g>) -> Tensor<'g> {
+        let [first, second, third] = key.split_key();
+        let mixed = self.self_attn.forward(self.norm1.forward(x), mask);
+        let x = x + self.dropout.train(mixed, first);
+        let hidden = self.linear1.forward(self.norm2.forward(x));
+        let hidden = self.dropout.train(self.activation.apply(hidden), second);
+        x + self.dropout.train(self.linear2.forward(hidden), third)
+    }
+
+    /// The output in evaluation for `x`, `[.., time, width]`. The mask is broadcast to
+    /// `[.., heads, time, time]`.
     #[track_caller]
     #[must_use]
     pub fn forward<'g>(&self, x: Tensor<'g>, mask: Mask<'g>) -> Tensor<'g> {

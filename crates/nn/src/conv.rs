@@ -1,7 +1,7 @@
 //! Convolutions with a bias.
 
 use backprop_core::DType;
-use backprop_graph::{Convolution, Graph, Param, PerAxis, Tensor};
+use backprop_graph::{Convolution, Graph, Init, Param, PerAxis, Tensor};
 
 use crate::{Layer, Owner, scaled_by};
 
@@ -18,21 +18,27 @@ pub struct Filter<const AXES: usize> {
     pub how: Convolution,
 }
 
-/// A layer's `weight`, whose first two axes are given, and its `bias`. Both start uniform within
-/// `1 / sqrt(fan_in)` of 0, where `fan_in` is what the second axis and the taps have together.
-#[track_caller]
-fn parameters<const AXES: usize>(
-    owner: Owner<'_, '_>,
-    channels: [usize; 2],
-    filter: &Filter<AXES>,
-) -> (Param, Option<Param>) {
-    let shape = [&channels[..], &filter.taps].concat();
-    let fan_in = shape[1..]
-        .iter()
-        .fold(1, |n: usize, &s| n.saturating_mul(s));
-    let weight = owner.parameter("weight", shape, scaled_by(fan_in));
-    let bias = owner.parameter("bias", [filter.output], scaled_by(fan_in));
-    (weight, Some(bias))
+impl<const AXES: usize> Filter<AXES> {
+    /// The shape of a weight whose first two axes are given, and where it and the bias start: uniform
+    /// within `1 / sqrt(fan_in)` of 0, where `fan_in` is what the second axis and the taps have
+    /// together.
+    fn weight(&self, channels: [usize; 2]) -> (Vec<usize>, Init) {
+        let taps = self
+            .taps
+            .iter()
+            .fold(channels[1], |n, &taps| n.saturating_mul(taps));
+        ([&channels[..], &self.taps].concat(), scaled_by(taps))
+    }
+
+    /// The shape of a convolution's weight.
+    fn forth(&self) -> (Vec<usize>, Init) {
+        self.weight([self.output, self.input / self.how.groups.max(1)])
+    }
+
+    /// The shape of a transposed convolution's weight.
+    fn back(&self) -> (Vec<usize>, Init) {
+        self.weight([self.input, self.output / self.how.groups.max(1)])
+    }
 }
 
 #[track_caller]
@@ -77,12 +83,27 @@ impl Conv {
         filter: Filter<AXES>,
         dtype: DType,
     ) -> Conv {
+        let (channels, init) = (filter.output, filter.forth().1);
+        let layer = Conv::without_bias(g, name, filter, dtype);
         let owner = Owner::new(g, name, dtype);
-        let channels = [filter.output, filter.input / filter.how.groups.max(1)];
-        let (weight, bias) = parameters(owner, channels, &filter);
         Conv {
-            weight,
-            bias,
+            bias: Some(owner.parameter("bias", [channels], init)),
+            ..layer
+        }
+    }
+
+    /// The parameter `name.weight` alone.
+    #[track_caller]
+    pub fn without_bias<const AXES: usize>(
+        g: &Graph,
+        name: &str,
+        filter: Filter<AXES>,
+        dtype: DType,
+    ) -> Conv {
+        let (shape, init) = filter.forth();
+        Conv {
+            weight: Owner::new(g, name, dtype).parameter("weight", shape, init),
+            bias: None,
             how: filter.how,
         }
     }
@@ -135,12 +156,27 @@ impl ConvTranspose {
         filter: Filter<AXES>,
         dtype: DType,
     ) -> ConvTranspose {
+        let (channels, init) = (filter.output, filter.back().1);
+        let layer = ConvTranspose::without_bias(g, name, filter, dtype);
         let owner = Owner::new(g, name, dtype);
-        let channels = [filter.input, filter.output / filter.how.groups.max(1)];
-        let (weight, bias) = parameters(owner, channels, &filter);
         ConvTranspose {
-            weight,
-            bias,
+            bias: Some(owner.parameter("bias", [channels], init)),
+            ..layer
+        }
+    }
+
+    /// The parameter `name.weight` alone.
+    #[track_caller]
+    pub fn without_bias<const AXES: usize>(
+        g: &Graph,
+        name: &str,
+        filter: Filter<AXES>,
+        dtype: DType,
+    ) -> ConvTranspose {
+        let (shape, init) = filter.back();
+        ConvTranspose {
+            weight: Owner::new(g, name, dtype).parameter("weight", shape, init),
+            bias: None,
             how: filter.how,
             further: 0.into(),
         }

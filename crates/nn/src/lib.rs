@@ -9,6 +9,7 @@
 //! | [`MultiHeadAttention`] | `MultiheadAttention(batch_first=True)` |
 //! | [`TransformerBlock`] | `TransformerEncoderLayer(batch_first=True, norm_first=True, dropout=0)` |
 //! | [`Rnn`], [`Lstm`], [`Gru`] | `RNN`, `LSTM` and `GRU`, in one direction and from zero states |
+//! | [`Dropout`] | of the same name |
 //!
 //! Parameters have the names, layouts and initial distributions of those counterparts, so that
 //! weights saved from a PyTorch model load by name into one whose layers are named alike. A layer
@@ -41,6 +42,7 @@
 
 mod attention;
 mod conv;
+mod dropout;
 mod linear;
 mod norm;
 mod recurrent;
@@ -50,6 +52,7 @@ use backprop_graph::{Graph, Init, Param, Tensor};
 
 pub use attention::{Activation, Block, Heads, MultiHeadAttention, TransformerBlock};
 pub use conv::{Conv, ConvTranspose, Filter};
+pub use dropout::Dropout;
 pub use linear::{Embedding, Features, Linear, Table};
 pub use norm::{BatchNorm, GroupNorm, Groups, LayerNorm, RmsNorm};
 pub use recurrent::{Cells, Gru, Lstm, Rnn};

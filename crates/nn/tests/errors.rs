@@ -4,7 +4,7 @@
 use backprop_core::DType::{F64, I64};
 use backprop_graph::{Convolution, Graph, Mask, Tensor};
 use backprop_nn::{
-    Activation, BatchNorm, Block, Cells, Conv, ConvTranspose, Embedding, Features, Filter,
+    Activation, BatchNorm, Block, Cells, Conv, ConvTranspose, Dropout, Embedding, Features, Filter,
     GroupNorm, Groups, Gru, Heads, Layer, LayerNorm, Linear, MultiHeadAttention, RmsNorm, Rnn,
     Table, TransformerBlock,
 };
@@ -59,6 +59,11 @@ fn forward_names_its_caller() {
         line!() - 1
     };
     check(&[2], run, "take: ");
+    let run = |g: &Graph, x: Tensor<'_>| {
+        let _ = Dropout { p: 1.0 }.train(x, g.random_key(0));
+        line!() - 1
+    };
+    check(&[2], run, "dropout: a probability of 1");
 }
 
 /// An axis of size 1 would be broadcast to the weights, were it not for these errors.

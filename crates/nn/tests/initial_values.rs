@@ -110,22 +110,26 @@ fn convolutions() {
     let conv = filter.clone();
     check(
         |g| {
-            Conv::new(g, "c", conv, F64);
+            Conv::new(g, "c", conv.clone(), F64);
+            Conv::without_bias(g, "w", conv, F64);
         },
         &[
             ("c.weight", &[40, 2, 3, 6], within),
             ("c.bias", &[40], within),
+            ("w.weight", &[40, 2, 3, 6], within),
         ],
     );
     // 10 channels and 18 taps.
     let within = Start::Within(1.0 / 180f64.sqrt());
     check(
         |g| {
-            ConvTranspose::new(g, "c", filter, F64);
+            ConvTranspose::new(g, "c", filter.clone(), F64);
+            ConvTranspose::without_bias(g, "w", filter, F64);
         },
         &[
             ("c.weight", &[8, 10, 3, 6], within),
             ("c.bias", &[40], within),
+            ("w.weight", &[8, 10, 3, 6], within),
         ],
     );
 }
