@@ -251,3 +251,80 @@ fn reference() {
 fn cpu() {
     check(backprop::Cpu::new().unwrap());
 }
+
+/// What a session saves is what PyTorch saved: the same names, types, shapes and bytes.
+#[test]
+fn a_state_dictionary_comes_back() {
+    let g = Graph::new();
+    let cells = Cells {
+        input: 3,
+        hidden: 4,
+        layers: 2,
+    };
+    Gru::new(&g, "gru", cells, F64);
+    BatchNorm::new(&g, "batch_norm", 2, F64);
+    let model = g.parameters();
+    let keep = g.full([1], 0.0, F64);
+    let mut session = Session::compile(&g, Reference, &[keep.key()], Updates::none()).unwrap();
+    let bytes = fs::read(format!("{FOLDER}/model.safetensors")).unwrap();
+    let stored = SafeTensors::deserialize(&bytes).unwrap();
+    for &parameter in &model {
+        let values = stored.tensor(&g.name(parameter)).unwrap();
+        session
+            .set_parameter_bytes(parameter, values.data())
+            .unwrap();
+    }
+    let file = std::env::temp_dir().join(format!("backprop-layers-{}", std::process::id()));
+    weights::save_only(&session, &model, &file).unwrap();
+    let bytes = fs::read(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let saved = SafeTensors::deserialize(&bytes).unwrap();
+    let kept = |name: &&str| name.starts_with("gru.") || name.starts_with("batch_norm.");
+    let mut names: Vec<&str> = stored.names().into_iter().filter(kept).collect();
+    let mut found = saved.names();
+    names.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(names, found);
+    for name in names {
+        let [left, right] = [&stored, &saved].map(|file| file.tensor(name).unwrap());
+        assert_eq!(left.dtype(), right.dtype(), "{name}");
+        assert_eq!(left.shape(), right.shape(), "{name}");
+        assert_eq!(left.data(), right.data(), "{name}");
+    }
+}
+
+/// A weight of PyTorch's layout is trained by as many launches as one stored the other way round: its
+/// gradient is a product, not the copy of one.
+#[cfg(feature = "cpu")]
+#[test]
+fn a_weight_is_updated_where_its_gradient_is_computed() {
+    use backprop::optim::{self, AdamW};
+
+    let launches = |build: &dyn Fn(&Graph) -> (Key, Vec<Param>)| {
+        let g = Graph::new();
+        let (loss, parameters) = build(&g);
+        let loss = g.lookup(loss).unwrap();
+        let gradients = g.grad(loss, &parameters).unwrap();
+        let updates = optim::adamw(&g, &parameters, &gradients, AdamW::default());
+        let backend = backprop::Cpu::new().unwrap();
+        let session = Session::compile(&g, backend, &[loss.key()], updates).unwrap();
+        session.plan_text().lines().count()
+    };
+    let ours = launches(&|g| {
+        let x = g.input("x", [4, 8, 16], DType::F32);
+        let sizes = Features {
+            input: 16,
+            output: 32,
+        };
+        let fc = Linear::new(g, "fc", sizes, DType::F32);
+        (fc.forward(x).square().mean(..).key(), fc.parameters())
+    });
+    let plain = launches(&|g| {
+        let x = g.input("x", [4, 8, 16], DType::F32);
+        let weight = g.parameter("w", [16, 32], DType::F32, backprop::Init::Kaiming);
+        let bias = g.parameter("b", [32], DType::F32, backprop::Init::Zeros);
+        let y = x.matmul(weight) + bias;
+        (y.square().mean(..).key(), vec![weight, bias])
+    });
+    assert_eq!(ours, plain);
+}

@@ -136,7 +136,30 @@ fn infer(types: &[Type]) -> Result<(Op, Type), Problem> {
 }
 
 pub(super) fn vjp<'g>(a: Tensor<'g>, b: Tensor<'g>, g: Tensor<'g>) -> Vec<Option<Tensor<'g>>> {
-    vec![Some(g.product(b.t())), Some(a.t().product(g))]
+    let left = match is_transposed(a) {
+        true => b.product(g.t()).t(),
+        false => g.product(b.t()),
+    };
+    let right = match is_transposed(b) {
+        true => g.t().product(a).t(),
+        false => a.t().product(g),
+    };
+    vec![Some(left), Some(right)]
+}
+
+/// Whether a factor is a matrix transposed. Its cotangent is then better a product transposed, which
+/// cancels: the gradient of a weight `[out, in]` is a product itself, and takes an optimizer's update
+/// as its epilogue.
+fn is_transposed(factor: Tensor<'_>) -> bool {
+    let node = factor.graph.node(factor.id);
+    let last = node.shape.rank().saturating_sub(2);
+    match &node.op {
+        Op::Permute(order) => {
+            let swapped = order.iter().skip(last).map(|&axis| usize::from(axis));
+            swapped.eq([last + 1, last])
+        }
+        _ => false,
+    }
 }
 
 /// Inputs to try the operations on.
