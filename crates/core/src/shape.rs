@@ -46,16 +46,16 @@ impl Shape {
         self.sizes().get(axis).copied().unwrap_or(1)
     }
 
-    /// The number of elements; `None` where it does not fit an `isize`.
+    /// The number of elements; `None` where it does not fit an `isize`, or would not but for an
+    /// empty axis: strides have to fit too.
     #[must_use]
     pub fn checked_count(&self) -> Option<usize> {
-        if self.sizes().contains(&0) {
-            return Some(0);
-        }
-        self.sizes()
+        let sizes = self.sizes();
+        let product = sizes
             .iter()
-            .try_fold(1usize, |n, &size| n.checked_mul(size))
-            .filter(|&n| n <= isize::MAX as usize)
+            .try_fold(1usize, |n, &size| n.checked_mul(size.max(1)))
+            .filter(|&n| n <= isize::MAX as usize)?;
+        Some(if sizes.contains(&0) { 0 } else { product })
     }
 
     /// The number of elements. Shapes that reach a graph or a plan have been checked to have a

@@ -118,7 +118,9 @@ impl View {
         let mut strides = [0; MAX_RANK];
         let mut offset = self.offset as isize;
         for axis in 0..shape.rank() {
-            strides[axis] = self.strides[axis] * step[axis];
+            // A step that is never gone may be of any length.
+            let step = if shape.size(axis) > 1 { step[axis] } else { 1 };
+            strides[axis] = self.strides[axis] * step;
             offset += self.strides[axis] * start[axis] as isize;
         }
         View {

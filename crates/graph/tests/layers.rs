@@ -31,6 +31,22 @@ fn some(count: usize) -> Vec<f64> {
 }
 
 #[test]
+fn windows_side_by_side_part_an_image() {
+    let g = Graph::new();
+    let pixels: Vec<f64> = (0..24).map(f64::from).collect();
+    let x = g.data([1, 1, 4, 6], &pixels);
+    let tiles = Patches {
+        size: [2, 3].into(),
+        stride: [2, 3].into(),
+        ..Default::default()
+    };
+    let columns = x.im2col(tiles.clone());
+    assert_eq!(values(columns.narrow(-1, 0, 1)), [0., 1., 2., 6., 7., 8.]);
+    assert_eq!(values(columns.narrow(1, 0, 1)), [0., 3., 12., 15.]);
+    assert_eq!(values(columns.col2im([4, 6], tiles)), pixels);
+}
+
+#[test]
 fn a_turned_pair_is_a_complex_product() {
     let g = Graph::new();
     let x = g.data([2, 2], &[1., 0., 1., 0.]);

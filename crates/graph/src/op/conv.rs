@@ -175,7 +175,10 @@ impl Convolution {
             let (window, further) = (&each[axis], further[axis]);
             let last = places[axis].checked_sub(1)?.checked_mul(window.stride)?;
             let reach = (window.size - 1).checked_mul(window.dilation)?;
-            let padded = last.checked_add(reach)?.checked_add(1 + further)?;
+            let padded = last
+                .checked_add(reach)?
+                .checked_add(further)?
+                .checked_add(1)?;
             padded.checked_sub(window.padding.checked_mul(2)?)
         };
         let axes: Option<Vec<usize>> = (0..each.len()).map(size).collect();

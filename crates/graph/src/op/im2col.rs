@@ -111,7 +111,16 @@ pub(super) fn entries() -> Vec<Entry> {
             dilation: [1, 2].into(),
         }
     }
+    fn tiles() -> Patches {
+        Patches {
+            size: [2, 3].into(),
+            stride: [2, 3].into(),
+            ..Default::default()
+        }
+    }
     entries! {
+        im2col_tiles reals(&[&[2, 2, 4, 6]]) => |x| x[0].im2col(tiles());
+        col2im_tiles reals(&[&[2, 12, 4]]) => |x| x[0].col2im([4, 6], tiles());
         im2col reals(&[&[2, 2, 3, 4]]) => |x| x[0].im2col(patches());
         col2im reals(&[&[2, 8, 4]]) => |x| x[0].col2im([3, 4], patches());
     }

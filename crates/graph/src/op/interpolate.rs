@@ -11,6 +11,7 @@ use backprop_core::Shape;
 use crate::graph::{Problem, bad_attribute, bad_dtype, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::op::pool::extent;
+use crate::op::window::MOST;
 use crate::tensor::Tensor;
 
 /// How the value between points is found.
@@ -284,6 +285,10 @@ fn check(x: Tensor<'_>, sizes: &[usize], how: &Interpolate) -> Result<usize, Pro
         let what = format!("{shape} to sizes {sizes:?} along the last axes");
         return Err(bad_shape(name, what).help("one size of at least 1 for each axis, none empty"));
     };
+    if let Some(size) = sizes.iter().find(|&&size| size > MOST) {
+        let what = format!("to {size} points along an axis");
+        return Err(bad_attribute(name, what).help(format!("at most {MOST}")));
+    }
     let smooth = matches!(how.by, Resample::Linear | Resample::Cubic);
     if how.align == Align::Corners && !smooth {
         let problem = bad_attribute(name, format!("{:?} has no corners to align", how.by));

@@ -133,10 +133,14 @@ impl<'g> Tensor<'g> {
                 return Err(bad_attribute(name, "over no channels"));
             }
             let zeros = |at: usize| (0..self.rank()).map(move |axis| usize::from(axis == 1) * at);
-            let low: Vec<usize> = zeros(how.channels / 2).collect();
-            let high: Vec<usize> = zeros((how.channels - 1) / 2).collect();
+            // Channels beyond all there are add nothing.
+            let others = count.saturating_sub(1);
+            let before = (how.channels / 2).min(others);
+            let after = ((how.channels - 1) / 2).min(others);
+            let low: Vec<usize> = zeros(before).collect();
+            let high: Vec<usize> = zeros(after).collect();
             let squares = self.square().pad(low, high, 0.0);
-            let shifted = (0..how.channels).map(|k| squares.narrow(1, k, k + count));
+            let shifted = (0..before + 1 + after).map(|k| squares.narrow(1, k, k + count));
             let Some(sum) = shifted.reduce(|sum, part| sum + part) else {
                 return Ok(self);
             };

@@ -7,7 +7,7 @@ use backprop_core::{DType, Pool as Spec, Primitive, Reduction, Shape, Source, Te
 use crate::composite::{Composite, Sample, Vjp};
 use crate::graph::{Problem, bad_attribute, bad_dtype, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
-use crate::op::window::{PerAxis, Rounding, Windows, places, windows};
+use crate::op::window::{MOST, PerAxis, Rounding, Windows, places, windows};
 use crate::tensor::Tensor;
 
 /// The windows of a pool over `[batch, channels, ..axes]`.
@@ -237,7 +237,8 @@ fn spatial<'g>(operation: &str, x: Tensor<'g>) -> Result<Vec<usize>, Problem> {
 fn adaptive_sizes(operation: &str, x: Tensor<'_>, sizes: &PerAxis) -> Result<Vec<usize>, Problem> {
     let axes = spatial(operation, x)?;
     let sizes = sizes.of(operation, "size", axes.len())?;
-    if sizes.contains(&0) || axes.contains(&0) {
+    let countable = |size: &usize| (1..=MOST).contains(size);
+    if !sizes.iter().all(countable) || axes.contains(&0) {
         return Err(bad_attribute(
             operation,
             format!("{sizes:?} windows over {}", x.shape()),
@@ -271,7 +272,7 @@ impl Pool {
         let sizes = self.size.of(operation, "size", axes.len())?;
         let stride = self.stride.as_ref().unwrap_or(&self.size);
         let each = windows(operation, &sizes, [stride, &self.padding, &self.dilation])?;
-        if let Some(window) = each.iter().find(|window| 2 * window.padding > window.size) {
+        if let Some(window) = each.iter().find(|window| window.padding > window.size / 2) {
             let what = format!(
                 "padding {} of windows of size {}",
                 window.padding, window.size
@@ -462,5 +463,6 @@ pub(super) fn entries() -> Vec<Entry> {
         adaptive_max_pool_even row() => |x| x[0].adaptive_max_pool(7);
         adaptive_avg_pool image() => |x| x[0].adaptive_avg_pool([3, 2]);
         adaptive_avg_pool_even image() => |x| x[0].adaptive_avg_pool([5, 2]);
+        max_pool_tiles reals(&[&[1, 2, 4, 6]]) => |x| x[0].max_pool(Pool::default());
     }
 }

@@ -260,7 +260,7 @@ impl<'g> Tensor<'g> {
                 padding => return self.padded_by_itself(low, high, padding),
             };
             let padded = (0..shape.rank())
-                .map(|a| low[a] + shape.size(a) + high[a])
+                .map(|a| low[a].saturating_add(shape.size(a)).saturating_add(high[a]))
                 .collect();
             let stride = Stride {
                 start: low.into(),

@@ -56,6 +56,13 @@ impl PerAxis {
     }
 }
 
+/// The largest number of a window, and the most windows or points along an axis whose indices a graph
+/// holds: more are a mistake, and places stay far from where arithmetic overflows.
+pub(super) const MOST: usize = 1 << 28;
+
+/// The most elements of a window: each is a piece of the decomposition.
+const MOST_TAPS: usize = 1 << 16;
+
 /// Windows of these sizes, strides, paddings and dilations along `axes` axes.
 pub(super) fn windows(
     operation: &str,
@@ -75,6 +82,18 @@ pub(super) fn windows(
     }
     if sizes.contains(&0) {
         return zero("a window of size");
+    }
+    let numbers = [sizes, &stride, &padding, &dilation].concat();
+    if let Some(number) = numbers.iter().find(|&&number| number > MOST) {
+        let what = format!("windows with {number} for size, stride, padding or dilation");
+        return Err(bad_attribute(operation, what).help(format!("at most {MOST}")));
+    }
+    let taps = sizes
+        .iter()
+        .try_fold(1usize, |n, &size| n.checked_mul(size));
+    if taps.is_none_or(|taps| taps > MOST_TAPS) {
+        let what = format!("windows of sizes {sizes:?}");
+        return Err(bad_attribute(operation, what).help(format!("at most {MOST_TAPS} elements")));
     }
     let window = |axis: usize| Window {
         size: sizes[axis],
@@ -140,7 +159,9 @@ impl Windows {
 
     /// The number of places.
     pub(super) fn count(&self) -> usize {
-        self.places.iter().product()
+        self.places
+            .iter()
+            .fold(1, |n, &places| n.saturating_mul(places))
     }
 
     /// The coordinates of every tap, in row-major order.
@@ -188,6 +209,25 @@ impl Windows {
         }
     }
 
+    /// If every element is in one window: the axes parted into places and taps, each axis by itself,
+    /// and with all taps before all places. What visits every element needs no piece for each tap.
+    fn tiled(&self, leading: usize) -> Option<[Shape; 2]> {
+        let each = || self.each.iter().zip(self.axes.iter().zip(&self.places));
+        let tiles = each().all(|(window, (&size, &places))| {
+            let apart = window.stride == window.size && window.padding == 0;
+            apart && window.dilation == 1 && places.checked_mul(window.size) == Some(size)
+        });
+        let both = each().flat_map(|(window, (_, &places))| [places, window.size]);
+        let both: Vec<usize> = [leading].into_iter().chain(both).collect();
+        let taps = self.each.iter().map(|window| window.size);
+        let parted = [leading]
+            .into_iter()
+            .chain(taps)
+            .chain(self.places.iter().copied());
+        let parted: Vec<usize> = parted.collect();
+        tiles.then_some([Shape::new(&both)?, Shape::new(&parted)?])
+    }
+
     fn shape(leading: usize, sizes: &[usize]) -> Shape {
         [leading].into_iter().chain(sizes.iter().copied()).collect()
     }
@@ -195,6 +235,14 @@ impl Windows {
     /// The elements that every window visits, `[leading, taps, places]`, of `x` with as many leading
     /// elements; `fill` where a window reaches outside.
     pub(super) fn unfold<'g>(&self, x: Tensor<'g>, leading: usize, fill: f64) -> Tensor<'g> {
+        let columns = Shape::from_iter([leading, self.taps(), self.count()]);
+        if let Some([tiled, _]) = self.tiled(leading) {
+            let axes = self.each.len() as i32;
+            let taps = (1..=axes).map(|axis| 2 * axis);
+            let places = (1..=axes).map(|axis| 2 * axis - 1);
+            let order: Vec<i32> = [0].into_iter().chain(taps).chain(places).collect();
+            return x.reshape_to(tiled).permute(order).reshape_to(columns);
+        }
         let flat = x.reshape_to(Self::shape(leading, &self.axes));
         let padded = flat.pad_by(&self.inside(), fill, Self::shape(leading, &self.padded()));
         let seen = self.tap_coordinates().into_iter().map(|tap| {
@@ -207,6 +255,13 @@ impl Windows {
     /// The transpose of [`unfold`](Windows::unfold): `[leading, taps, places]` added up where windows
     /// visit, `[leading, axes..]`.
     pub(super) fn fold<'g>(&self, columns: Tensor<'g>, leading: usize) -> Tensor<'g> {
+        if let Some([_, parted]) = self.tiled(leading) {
+            let axes = self.each.len() as i32;
+            let pairs = (1..=axes).flat_map(|axis| [axes + axis, axis]);
+            let order: Vec<i32> = [0].into_iter().chain(pairs).collect();
+            let tiles = columns.reshape_to(parted).permute(order);
+            return tiles.reshape_to(Self::shape(leading, &self.axes));
+        }
         let padded = Self::shape(leading, &self.padded());
         let taps = self.tap_coordinates();
         let parts = taps.iter().enumerate().map(|(t, tap)| {
