@@ -103,7 +103,7 @@ impl Graph {
         let region = self.ir.borrow().node(outer).region;
         let outer = self.localize_below(outer, region, at)?;
         let above = self.build.borrow_mut().open.split_off(at + 1);
-        let argument = self.argument(self.tensor(outer), false).id;
+        let argument = self.argument(Argument::Element, self.tensor(outer)).id;
         self.build.borrow_mut().open.extend(above);
         Some(argument)
     }

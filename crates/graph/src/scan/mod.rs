@@ -91,9 +91,15 @@ impl Graph {
         }
         let numbers = self.at(place, || self.coordinate([times], 0));
         self.open(times, Turn::Forward, None);
-        let carried = initial.iter().map(|&x| self.argument(x, true)).collect();
-        let elements = sequences.iter().map(|&x| self.argument(x, false)).collect();
-        let index = self.argument(numbers, false);
+        let carried = initial
+            .iter()
+            .map(|&x| self.argument(Argument::Carried, x))
+            .collect();
+        let elements = sequences
+            .iter()
+            .map(|&x| self.argument(Argument::Element, x))
+            .collect();
+        let index = self.argument(Argument::Element, numbers);
         let left = body(Iteration {
             carried,
             elements,
@@ -178,7 +184,7 @@ impl Graph {
 
     /// A new argument of the innermost open region: a carried value that begins as `x`, or the
     /// elements of `x`.
-    pub(crate) fn argument<'g>(&'g self, x: Tensor<'g>, carried: bool) -> Tensor<'g> {
+    pub(crate) fn argument<'g>(&'g self, kind: Argument, x: Tensor<'g>) -> Tensor<'g> {
         let origin = self.origin_of_node(x.id);
         let mut build = self.build.borrow_mut();
         let Some(open) = build.open.last_mut() else {
@@ -186,21 +192,12 @@ impl Graph {
         };
         let mut ir = self.ir.borrow_mut();
         let (dtype, shape) = (ir.node(x.id).dtype, ir.node(x.id).shape);
-        let (number, shape) = match carried {
-            true => (open.initial.len(), shape),
-            false => (open.sequences.len(), shape.filter(|axis| axis > 0)),
+        let (list, shape) = match kind {
+            Argument::Carried => (&mut open.initial, shape),
+            Argument::Element => (&mut open.sequences, shape.filter(|axis| axis > 0)),
         };
-        let list = if carried {
-            &mut open.initial
-        } else {
-            &mut open.sequences
-        };
+        let number = list.len();
         list.push(x.id);
-        let kind = if carried {
-            Argument::Carried
-        } else {
-            Argument::Element
-        };
         let node = Node {
             op: Op::Argument(kind, number as u32),
             inputs: vec![x.id],

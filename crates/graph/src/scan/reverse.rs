@@ -88,7 +88,10 @@ impl Graph {
         let initial: Vec<Tensor<'g>> = starts.chain(sums).collect();
         let region = scan.region;
         self.open(scan.times, scan.turn.back(), Some(region));
-        let arguments: Vec<Tensor<'g>> = initial.iter().map(|&x| self.argument(x, true)).collect();
+        let arguments: Vec<Tensor<'g>> = initial
+            .iter()
+            .map(|&x| self.argument(Argument::Carried, x))
+            .collect();
         let (handed, sums) = arguments.split_at(carried.len());
         let mut outputs: Vec<(Tensor<'g>, Tensor<'g>)> = Vec::new();
         for (&i, &g) in carried.iter().zip(handed) {
@@ -101,7 +104,7 @@ impl Graph {
                 .flatten()
                 .filter(|_| needs[left.index()])
             {
-                outputs.push((self.tensor(left), self.argument(g, false)));
+                outputs.push((self.tensor(left), self.argument(Argument::Element, g)));
             }
         }
         let arguments = forward.carried.iter().chain(&forward.elements).flatten();
