@@ -149,8 +149,7 @@ impl Graph {
         outputs: &[Tensor<'g>],
         place: Place,
     ) -> Vec<Tensor<'g>> {
-        let poisoned = |x: &Tensor<'g>| self.ir.borrow().node(x.id).op == Op::Poison;
-        if inputs.iter().chain(outputs).any(poisoned) {
+        if !inputs.iter().chain(outputs).all(|x| self.is_sound(*x)) {
             return outputs.to_vec();
         }
         let origin = self.origin(place);

@@ -65,7 +65,10 @@ impl Graph {
         let wrt: Vec<NodeId> = wrt.iter().map(|w| w.on(self, None, place).id).collect();
         for (output, cotangent) in outputs {
             let types = [output, cotangent].map(|x| (x.dtype(), x.shape()));
-            if types[0] != types[1] || !types[0].0.is_float() {
+            let foreign = [output, cotangent]
+                .iter()
+                .any(|x| !std::ptr::eq(x.graph, self));
+            if foreign || types[0] != types[1] || !types[0].0.is_float() {
                 let [y, ct] = types.map(|(dtype, shape)| format!("{dtype}{shape}"));
                 let problem = bad_shape("grad", format!("of {y} with a cotangent of {ct}"));
                 self.apply("grad", &[*output, *cotangent], place, |_| Err(problem));

@@ -417,6 +417,11 @@ impl Graph {
         self.poison(origin)
     }
 
+    /// Whether a tensor belongs to this graph and did not fail to build.
+    pub(crate) fn is_sound(&self, x: Tensor<'_>) -> bool {
+        std::ptr::eq(x.graph, self) && self.ir.borrow().node(x.id).op != Op::Poison
+    }
+
     pub(crate) fn poison(&self, origin: Origin) -> Tensor<'_> {
         let node = leaf(Op::Poison, DType::F32, Shape::SCALAR);
         self.tensor(self.ir.borrow_mut().push(node, origin))

@@ -75,13 +75,17 @@ impl Graph {
         moved: &[(Tensor<'_>, Tensor<'_>)],
         place: Place,
     ) {
-        for &y in outputs.iter().filter(|y| !y.dtype().is_float()) {
+        let foreign = |x: Tensor<'_>| !std::ptr::eq(x.graph, self);
+        for &y in outputs
+            .iter()
+            .filter(|y| foreign(**y) || !y.dtype().is_float())
+        {
             let problem = bad_shape("jvp", format!("of {}{}", y.dtype(), y.shape()));
             self.apply("jvp", &[y], place, |_| Err(problem));
         }
         for &(x, tangent) in moved {
             let [a, b] = [x, tangent].map(|x| (x.dtype(), x.shape()));
-            if a != b || !a.0.is_float() {
+            if foreign(x) || foreign(tangent) || a != b || !a.0.is_float() {
                 let what = format!("of {}{} along {}{}", a.0, a.1, b.0, b.1);
                 self.apply("jvp", &[x, tangent], place, |_| Err(bad_shape("jvp", what)));
             }

@@ -1,7 +1,7 @@
 //! Scans: values, derivatives to the second order, nesting, and plans that do not grow.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use backprop_core::{DType::F64, Reference};
+use backprop_core::{DType::F64, Error, ErrorKind, Reference};
 use backprop_graph::{Graph, Init, Left, Recurrent, Session, Tensor, Updates};
 
 /// Fetches what `build` gives for `x`.
@@ -127,6 +127,31 @@ fn what_makes_no_sense_is_an_error_with_its_place() {
             });
             let _ = leaked.map(|leaked| leaked + x);
         }),
+        ("a tensor of a scan's body is used outside of it", |g, x| {
+            let mut leaked = x;
+            let _ = g.scan(2, &[x], &[], |at| {
+                leaked = at.carried[0];
+                Left {
+                    carried: at.carried,
+                    stacked: vec![],
+                }
+            });
+            let _ = g.scan(4, &[], &[leaked], |at| Left {
+                carried: vec![],
+                stacked: at.elements,
+            });
+        }),
+        ("reshape", |g, x| {
+            let bad = x.reshape([3]);
+            let scanned = g.scan(7, &[bad], &[bad], |at| {
+                let next = at.carried[0].matmul(at.elements[0]);
+                Left {
+                    carried: vec![next],
+                    stacked: vec![next],
+                }
+            });
+            let _ = scanned.carried[0] + scanned.stacked[0];
+        }),
     ];
     for (what, build) in rows {
         let g = Graph::new();
@@ -172,4 +197,47 @@ fn a_condition_in_a_body_has_to_hold_in_every_iteration() {
         .step()
         .unwrap_err();
     assert!(error.to_string().contains("not positive"), "{error}");
+}
+
+#[test]
+fn tensors_of_another_graph_are_an_error() {
+    let (g, other) = (Graph::new(), Graph::new());
+    let x = g.input("x", [4], F64);
+    let foreign = (0..50).fold(other.input("y", [4], F64), |y, _| y.exp());
+    let _ = g.scan(4, &[foreign], &[x], |at| Left {
+        carried: at.carried,
+        stacked: vec![],
+    });
+    let _ = g.scan(4, &[], &[foreign], |at| Left {
+        carried: vec![],
+        stacked: at.elements,
+    });
+    let _ = g.scan(4, &[x], &[], |_| Left {
+        carried: vec![foreign],
+        stacked: vec![],
+    });
+    let _ = g.scan(4, &[], &[x], |_| Left {
+        carried: vec![],
+        stacked: vec![foreign],
+    });
+    let error = g.check().unwrap_err();
+    assert_eq!(error.all().count(), 4, "{error}");
+    let mixed = |e: &Error| matches!(e.kind(), ErrorKind::MixedGraphs { .. });
+    assert!(error.all().all(mixed), "{error}");
+}
+
+#[test]
+fn derivatives_of_another_graph_are_an_error() {
+    let mixed = |error: Error| matches!(error.kind(), ErrorKind::MixedGraphs { .. });
+    let other = Graph::new();
+    let foreign = (0..50).fold(other.input("y", [], F64), |y, _| y.exp());
+    let g = Graph::new();
+    let x = g.input("x", [], F64);
+    assert!(g.grad(foreign, &[x]).is_err_and(mixed));
+    let g = Graph::new();
+    let x = g.input("x", [], F64);
+    assert!(g.jvp(&[x], &[(x, foreign)]).is_err_and(mixed));
+    let g = Graph::new();
+    let x = g.input("x", [], F64);
+    assert!(g.jvp(&[foreign], &[(x, x)]).is_err_and(mixed));
 }

@@ -84,10 +84,8 @@ impl Graph {
         place: Place,
         build: impl FnOnce() -> Result<Tensor<'g>, Problem>,
     ) -> Tensor<'g> {
-        let failed = |x: &Tensor<'g>| self.ir.borrow().node(x.id).op == Op::Poison;
-        let sound = |x: &Tensor<'g>| std::ptr::eq(x.graph, self) && !failed(x);
         self.within(self.origin_of(operation, place), || {
-            let problem = match operands.iter().all(sound).then(build) {
+            let problem = match operands.iter().all(|x| self.is_sound(*x)).then(build) {
                 Some(Ok(result)) => return result,
                 Some(Err(problem)) => problem,
                 None => bad_attribute(operation, "an operand failed to build"),

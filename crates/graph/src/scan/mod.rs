@@ -89,6 +89,14 @@ impl Graph {
             let failed = self.apply("scan", &operands, place, |_| Err(problem));
             return failed.silent_scan((initial.len(), sequences.len()), body);
         }
+        let local = operands.iter().map(|x| self.localize(x.id));
+        let Some(local) = local.collect::<Option<Vec<NodeId>>>() else {
+            self.leak("scan", &operands, place);
+            let failed = self.poison(self.origin(place));
+            return failed.silent_scan((initial.len(), sequences.len()), body);
+        };
+        let local: Vec<Tensor<'g>> = local.into_iter().map(|id| self.tensor(id)).collect();
+        let (initial, sequences) = local.split_at(initial.len());
         let numbers = self.at(place, || self.coordinate([times], 0));
         self.open(times, Turn::Forward, None);
         let carried = initial
@@ -125,13 +133,12 @@ impl Graph {
         if times == 0 {
             return Err(bad_attribute("scan", "0 iterations"));
         }
-        if operands.iter().any(|x| !std::ptr::eq(x.graph, self)) {
-            return Ok(());
+        if !operands.iter().all(|x| self.is_sound(*x)) {
+            return Err(bad_attribute("scan", "an operand failed to build"));
         }
-        let poisoned = |x: &Tensor<'_>| self.ir.borrow().node(x.id).op == Op::Poison;
         match sequences
             .iter()
-            .find(|x| !poisoned(x) && x.shape().sizes().first() != Some(&times))
+            .find(|x| x.shape().sizes().first() != Some(&times))
         {
             Some(x) => {
                 let what = format!("{times} iterations over a sequence {}", x.shape());
@@ -155,9 +162,8 @@ impl Graph {
         }
         initial.iter().zip(carried).all(|(&before, &after)| {
             let [a, b] = [before, after].map(|x| (x.dtype(), x.shape()));
-            let poisoned = self.ir.borrow().node(after.id).op == Op::Poison;
-            if a == b || poisoned {
-                return !poisoned;
+            if a == b || !self.is_sound(after) {
+                return self.is_sound(after);
             }
             let what = format!("{}{} comes in, {}{} is handed on", a.0, a.1, b.0, b.1);
             let problem = match a.0 == b.0 {
@@ -225,12 +231,11 @@ impl Graph {
     ) -> Scanned<'g> {
         // What an iteration leaves may be a value from outside, which every iteration sees.
         let all: Vec<Tensor<'g>> = left.carried.iter().chain(&left.stacked).copied().collect();
-        let poisoned = |x: &Tensor<'g>| {
-            !std::ptr::eq(x.graph, self) || self.ir.borrow().node(x.id).op == Op::Poison
-        };
+        let sound = |x: &&Tensor<'g>| self.is_sound(**x);
         let leaked = all
             .iter()
-            .find(|x| !poisoned(x) && self.localize(x.id).is_none())
+            .filter(sound)
+            .find(|x| self.localize(x.id).is_none())
             .copied();
         let Some(open) = self.build.borrow_mut().open.pop() else {
             return Scanned {
@@ -238,11 +243,17 @@ impl Graph {
                 stacked: Vec::new(),
             };
         };
-        if all.iter().any(poisoned) || leaked.is_some() || left.carried.len() != initial.len() {
+        let failed = leaked.is_some() || !all.iter().all(|x| self.is_sound(*x));
+        if failed || left.carried.len() != initial.len() {
             if let Some(x) = leaked {
                 self.leak("scan", &[x], place);
             }
-            let silent = self.poison(self.origin(place));
+            // Says so if a tensor belongs to another graph, and is silent of what failed before.
+            let problem = bad_attribute("scan", "a result of its body failed to build");
+            let silent = match failed && leaked.is_none() {
+                true => self.apply("scan", &all, place, |_| Err(problem)),
+                false => self.poison(self.origin(place)),
+            };
             return Scanned {
                 carried: vec![silent; initial.len()],
                 stacked: vec![silent; left.stacked.len()],
