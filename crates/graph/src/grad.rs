@@ -6,7 +6,7 @@
 //! that no cotangent reaches costs nothing. Every new node inherits the place and scope of the node
 //! it belongs to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 
 use backprop_core::{Error, ErrorKind, Place, Result};
@@ -144,24 +144,32 @@ fn cut(ir: &Ir, outputs: &[(Tensor<'_>, Tensor<'_>)], wrt: NodeId) -> Option<Nod
     for (y, _) in outputs {
         wanted[y.id.index()] = true;
     }
+    // The outputs of scans that are wanted: only what these are made from is.
+    let mut taken: HashSet<(NodeId, usize)> = HashSet::new();
     let mut stopped = None;
-    for id in (0..end).rev() {
-        if !wanted[id] || !depends[id] {
+    for id in (0..end as u32).rev().map(NodeId) {
+        let node = ir.node(id);
+        if !wanted[id.index()] || !depends[id.index()] {
             continue;
         }
-        let node = &ir.nodes[id];
+        if let Op::Output(i) = node.op {
+            taken.insert((node.inputs[0], i as usize));
+        }
         let inputs = node.inputs.iter().enumerate();
         for (k, input) in inputs.filter(|(_, input)| depends[input.index()]) {
             if carries(node) && op::is_differentiable(&node.op, k) {
-                wanted[input.index()] = true;
+                wanted[input.index()] |= match &node.op {
+                    Op::Scan(scan) => scan.uses(k, |output| taken.contains(&(id, output))),
+                    _ => true,
+                };
                 continue;
             }
-            let stop = [NodeId(id as u32), *input]
+            let stop = [id, *input]
                 .into_iter()
                 .find(|&x| ir.node(x).op == Op::Stop);
             match stop {
                 Some(_) => stopped = stopped.or(stop),
-                None => return Some(NodeId(id as u32)),
+                None => return Some(id),
             }
         }
     }
@@ -329,7 +337,9 @@ impl<'g> Walk<'g> {
                 .parts
                 .entry(marker)
                 .or_insert_with(|| vec![None; outputs]);
-            parts[i as usize] = Some(g);
+            // An output may have two nodes: what the user stacked, and what a derivative needed.
+            let part = &mut parts[i as usize];
+            *part = Some(part.map_or(g, |other| op::mask::sum(other, g)));
             return;
         }
         let x: Vec<Tensor<'g>> = node.inputs.iter().map(|&x| self.graph.tensor(x)).collect();

@@ -55,6 +55,50 @@ fn a_scan_is_what_it_unrolls_to() {
     }
 }
 
+#[test]
+fn what_is_stacked_twice_gets_both_cotangents() {
+    // The states are stacked by the user, and by the derivative that is taken in the body.
+    let found = run(&[0.7, 0.1, -0.4], |g, x| {
+        let states = |x| {
+            let scanned = g.scan(2, &[x], &[], |at| {
+                let next = (at.carried[0] * x).sin();
+                Left {
+                    carried: vec![next],
+                    stacked: vec![next],
+                }
+            });
+            scanned.stacked[0]
+        };
+        let scanned = g.scan(3, &[], &[x], |at| {
+            let y = states(at.elements[0]);
+            let dx = g.grad(y.sum(..), &at.elements).unwrap()[0];
+            Left {
+                carried: vec![],
+                stacked: vec![y.sum(..) * dx],
+            }
+        });
+        let unrolled: Vec<Tensor<'_>> = (0..3)
+            .map(|i| {
+                let x = x.narrow(0, i, i + 1).sum(..);
+                let first = (x * x).sin();
+                let y = first + (first * x).sin();
+                y * g.grad(y, &[x]).unwrap()[0]
+            })
+            .collect();
+        let unrolled = g.stack(&unrolled, 0);
+        let all = [scanned.stacked[0], unrolled];
+        let grads = all.map(|y| g.grad(y.square().sum(..), &[x]).unwrap()[0]);
+        [all, grads].concat()
+    });
+    for (a, b) in found[0]
+        .iter()
+        .zip(&found[1])
+        .chain(found[2].iter().zip(&found[3]))
+    {
+        assert!((a - b).abs() < 1e-12, "{a}, not {b}");
+    }
+}
+
 /// The nodes of a training step through an LSTM over `times` steps, and the lines of its plan.
 fn size(times: usize) -> (usize, usize) {
     let g = Graph::new();
