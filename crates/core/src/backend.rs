@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::plan::{Buffer, Command, Iteration, Step};
+use crate::plan::{Buffer, Command, Iteration, Step, ValueId};
 use crate::{
     Args, Attention, AttentionVjp, Conv, Error, ErrorKind, Indexing, Layout, MatMul, Plan, Pool,
     Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
@@ -319,29 +319,34 @@ impl<B: Backend> OneByOne<B> {
                 }
                 Step::Loop {
                     times,
+                    count,
                     reverse,
                     body,
                     ..
                 } => {
                     for round in 0..*times {
+                        let rounds = match count {
+                            Some(count) => self.count(*count, backend, memory)?.min(*times),
+                            None => *times,
+                        };
+                        if round >= rounds {
+                            break;
+                        }
                         let mut at = at;
-                        at.0[depth] = if *reverse { times - 1 - round } else { round };
+                        at.0[depth] = if *reverse { rounds - 1 - round } else { round };
                         self.run(body, backend, memory, (at, depth + 1))?;
                     }
-                }
-                Step::Branch {
-                    on,
-                    then,
-                    otherwise,
-                } => {
-                    let span = self.plan.values()[on.index()].span;
-                    let mut truth = [0];
-                    backend.download(memory.buffer(span.buffer), span.offset, &mut truth)?;
-                    let side = if truth[0] != 0 { then } else { otherwise };
-                    self.run(side, backend, memory, (at, depth))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// How many iterations a value allows.
+    fn count(&self, count: ValueId, backend: &B, memory: &Memory<B::Buffer>) -> Result<usize> {
+        let span = self.plan.values()[count.index()].span;
+        let mut bytes = [0; size_of::<i64>()];
+        backend.download(memory.buffer(span.buffer), span.offset, &mut bytes)?;
+        Ok(usize::try_from(i64::from_le_bytes(bytes)).unwrap_or(0))
     }
 }

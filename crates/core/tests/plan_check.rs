@@ -108,15 +108,31 @@ fn a_reverse_loop_reads_what_a_loop_stacked() {
 }
 
 #[test]
-fn branches_run_one_side() {
-    for (on, expected) in [(true, 7.0), (false, 12.0)] {
-        Run::new(drafts::branch())
-            .set("x", &[3f32; ROW])
-            .set("y", &[4f32; ROW])
-            .set("on", &[on])
+fn a_loop_runs_as_often_as_its_count_says() {
+    let run = |reverse: bool, count: i64| {
+        Run::new(drafts::counted(reverse))
+            .set("xs", &rows([1.0, 2.0, 3.0, 4.0]))
+            .set("start", &[10f32; ROW])
+            .set("filler", &rows([0.5; ROWS]))
+            .set("count", &[count])
             .step()
-            .holds("r", &[expected; ROW]);
+    };
+    for (count, last, ys) in [
+        (-1, 10.0, [0.5; ROWS]),
+        (0, 10.0, [0.5; ROWS]),
+        (1, 11.0, [11.0, 0.5, 0.5, 0.5]),
+        (3, 16.0, [11.0, 13.0, 16.0, 0.5]),
+        (4, 20.0, [11.0, 13.0, 16.0, 20.0]),
+        (i64::MAX, 20.0, [11.0, 13.0, 16.0, 20.0]),
+    ] {
+        run(false, count)
+            .holds("last", &[last; ROW])
+            .holds("ys", &rows(ys));
     }
+    // Backwards from the last iteration that there is.
+    run(true, 3)
+        .holds("last", &[16.0; ROW])
+        .holds("ys", &rows([16.0, 15.0, 13.0, 0.5]));
 }
 
 #[test]
@@ -464,6 +480,7 @@ fn faults_of_loops() {
                 let body = std::mem::take(&mut d.steps);
                 d.steps = vec![Step::Loop {
                     times,
+                    count: None,
                     reverse,
                     carries,
                     body,
@@ -516,42 +533,46 @@ fn faults_of_carried_parameters() {
 }
 
 #[test]
-fn faults_of_branches() {
-    fn side(draft: &mut Draft) -> &mut Vec<Step<Launch>> {
-        match &mut draft.steps[0] {
-            Step::Branch { then, .. } => then,
-            step => panic!("{step:?} is no branch"),
-        }
+fn faults_of_counts() {
+    fn count(draft: &mut Draft) -> &mut Option<ValueId> {
+        let mut steps = draft.steps.iter_mut();
+        let found = steps.find_map(|step| match step {
+            Step::Loop { count, .. } => Some(count),
+            _ => None,
+        });
+        found.unwrap()
     }
     let faults: &[Fault] = &[
-        ("P2", "on a number", |d| {
-            let on = value(d, "on");
-            d.values[on.index()].tensor.dtype = DType::U8;
+        ("P7", "a count of another type", |d| {
+            let id = value(d, "count");
+            d.values[id.index()].tensor.dtype = DType::F64;
         }),
-        ("P2", "on what nobody wrote", |d| {
-            let on = value(d, "on");
-            d.values[on.index()].role = Role::Temporary;
+        ("P7", "a count that nobody wrote", |d| {
+            let id = value(d, "count");
+            d.values[id.index()].role = Role::Temporary;
         }),
-        ("P2", "a value that only one side writes", |d| {
-            let (x, t) = (value(d, "x"), twin(d, "r", "t"));
-            d.sizes[0] = 64;
-            *span(d, "t") = arena(0);
-            side(d).push(launch(0, &[whole(x), whole(x)], &[whole(t)]));
-            let r = value(d, "r");
-            d.steps.push(launch(0, &[whole(t), whole(t)], &[whole(r)]));
+        ("P4", "a count that is not there", |d| {
+            *count(d) = Some(ValueId(99))
         }),
-        ("P4", "on what is not there", |d| {
-            if let Step::Branch { on, .. } = &mut d.steps[0] {
-                *on = ValueId(99);
-            }
+        ("P5", "a stack of which rows may be missing", |d| {
+            d.steps.remove(0);
         }),
-        ("P5", "a result of one side", |d| side(d).clear()),
-        ("P5", "an input written by one side", |d| {
-            let y = value(d, "y");
-            if let Step::Launch(launch) = &mut side(d)[0] {
-                launch.writes[0] = whole(y);
-            }
-        }),
+        (
+            "P2",
+            "what is read after a body that may not have run",
+            |d| {
+                let (x, t) = (value(d, "start"), twin(d, "start", "t"));
+                let last = value(d, "last");
+                d.sizes[0] = 128;
+                *span(d, "t") = arena(64);
+                body(d)
+                    .2
+                    .push(launch(0, &[whole(x), whole(x)], &[whole(t)]));
+                d.steps
+                    .push(launch(0, &[whole(t), whole(t)], &[whole(last)]));
+            },
+        ),
     ];
-    check(drafts::branch, faults);
+    check(|| drafts::counted(false), faults);
+    check(|| drafts::counted(true), &faults[2..]);
 }

@@ -471,6 +471,7 @@ impl Graph {
                     shape,
                     region,
                 };
+                let node = self.kept_inside(node);
                 self.tensor(self.ir.borrow_mut().push(node, origin))
             }
             Err(problem) => {

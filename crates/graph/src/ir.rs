@@ -66,7 +66,10 @@ impl Turn {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Scan {
     pub(crate) region: RegionId,
+    /// How often it runs; how often at most, if there is a `count`.
     pub(crate) times: usize,
+    /// The carried value that says how often it runs.
+    pub(crate) count: Option<usize>,
     pub(crate) turn: Turn,
     /// The number of carried values.
     pub(crate) carried: usize,
@@ -146,7 +149,7 @@ pub(crate) enum Op {
     /// Room for an output of a scan inside of a scan, should a derivative need it: the outer scan
     /// could not stack what is built after it. Holds the body's node that would be stacked.
     Reserved(u32),
-    /// The value of operand 0, whose use is an error at run time unless the truth value in operand 1
+    /// The value of operand 0, whose use is an error at run time if the truth value in operand 1
     /// holds.
     Require(Arc<str>),
     /// The result of an operation that failed to build.
@@ -349,11 +352,21 @@ impl Ir {
         region == of
     }
 
+    /// Whether a region is inside of another one.
+    pub(crate) fn is_inside(&self, region: RegionId, of: RegionId) -> bool {
+        region != of && self.is_within(region, of)
+    }
+
     /// The innermost region among those of nodes.
     pub(crate) fn innermost(&self, nodes: &[NodeId]) -> RegionId {
         let regions = nodes.iter().map(|&id| self.node(id).region);
         let innermost = regions.max_by_key(|&region| self.region(region).depth);
         innermost.unwrap_or_default()
+    }
+
+    /// The node that is there already and equal to this one.
+    pub(crate) fn find(&self, node: &Node) -> Option<NodeId> {
+        self.interned.get(node).copied()
     }
 
     /// A short name for messages and printing: an operation, or a parameter or input by name.
@@ -398,7 +411,10 @@ impl Op {
             Op::Unchosen(_) => "unchosen".into(),
             Op::Argument(Argument::Carried, i) => format!("carried {i}"),
             Op::Argument(Argument::Element, i) => format!("element {i}"),
-            Op::Scan(scan) => format!("scan {}", scan.times),
+            Op::Scan(Scan { times, count, .. }) => match count {
+                Some(_) => format!("scan up to {times}"),
+                None => format!("scan {times}"),
+            },
             Op::Poison => "poison".into(),
         }
     }

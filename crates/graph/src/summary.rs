@@ -67,12 +67,6 @@ fn count<'p>(
                     .or_default() += 1;
             }
             plan::Step::Loop { body, .. } => count(body, plan, kinds),
-            plan::Step::Branch {
-                then, otherwise, ..
-            } => {
-                count(then, plan, kinds);
-                count(otherwise, plan, kinds);
-            }
         }
     }
 }

@@ -16,11 +16,13 @@
 //!   old value or its update at the end. Inputs and constants are never written. Results hold at the end.
 //! - **P6** A loop's carried values lie in one span, which holds the entering value before the loop
 //!   and the leaving one after each iteration.
+//! - **P7** Where a loop has a count, that holds before each iteration, and what is read after the loop
+//!   is there however often it ran.
 
 use super::labels::Labels;
 use super::{
-    ALIGNMENT, Access, Args, BRANCH_DTYPE, Buffer, Carry, Command, Draft, Launch, MAX_LOOPS, Plan,
-    Role, Slot, Span, Step, Value, ValueId,
+    ALIGNMENT, Access, Args, Buffer, Carry, Command, Draft, Launch, MAX_LOOPS, Plan, Role, Slot,
+    Span, Step, Value, ValueId, count_type,
 };
 use crate::{Error, ErrorKind, Primitive, Result, TensorType};
 
@@ -52,10 +54,15 @@ fn moves(body: &[Step<Launch>], depth: usize) -> bool {
             accesses.any(|access| access.strides[depth] > 0)
         }
         Step::Loop { body, .. } => moves(body, depth),
-        Step::Branch {
-            then, otherwise, ..
-        } => moves(then, depth) || moves(otherwise, depth),
     })
+}
+
+/// How often a body runs.
+#[derive(Clone, Copy)]
+struct Rounds {
+    times: usize,
+    count: Option<ValueId>,
+    reverse: bool,
 }
 
 /// A loop around the step being checked.
@@ -150,41 +157,23 @@ impl<'d> Checker<'d> {
             Step::Launch(launch) => Ok(Step::Launch(self.launch(launch, loops)?)),
             Step::Loop {
                 times,
+                count,
                 reverse,
                 carries,
                 body,
             } => {
-                let commands = self.iterate((*times, *reverse), carries, body, loops)?;
+                let rounds = Rounds {
+                    times: *times,
+                    count: *count,
+                    reverse: *reverse,
+                };
+                let commands = self.iterate(rounds, carries, body, loops)?;
                 Ok(Step::Loop {
                     times: *times,
+                    count: *count,
                     reverse: *reverse,
                     carries: carries.clone(),
                     body: commands,
-                })
-            }
-            Step::Branch {
-                on,
-                then,
-                otherwise,
-            } => {
-                let condition = self.lookup(*on)?;
-                let scalar = condition.tensor.dtype == BRANCH_DTYPE && condition.span.bytes == 1;
-                if !scalar || !self.labels.holds(condition.span, *on) {
-                    return wrong(format!("P2: branch on `{}`", condition.name));
-                }
-                let before = (self.labels.clone(), self.written.clone());
-                let then = self.steps(then, loops)?;
-                let after = std::mem::replace(&mut self.labels, before.0);
-                let written = std::mem::replace(&mut self.written, before.1);
-                let otherwise = self.steps(otherwise, loops)?;
-                self.labels.meet(&after);
-                for (mine, theirs) in self.written.iter_mut().zip(written) {
-                    *mine |= theirs;
-                }
-                Ok(Step::Branch {
-                    on: *on,
-                    then,
-                    otherwise,
                 })
             }
         }
@@ -194,11 +183,12 @@ impl<'d> Checker<'d> {
     /// the same bytes, so that each one after the second finds what the second found.
     fn iterate(
         &mut self,
-        (times, reverse): (usize, bool),
+        rounds: Rounds,
         carries: &[Carry],
         body: &[Step<Launch>],
         loops: &mut Vec<Enclosing>,
     ) -> Result<Vec<Step<Command>>> {
+        let Rounds { times, .. } = rounds;
         if times == 0 || loops.len() == MAX_LOOPS {
             return wrong(format!("P6: {times} iterations at depth {}", loops.len()));
         }
@@ -210,13 +200,21 @@ impl<'d> Checker<'d> {
             }
         }
         let mut commands = Vec::new();
-        let rounds = if moves(body, loops.len()) {
+        // What holds if the loop ends early. Where it does not run, what enters it is what leaves it.
+        let mut early: Option<Labels> = None;
+        let executed = if moves(body, loops.len()) {
             times
         } else {
             times.min(2)
         };
-        for round in 0..rounds {
-            let now = if reverse { times - 1 - round } else { round };
+        for round in 0..executed {
+            let now = match rounds.reverse {
+                true => times - 1 - round,
+                false => round,
+            };
+            if let Some(count) = rounds.count {
+                self.counted(count, round, carries, &mut early)?;
+            }
             for carry in carries.iter().filter(|_| round > 0) {
                 let enter = self.lookup(carry.enter)?;
                 self.labels.write(enter.span, Some(carry.enter));
@@ -225,7 +223,7 @@ impl<'d> Checker<'d> {
             loops.push(Enclosing { times, now });
             commands = self.steps(body, loops)?;
             loops.pop();
-            if round + 1 < rounds {
+            if round + 1 < executed {
                 self.written = written;
             }
             for carry in carries {
@@ -235,7 +233,43 @@ impl<'d> Checker<'d> {
                 }
             }
         }
+        if let Some(early) = early {
+            self.labels.meet(&early);
+        }
         Ok(commands)
+    }
+
+    /// P7 before a round: the count is there, and what holds now is what remains if it says stop.
+    /// Which iteration a round is depends on the count where they run in reverse, so that a round may
+    /// only rely on what holds whichever went before it.
+    fn counted(
+        &mut self,
+        count: ValueId,
+        round: usize,
+        carries: &[Carry],
+        early: &mut Option<Labels>,
+    ) -> Result<()> {
+        let known = self.lookup(count)?;
+        // What leaves a round enters the next one.
+        let carried = carries.iter().find(|carry| carry.enter == count);
+        let label = carried
+            .filter(|_| round > 0)
+            .map_or(count, |carry| carry.leave);
+        if known.tensor != count_type() || !self.labels.holds(known.span, label) {
+            return wrong(format!("P7: `{}` counts iterations", known.name));
+        }
+        let mut now = self.labels.clone();
+        for carry in carries {
+            now.write(self.lookup(carry.leave)?.span, Some(carry.leave));
+        }
+        match early {
+            Some(early) => {
+                early.meet(&now);
+                self.labels = early.clone();
+            }
+            None => *early = Some(now),
+        }
+        Ok(())
     }
 
     fn launch(&mut self, launch: &Launch, loops: &[Enclosing]) -> Result<Command> {

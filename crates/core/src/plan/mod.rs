@@ -10,7 +10,7 @@ mod text;
 
 pub use text::format_bytes;
 
-use crate::{Backend, DType, Place, Primitive, Result, TensorType};
+use crate::{Backend, DType, Place, Primitive, Result, Shape, TensorType};
 
 /// The nesting depth of loops.
 pub const MAX_LOOPS: usize = 4;
@@ -154,25 +154,19 @@ pub struct Carry {
 pub enum Step<L> {
     /// One launch.
     Launch(L),
-    /// A body that runs `times` times.
+    /// A body that runs `times` times, or as often as a value says: a conditional is a loop that
+    /// runs once or not at all.
     Loop {
-        /// The number of iterations, at least 1.
+        /// The number of iterations, at least 1; the most of them where there is a `count`.
         times: usize,
-        /// Whether the iteration counter runs from `times - 1` down to 0.
+        /// One `i64`, looked at before each iteration, which takes place if fewer have than it says.
+        count: Option<ValueId>,
+        /// Whether the iteration counter runs down to 0.
         reverse: bool,
         /// What goes from one iteration to the next.
         carries: Vec<Carry>,
         /// What an iteration does.
         body: Vec<Step<L>>,
-    },
-    /// One of two bodies, chosen by a truth value in memory.
-    Branch {
-        /// The truth value.
-        on: ValueId,
-        /// Runs if it holds.
-        then: Vec<Step<L>>,
-        /// Runs if it does not.
-        otherwise: Vec<Step<L>>,
     },
 }
 
@@ -313,17 +307,13 @@ impl Plan {
         self.draft.sizes[buffer as usize]
     }
 
-    /// The number of launches in a step, with loops counted as often as they run (of the two sides
-    /// of a branch, the longer one).
+    /// The number of launches in a step, with loops counted as often as they run at most.
     #[must_use]
     pub fn launches(&self) -> usize {
         fn count<L>(steps: &[Step<L>]) -> usize {
             let one = |step: &Step<L>| match step {
                 Step::Launch(_) => 1,
                 Step::Loop { times, body, .. } => times * count(body),
-                Step::Branch {
-                    then, otherwise, ..
-                } => count(then).max(count(otherwise)),
             };
             steps.iter().map(one).sum()
         }
@@ -339,5 +329,7 @@ impl Plan {
     }
 }
 
-/// The dtype of the truth value on which a branch is taken.
-const BRANCH_DTYPE: DType = DType::Bool;
+/// The type of the number of iterations of a loop.
+fn count_type() -> TensorType {
+    TensorType::dense(DType::I64, Shape::SCALAR)
+}

@@ -67,23 +67,17 @@ impl Plan {
                 Step::Launch(launch) => writeln!(f, "{}", self.line(launch))?,
                 Step::Loop {
                     times,
+                    count,
                     reverse,
                     body,
                     ..
                 } => {
                     let order = if *reverse { " in reverse" } else { "" };
-                    writeln!(f, "loop {times} times{order}")?;
+                    match count.map(|count| self.name(&Access::whole(count))) {
+                        Some(count) => writeln!(f, "loop {count} of {times} times{order}")?,
+                        None => writeln!(f, "loop {times} times{order}")?,
+                    }
                     self.write(f, body, indent + 2)?;
-                }
-                Step::Branch {
-                    on,
-                    then,
-                    otherwise,
-                } => {
-                    writeln!(f, "if {}", self.name(&Access::whole(*on)))?;
-                    self.write(f, then, indent + 2)?;
-                    writeln!(f, "{:indent$}else", "")?;
-                    self.write(f, otherwise, indent + 2)?;
                 }
             }
         }

@@ -45,15 +45,18 @@ pub(crate) fn binary(function: Scalar) -> Primitive {
 
 /// A copy of a row. Its result may not take the place of its operand.
 pub(crate) fn copy() -> Primitive {
-    let row = floats(&[ROW]);
+    copy_of(floats(&[ROW]))
+}
+
+fn copy_of(tensor: TensorType) -> Primitive {
     let piece = Piece {
-        from: Source::dense(row.clone()),
-        into: View::dense(row.shape),
+        from: Source::dense(tensor.clone()),
+        into: View::dense(tensor.shape),
     };
     Primitive::Relocate(Relocate {
         pieces: vec![piece],
         fill: None,
-        output: row,
+        output: tensor,
     })
 }
 
@@ -185,6 +188,7 @@ pub(crate) fn scan(reverse: bool) -> Draft {
         launch(copy, &[whole(start)], &[whole(enter)]),
         Step::Loop {
             times: ROWS,
+            count: None,
             reverse,
             carries: vec![Carry { enter, leave }],
             body: vec![
@@ -214,6 +218,7 @@ pub(crate) fn there_and_back() -> Draft {
     s.0.steps = vec![
         Step::Loop {
             times: ROWS,
+            count: None,
             reverse: false,
             carries: vec![],
             body: vec![launch(multiply, &[slice(xs), slice(xs)], &[slice(squares)])],
@@ -222,6 +227,7 @@ pub(crate) fn there_and_back() -> Draft {
         launch(copy, &[whole(ones)], &[whole(enter)]),
         Step::Loop {
             times: ROWS,
+            count: None,
             reverse: true,
             carries: vec![Carry { enter, leave }],
             body: vec![launch(
@@ -235,22 +241,23 @@ pub(crate) fn there_and_back() -> Draft {
     s.0
 }
 
-/// `r = x + y` if `on` holds, and `r = x * y` if not.
-pub(crate) fn branch() -> Draft {
-    let mut s = Sketch::default();
-    let (add, multiply) = (
-        s.primitive(binary(Scalar::Add)),
-        s.primitive(binary(Scalar::Mul)),
-    );
-    let (x, y) = (s.row("x", Role::Input), s.row("y", Role::Input));
-    let truth = TensorType::dense(DType::Bool, Shape::SCALAR);
-    let on = s.value("on", Role::Input, truth);
-    let r = s.row("r", Role::Result);
-    s.0.steps = vec![Step::Branch {
-        on,
-        then: vec![launch(add, &[whole(x), whole(y)], &[whole(r)])],
-        otherwise: vec![launch(multiply, &[whole(x), whole(y)], &[whole(r)])],
-    }];
+/// As [`scan`], over as many rows as `count` says; rows of `ys` that are not run hold `filler`.
+pub(crate) fn counted(reverse: bool) -> Draft {
+    let mut draft = scan(reverse);
+    let mut s = Sketch(std::mem::take(&mut draft));
+    let one = TensorType::dense(DType::I64, Shape::SCALAR);
+    let count = s.value("count", Role::Input, one);
+    let filler = s.stack("filler", Role::Input);
+    let fill = s.primitive(copy_of(floats(&[ROWS, ROW])));
+    let named = |name: &str| s.0.values.iter().position(|value| value.name == name);
+    let ys = ValueId(named("ys").unwrap() as u32);
+    for step in &mut s.0.steps {
+        if let Step::Loop { count: number, .. } = step {
+            *number = Some(count);
+        }
+    }
+    s.0.steps
+        .insert(0, launch(fill, &[whole(filler)], &[whole(ys)]));
     s.0
 }
 
@@ -262,6 +269,7 @@ pub(crate) fn repeated_update() -> Draft {
     let update = s.over("w'", Role::Update { of: w }, w);
     s.0.steps = vec![Step::Loop {
         times: 100,
+        count: None,
         reverse: false,
         carries: vec![Carry {
             enter: w,

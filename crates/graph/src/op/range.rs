@@ -199,8 +199,8 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     fn limited_in_step(self, operation: &str, end: i64, except: Option<i64>) -> Tensor<'g> {
         let node = self.graph.node(self.id);
-        let (values, holds) = match (&node.op, node.inputs.as_slice()) {
-            (Op::Require(_), &[values, holds]) => (self.graph.tensor(values), Some(holds)),
+        let (values, required) = match (&node.op, node.inputs.as_slice()) {
+            (Op::Require(_), &[values, violated]) => (self.graph.tensor(values), Some(violated)),
             _ => (self, None),
         };
         let wide = values.cast(DType::I64);
@@ -210,7 +210,7 @@ impl<'g> Tensor<'g> {
             None => inside,
         };
         let all = fits.all(..);
-        if holds == Some(all.id) {
+        if required == Some(all.logical_not().id) {
             return self;
         }
         self.require(

@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use backprop_core::DType;
 
-use crate::graph::{bad_dtype, bad_shape};
+use crate::graph::bad_dtype;
 use crate::ir::Op;
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
@@ -17,23 +17,23 @@ impl<'g> Tensor<'g> {
     #[must_use]
     pub fn require(self, condition: Tensor<'g>, what: &str) -> Tensor<'g> {
         let place = Location::caller();
-        let holds = match condition.rank() {
-            0 => condition,
-            _ => self.graph.at(place, || condition.all(..)),
-        };
-        self.graph.apply("require", &[self, holds], place, |types| {
-            if types[1].0 != DType::Bool {
-                let problem = bad_dtype("require", format!("a condition of type {}", types[1].0));
-                return Err(problem.help("compare first, as in `x.gt(0.0)`"));
-            }
-            if types[1].1.rank() > 0 {
-                return Err(bad_shape(
-                    "require",
-                    format!("a condition of {}", types[1].1),
-                ));
-            }
-            Ok((Op::Require(what.into()), types[0]))
-        })
+        if condition.dtype() != DType::Bool {
+            return self
+                .graph
+                .apply("require", &[self, condition], place, |types| {
+                    let what = format!("a condition of type {}", types[1].0);
+                    Err(bad_dtype("require", what).help("compare first, as in `x.gt(0.0)`"))
+                });
+        }
+        // What is violated is asked, not what holds: of an iteration that does not run, nothing is.
+        let violated = self.graph.at(place, || match condition.rank() {
+            0 => condition.logical_not(),
+            _ => condition.all(..).logical_not(),
+        });
+        self.graph
+            .apply("require", &[self, violated], place, |types| {
+                Ok((Op::Require(what.into()), types[0]))
+            })
     }
 }
 

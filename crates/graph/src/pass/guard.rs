@@ -1,5 +1,5 @@
-//! What a step requires of its values: conditions become results that the session looks at, and
-//! every parameter keeps its value unless all of them hold.
+//! What a step requires of its values: violations become results that the session looks at, and
+//! every parameter keeps its value if there is one.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::ir::{Node, NodeId, Op, Origin, RegionId};
 /// A condition of a step.
 #[derive(Clone, Debug)]
 pub(crate) struct Requirement {
-    /// The truth value.
-    pub(crate) condition: NodeId,
-    /// What is wrong where it does not hold.
+    /// The truth value that does not hold.
+    pub(crate) violated: NodeId,
+    /// What is wrong where it does.
     pub(crate) what: Arc<str>,
     pub(crate) origin: Origin,
 }
@@ -22,51 +22,51 @@ pub(crate) struct Requirement {
 pub(crate) fn guard(work: &mut Work) -> Vec<Requirement> {
     let mut requirements = requirements(work);
     for requirement in &mut requirements {
-        requirement.condition = outside(work, requirement);
-        if !work.fetches.contains(&requirement.condition) {
-            work.fetches.push(requirement.condition);
+        requirement.violated = outside(work, requirement);
+        if !work.fetches.contains(&requirement.violated) {
+            work.fetches.push(requirement.violated);
         }
     }
-    let conditions = requirements.iter().map(|r| (r.condition, r.origin));
-    let all = conditions.reduce(|(a, origin), (b, _)| {
-        let and = Op::Scalar(Scalar::And);
+    let violated = requirements.iter().map(|r| (r.violated, r.origin));
+    let any = violated.reduce(|(a, origin), (b, _)| {
+        let or = Op::Scalar(Scalar::Or);
         (
-            push(work, and, vec![a, b], (DType::Bool, Shape::SCALAR), origin),
+            push(work, or, vec![a, b], (DType::Bool, Shape::SCALAR), origin),
             origin,
         )
     });
-    if let Some((all, origin)) = all {
+    if let Some((any, origin)) = any {
         for k in 0..work.updates.len() {
             let (parameter, new) = work.updates[k];
             let old = work.ir.parameters[parameter as usize].node;
             let (dtype, shape) = (work.ir.node(old).dtype, work.ir.node(old).shape);
-            let holds = push(work, Op::Broadcast, vec![all], (DType::Bool, shape), origin);
+            let any = push(work, Op::Broadcast, vec![any], (DType::Bool, shape), origin);
             let select = Op::Scalar(Scalar::Where);
-            let kept = push(work, select, vec![holds, new, old], (dtype, shape), origin);
+            let kept = push(work, select, vec![any, old, new], (dtype, shape), origin);
             work.updates[k].1 = kept;
         }
     }
     requirements
 }
 
-/// A condition as one truth value of the step: one in the body of a scan has to hold in every
-/// iteration.
+/// Whether a requirement is violated, as one truth value of the step: in the body of a scan it is if it
+/// is in any iteration.
 fn outside(work: &mut Work, requirement: &Requirement) -> NodeId {
-    let mut condition = requirement.condition;
-    while work.ir.node(condition).region != RegionId::default() {
-        let stacked = work.ir.stacked(condition);
-        if stacked == condition {
+    let mut violated = requirement.violated;
+    while work.ir.node(violated).region != RegionId::default() {
+        let stacked = work.ir.stacked(violated);
+        if stacked == violated {
             break;
         }
-        condition = stacked;
+        violated = stacked;
     }
-    let axes: Axes = (0..work.ir.node(condition).shape.rank()).collect();
+    let axes: Axes = (0..work.ir.node(violated).shape.rank()).collect();
     if axes.is_empty() {
-        return condition;
+        return violated;
     }
-    let all = Op::Reduce(Reduction::Min, axes);
+    let any = Op::Reduce(Reduction::Max, axes);
     let ty = (DType::Bool, Shape::SCALAR);
-    push(work, all, vec![condition], ty, requirement.origin)
+    push(work, any, vec![violated], ty, requirement.origin)
 }
 
 /// The conditions that `work` depends on, each with its first place.
@@ -76,10 +76,10 @@ fn requirements(work: &Work) -> Vec<Requirement> {
     for id in work.ir.ids().filter(|id| reachable[id.index()]) {
         let node = work.ir.node(id);
         if let Op::Require(what) = &node.op {
-            let condition = node.inputs[1];
-            if found.iter().all(|other| other.condition != condition) {
+            let violated = node.inputs[1];
+            if found.iter().all(|other| other.violated != violated) {
                 found.push(Requirement {
-                    condition,
+                    violated,
                     what: what.clone(),
                     origin: work.ir.origins[id.index()],
                 });

@@ -52,9 +52,13 @@ pub(crate) struct Launch {
 #[derive(Clone, Debug)]
 pub(crate) struct Loop {
     pub(crate) times: usize,
+    /// The value that says how often it runs.
+    pub(crate) count: Option<usize>,
     pub(crate) turn: Turn,
     /// What enters an iteration, and what leaves it in the same place.
     pub(crate) carries: Vec<(usize, usize)>,
+    /// What runs just before the first iteration: gives values to what iterations may leave out.
+    pub(crate) before: Vec<Launch>,
     pub(crate) body: Vec<Step>,
     /// The values from outside that the body reads, and those that it leaves behind.
     pub(crate) reads: Vec<usize>,
@@ -139,6 +143,21 @@ pub(crate) fn copy(
     }))
 }
 
+/// A launch that writes 0 everywhere.
+pub(crate) fn zeros(values: &[Value], to: usize, origin: Option<Origin>) -> Launch {
+    let primitive = Primitive::Relocate(Relocate {
+        pieces: Vec::new(),
+        fill: Some(0f64.to_bits()),
+        output: values[to].tensor.clone(),
+    });
+    Launch {
+        primitive,
+        reads: Vec::new(),
+        writes: vec![to],
+        origin,
+    }
+}
+
 /// The value of which another one is a moving slice, or itself.
 pub(crate) fn whole(values: &[Value], mut v: usize) -> usize {
     while let Home::Slice { of, .. } = values[v].home {
@@ -153,7 +172,10 @@ pub(crate) fn flat(steps: &[Step]) -> Vec<&Launch> {
     for step in steps {
         match step {
             Step::Launch(launch) => all.push(launch),
-            Step::Loop(body) => all.extend(flat(&body.body)),
+            Step::Loop(inner) => {
+                all.extend(&inner.before);
+                all.extend(flat(&inner.body));
+            }
         }
     }
     all

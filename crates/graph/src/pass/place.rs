@@ -101,16 +101,20 @@ impl Placer<'_> {
             }
         }
         let list = List { last };
-        let place = |(at, step): (usize, &Step)| match step {
-            Step::Launch(launch) => PlanStep::Launch(self.launch(&list, at, launch)),
-            Step::Loop(inner) => self.iterated(&list, at, inner),
-        };
-        steps.iter().enumerate().map(place).collect()
+        let mut placed = Vec::with_capacity(steps.len());
+        for (at, step) in steps.iter().enumerate() {
+            match step {
+                Step::Launch(launch) => {
+                    placed.push(PlanStep::Launch(self.launch(&list, at, launch)));
+                }
+                Step::Loop(inner) => self.iterated(&list, at, inner, &mut placed),
+            }
+        }
+        placed
     }
 
     /// Places what a launch writes, and its scratch memory; frees what dies with it.
     fn launch(&mut self, list: &List, at: usize, launch: &Launch) -> PlanLaunch {
-        let (primitive, scratch) = self.primitives[&launch.primitive];
         let mut taken: Vec<usize> = Vec::new();
         for (w, &write) in launch.writes.iter().enumerate() {
             if self.spans[write].is_some() || !list.last.contains_key(&write) {
@@ -124,12 +128,24 @@ impl Placer<'_> {
                 None => Some(self.arena.take(self.launches.values[write].tensor.bytes())),
             };
         }
-        let scratch = (scratch > 0).then(|| self.arena.take(scratch));
+        let scratch = self.scratch(launch);
         let touched = launch.reads.iter().chain(&launch.writes).copied();
         self.free(list, at, touched.filter(|v| !taken.contains(v)).collect());
+        self.command(launch, scratch)
+    }
+
+    /// Scratch memory of a launch, while it lasts.
+    fn scratch(&mut self, launch: &Launch) -> Option<Span> {
+        let (_, bytes) = self.primitives[&launch.primitive];
+        (bytes > 0).then(|| self.arena.take(bytes))
+    }
+
+    /// A launch all of whose values are placed. Gives its scratch memory back.
+    fn command(&mut self, launch: &Launch, scratch: Option<Span>) -> PlanLaunch {
         if let Some(span) = scratch {
             self.arena.give(span);
         }
+        let (primitive, _) = self.primitives[&launch.primitive];
         let access = |&v: &usize| self.access(v);
         let scope = launch
             .origin
@@ -145,7 +161,13 @@ impl Placer<'_> {
     }
 
     /// Places a loop: what leaves an iteration lies where something entered it.
-    fn iterated(&mut self, list: &List, at: usize, inner: &Loop) -> PlanStep<PlanLaunch> {
+    fn iterated(
+        &mut self,
+        list: &List,
+        at: usize,
+        inner: &Loop,
+        placed: &mut Vec<PlanStep<PlanLaunch>>,
+    ) {
         for &(enter, leave) in &inner.carries {
             self.spans[leave] = self.spans[enter];
         }
@@ -154,6 +176,10 @@ impl Placer<'_> {
                 let bytes = self.launches.values[write].tensor.bytes();
                 self.spans[write] = Some(self.arena.take(bytes));
             }
+        }
+        for launch in &inner.before {
+            let scratch = self.scratch(launch);
+            placed.push(PlanStep::Launch(self.command(launch, scratch)));
         }
         let body = self.list(&inner.body);
         let is_entering = |v: &usize| {
@@ -170,12 +196,13 @@ impl Placer<'_> {
                 leave: self.ids[leave]?,
             })
         };
-        PlanStep::Loop {
+        placed.push(PlanStep::Loop {
             times: inner.times,
+            count: inner.count.and_then(|v| self.ids[v]),
             reverse: inner.turn == Turn::Backward,
             carries: inner.carries.iter().filter_map(carry).collect(),
             body,
-        }
+        });
     }
 
     /// Gives back the bytes of those values that die with step number `at`.

@@ -144,6 +144,7 @@ fn rename(list: &mut [Step], from: usize, to: usize) {
                     .iter_mut()
                     .chain(&mut inner.writes)
                     .for_each(replace);
+                inner.count.iter_mut().for_each(replace);
                 rename(&mut inner.body, from, to);
             }
         }

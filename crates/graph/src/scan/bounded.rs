@@ -4,8 +4,8 @@ use std::panic::Location;
 
 use backprop_core::DType;
 
-use super::{Iteration, Left};
-use crate::graph::{Graph, Problem, bad_dtype, bad_shape};
+use super::{Left, Trips};
+use crate::graph::{Graph, bad_dtype, bad_shape};
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
@@ -14,7 +14,7 @@ impl Graph {
     /// single truth value), `most` times at most; gives what is handed on last. A derivative sees
     /// only the iterations that ran.
     ///
-    /// All `most` iterations are gone through; those after the end change nothing.
+    /// Iterations after the end take no time, and their derivative none either.
     ///
     /// ```
     /// use backprop_core::{DType::F64, Reference};
@@ -35,50 +35,45 @@ impl Graph {
         &'g self,
         most: usize,
         initial: &[Tensor<'g>],
-        condition: impl FnOnce(&[Tensor<'g>]) -> Tensor<'g>,
+        condition: impl Fn(&[Tensor<'g>]) -> Tensor<'g>,
         body: impl FnOnce(&[Tensor<'g>]) -> Vec<Tensor<'g>>,
     ) -> Vec<Tensor<'g>> {
-        let place = Location::caller();
-        let begins = self.full([], 1.0, DType::Bool);
-        let carried = [initial, &[begins]].concat();
-        let scanned = self.scan(most, &carried, &[], |at: Iteration<'g>| {
-            let Some((&runs, values)) = at.carried.split_last() else {
-                return Left::default();
-            };
-            let holds = condition(values);
-            let holds = match check(holds) {
-                Ok(()) => holds,
-                Err(problem) => self.apply("while_loop", &[holds], place, |_| Err(problem)),
-            };
-            let runs = runs.logical_and(holds);
-            let next = body(values).into_iter().enumerate().map(|(i, next)| {
-                let old = values.get(i).copied().unwrap_or(next);
-                runs.broadcast_to(next.shape()).select(next, old)
-            });
+        let (name, place) = ("while_loop", Location::caller());
+        // One more iteration than there were, as long as the condition holds.
+        let counted = |values: &[Tensor<'g>]| {
+            self.at(place, || {
+                self.truth(name, condition(values)).cast(DType::I64)
+            })
+        };
+        let carried = [initial, &[counted(initial)]].concat();
+        let how = Trips::Counted { most };
+        let mut scanned = self.iterate((name, place), how, (&carried, &[]), |mut at| {
+            at.carried.pop();
+            let mut next = body(&at.carried);
+            next.push(self.at(place, || at.index + 1 + counted(&next)));
             Left {
-                carried: next.chain([runs]).collect(),
+                carried: next,
                 stacked: Vec::new(),
             }
         });
-        let mut values = scanned.carried;
-        values.pop();
-        values
+        scanned.carried.pop();
+        scanned.carried
     }
-}
 
-/// Whether a condition is a single truth value.
-fn check(condition: Tensor<'_>) -> Result<(), Problem> {
-    let (dtype, shape) = (condition.dtype(), condition.shape());
-    if shape.rank() > 0 {
-        let problem = bad_shape("while_loop", format!("a condition of shape {shape}"));
-        return Err(problem.help("`.all(..)` or `.any(..)` makes it a single one"));
-    }
-    match dtype {
-        DType::Bool => Ok(()),
-        _ => Err(bad_dtype(
-            "while_loop",
-            format!("a condition of type {dtype}"),
-        )),
+    /// A condition, known to be a single truth value.
+    #[track_caller]
+    pub(super) fn truth<'g>(&'g self, operation: &str, condition: Tensor<'g>) -> Tensor<'g> {
+        let (dtype, shape) = (condition.dtype(), condition.shape());
+        let problem = match (dtype, shape.rank()) {
+            (DType::Bool, 0) => return condition,
+            (_, 0) => bad_dtype(operation, format!("a condition of type {dtype}"))
+                .help("compare first, as in `x.gt(0.0)`"),
+            _ => bad_shape(operation, format!("a condition of shape {shape}"))
+                .help("`.all(..)` or `.any(..)` makes it a single one"),
+        };
+        self.apply(operation, &[condition], Location::caller(), |_| {
+            Err(problem)
+        })
     }
 }
 

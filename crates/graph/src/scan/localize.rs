@@ -15,6 +15,8 @@ use crate::tensor::Tensor;
 pub(crate) struct Open {
     pub(crate) region: RegionId,
     pub(super) times: usize,
+    /// The carried value that says how often the body runs.
+    pub(super) count: Option<usize>,
     pub(super) turn: Turn,
     /// What carried values begin as.
     pub(super) initial: Vec<NodeId>,
@@ -27,10 +29,15 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    pub(super) fn new(region: RegionId, times: usize, turn: Turn) -> Open {
+    pub(super) fn new(
+        region: RegionId,
+        (times, count): (usize, Option<usize>),
+        turn: Turn,
+    ) -> Open {
         Open {
             region,
             times,
+            count,
             turn,
             initial: Vec::new(),
             sequences: Vec::new(),
@@ -79,7 +86,8 @@ impl Graph {
             Op::Argument(Argument::Element, _) => self.element(node.inputs[0], at)?,
             // Rearrangements cost nothing to do again.
             Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) | Op::Stop => {
-                let input = self.localize_below(node.inputs[0], node.region, at + 1)?;
+                let from = self.ir.borrow().node(node.inputs[0]).region;
+                let input = self.localize_below(node.inputs[0], from, at + 1)?;
                 let region = self.ir.borrow().node(input).region;
                 let again = Node {
                     inputs: vec![input],
@@ -96,6 +104,20 @@ impl Graph {
         };
         self.build.borrow_mut().open[at].residuals.insert(id, local);
         Some(local)
+    }
+
+    /// A node where it is computed: as far out as its operands are, since there it is computed once. A
+    /// body that runs once or not at all keeps what is built in it.
+    pub(crate) fn kept_inside(&self, node: Node) -> Node {
+        let (build, ir) = (self.build.borrow(), self.ir.borrow());
+        let conditional = build.open.iter().rfind(|open| open.times == 1);
+        match conditional {
+            Some(open) if ir.is_inside(open.region, node.region) && ir.find(&node).is_none() => {
+                let region = open.region;
+                Node { region, ..node }
+            }
+            _ => node,
+        }
     }
 
     /// The elements of an outer tensor as an argument of open region number `at`.

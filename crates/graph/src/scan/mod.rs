@@ -5,6 +5,7 @@
 //! iteration stands outside of the loop by itself. A tensor of a body is of no use outside of it.
 
 mod bounded;
+mod cond;
 mod localize;
 mod reverse;
 
@@ -51,6 +52,35 @@ pub struct Left<'g> {
     pub stacked: Vec<Tensor<'g>>,
 }
 
+/// How often a body runs.
+#[derive(Clone, Copy, Debug)]
+enum Trips {
+    All {
+        times: usize,
+    },
+    /// As often as the last carried value says.
+    Counted {
+        most: usize,
+    },
+}
+
+impl Trips {
+    fn most(self) -> usize {
+        match self {
+            Trips::All { times } => times,
+            Trips::Counted { most } => most,
+        }
+    }
+
+    /// The number of the carried value that says how often, among so many.
+    fn count(self, carried: usize) -> Option<usize> {
+        match self {
+            Trips::All { .. } => None,
+            Trips::Counted { .. } => carried.checked_sub(1),
+        }
+    }
+}
+
 impl Graph {
     /// Runs a body `times` times, each time on the next element along the first axis of all
     /// `sequences` (of which there are `times`), handing `initial` values from one iteration to the
@@ -84,21 +114,101 @@ impl Graph {
         body: impl FnOnce(Iteration<'g>) -> Left<'g>,
     ) -> Scanned<'g> {
         let place = Location::caller();
+        let how = Trips::All { times };
+        self.iterate(("scan", place), how, (initial, sequences), body)
+    }
+
+    /// As [`scan`](Graph::scan), for the first `count` elements of sequences of `most`: how many is one
+    /// integer of each step, from 0 to `most`. What iterations stack that do not run is 0, and their
+    /// elements get no gradient. Only what runs costs time.
+    ///
+    /// ```
+    /// use backprop_core::{DType::{F32, I32}, Reference};
+    /// use backprop_graph::{Graph, Left, Session, Updates};
+    ///
+    /// let g = Graph::new();
+    /// let (x, count) = (g.input("x", [4], F32), g.input("count", [], I32));
+    /// let zero = g.full([], 0.0, F32);
+    /// let sum = g.scan_counted(count, 4, &[zero], &[x], |at| {
+    ///     let sum = at.carried[0] + at.elements[0];
+    ///     Left { carried: vec![sum], stacked: vec![sum] }
+    /// });
+    /// let keys = [sum.carried[0].key(), sum.stacked[0].key()];
+    /// let mut session = Session::compile(&g, Reference, &keys, Updates::none())?;
+    /// session.feed(x, &[1f32, 2.0, 3.0, 4.0])?.feed(count, &[3])?.step()?;
+    /// assert_eq!(session.scalar(keys[0])?, 6.0);
+    /// assert_eq!(session.fetch::<f32>(keys[1])?, [1.0, 3.0, 6.0, 0.0]);
+    /// # Ok::<(), backprop_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A count outside of `0..=most`: of the feed if it is fed, of the step if it is computed.
+    #[track_caller]
+    pub fn scan_counted<'g>(
+        &'g self,
+        count: Tensor<'g>,
+        most: usize,
+        initial: &[Tensor<'g>],
+        sequences: &[Tensor<'g>],
+        body: impl FnOnce(Iteration<'g>) -> Left<'g>,
+    ) -> Scanned<'g> {
+        let place = Location::caller();
+        let count = self.at(place, || self.count("scan_counted", count, most));
+        let initial = [initial, &[count]].concat();
+        let how = Trips::Counted { most };
+        let ends = (initial.as_slice(), sequences);
+        let mut scanned = self.iterate(("scan_counted", place), how, ends, |mut at| {
+            let count = at.carried.pop();
+            let mut left = body(at);
+            left.carried.extend(count);
+            left
+        });
+        scanned.carried.pop();
+        scanned
+    }
+
+    /// A number of iterations, known to be possible.
+    #[track_caller]
+    fn count<'g>(&'g self, operation: &str, count: Tensor<'g>, most: usize) -> Tensor<'g> {
+        let (dtype, shape) = (count.dtype(), count.shape());
+        if dtype.is_integer() && shape.rank() == 0 {
+            return count
+                .limited(operation, most.saturating_add(1))
+                .cast(DType::I64);
+        }
+        let problem = match dtype.is_integer() {
+            true => bad_shape(operation, format!("a count of shape {shape}")),
+            false => bad_dtype(operation, format!("a count of type {dtype}")),
+        };
+        let problem = problem.help("how many iterations run is one integer");
+        self.apply(operation, &[count], Location::caller(), |_| Err(problem))
+    }
+
+    /// Builds a scan. Where it is counted, the last carried value says how often it runs.
+    fn iterate<'g>(
+        &'g self,
+        (name, place): (&str, Place),
+        how: Trips,
+        (initial, sequences): (&[Tensor<'g>], &[Tensor<'g>]),
+        body: impl FnOnce(Iteration<'g>) -> Left<'g>,
+    ) -> Scanned<'g> {
+        let times = how.most();
         let operands = [initial, sequences].concat();
-        if let Err(problem) = self.check_scan(times, &operands, sequences) {
-            let failed = self.apply("scan", &operands, place, |_| Err(problem));
+        if let Err(problem) = self.check_scan(name, times, &operands, sequences) {
+            let failed = self.apply(name, &operands, place, |_| Err(problem));
             return failed.silent_scan((initial.len(), sequences.len()), body);
         }
         let local = operands.iter().map(|x| self.localize(x.id));
         let Some(local) = local.collect::<Option<Vec<NodeId>>>() else {
-            self.leak("scan", &operands, place);
+            self.leak(name, &operands, place);
             let failed = self.poison(self.origin(place));
             return failed.silent_scan((initial.len(), sequences.len()), body);
         };
         let local: Vec<Tensor<'g>> = local.into_iter().map(|id| self.tensor(id)).collect();
         let (initial, sequences) = local.split_at(initial.len());
         let numbers = self.at(place, || self.coordinate([times], 0));
-        self.open(times, Turn::Forward, None);
+        let count = how.count(initial.len());
+        self.open((times, count), Turn::Forward, None);
         let carried = initial
             .iter()
             .map(|&x| self.argument(Argument::Carried, x))
@@ -113,7 +223,7 @@ impl Graph {
             elements,
             index,
         });
-        let fits = self.check_left(initial, &left.carried, place);
+        let fits = self.check_left((name, place), initial, &left.carried);
         let scanned = self.close(initial, left, place);
         match fits {
             true => scanned,
@@ -126,15 +236,16 @@ impl Graph {
 
     fn check_scan(
         &self,
+        name: &str,
         times: usize,
         operands: &[Tensor<'_>],
         sequences: &[Tensor<'_>],
     ) -> Result<(), Problem> {
         if times == 0 {
-            return Err(bad_attribute("scan", "0 iterations"));
+            return Err(bad_attribute(name, "0 iterations"));
         }
         if !operands.iter().all(|x| self.is_sound(*x)) {
-            return Err(bad_attribute("scan", "an operand failed to build"));
+            return Err(bad_attribute(name, "an operand failed to build"));
         }
         match sequences
             .iter()
@@ -142,7 +253,7 @@ impl Graph {
         {
             Some(x) => {
                 let what = format!("{times} iterations over a sequence {}", x.shape());
-                Err(bad_shape("scan", what)
+                Err(bad_shape(name, what)
                     .help("sequences have an element an iteration, along axis 0"))
             }
             None => Ok(()),
@@ -150,14 +261,19 @@ impl Graph {
     }
 
     /// Whether what an iteration hands on has the types of what was handed to it.
-    fn check_left(&self, initial: &[Tensor<'_>], carried: &[Tensor<'_>], place: Place) -> bool {
+    fn check_left(
+        &self,
+        (name, place): (&str, Place),
+        initial: &[Tensor<'_>],
+        carried: &[Tensor<'_>],
+    ) -> bool {
         if initial.len() != carried.len() {
             let what = format!(
                 "{} values come in, {} are handed on",
                 initial.len(),
                 carried.len()
             );
-            self.apply("scan", carried, place, |_| Err(bad_attribute("scan", what)));
+            self.apply(name, carried, place, |_| Err(bad_attribute(name, what)));
             return false;
         }
         initial.iter().zip(carried).all(|(&before, &after)| {
@@ -167,16 +283,22 @@ impl Graph {
             }
             let what = format!("{}{} comes in, {}{} is handed on", a.0, a.1, b.0, b.1);
             let problem = match a.0 == b.0 {
-                true => bad_shape("scan", what),
-                false => bad_dtype("scan", what),
+                true => bad_shape(name, what),
+                false => bad_dtype(name, what),
             };
-            self.apply("scan", &[before, after], place, |_| Err(problem));
+            self.apply(name, &[before, after], place, |_| Err(problem));
             false
         })
     }
 
     /// Opens a region: what is built from its arguments belongs to it until it is closed.
-    pub(crate) fn open(&self, times: usize, turn: Turn, forward: Option<RegionId>) -> RegionId {
+    /// It runs `times` times, or at most so many if a carried value, given by its number, says how often.
+    pub(crate) fn open(
+        &self,
+        (times, count): (usize, Option<usize>),
+        turn: Turn,
+        forward: Option<RegionId>,
+    ) -> RegionId {
         let mut build = self.build.borrow_mut();
         let parent = build
             .open
@@ -184,7 +306,7 @@ impl Graph {
             .map(|open| open.region)
             .unwrap_or_default();
         let region = self.ir.borrow_mut().add_region(parent, forward);
-        build.open.push(Open::new(region, times, turn));
+        build.open.push(Open::new(region, (times, count), turn));
         region
     }
 
@@ -264,6 +386,7 @@ impl Graph {
         let scan = Scan {
             region: open.region,
             times: open.times,
+            count: open.count,
             turn: open.turn,
             carried: left.carried.len(),
             sequences: open.sequences.len(),
@@ -362,6 +485,7 @@ pub(crate) fn stack(times: usize, shape: Shape) -> Shape {
 pub(crate) fn entries() -> Vec<Entry> {
     let mut all = scans();
     all.extend(bounded::entries());
+    all.extend(cond::entries());
     all
 }
 
@@ -410,6 +534,26 @@ fn scans() -> Vec<Entry> {
                 Left { carried: vec![next], stacked: vec![runs.select(next, 0.0)] }
             });
             scanned.stacked[0].sum(0) * scanned.carried[0]
+        };
+        scan_counted labelled(&[&[4, 2], &[2]], &[], 5) => |x| {
+            let graph = x[0].graph();
+            let scanned = graph.scan_counted(x[2], 4, &[x[1]], &[x[0]], |at| {
+                let next = (at.carried[0] * at.elements[0]).sin() + x[1];
+                Left { carried: vec![next], stacked: vec![next * at.elements[0]] }
+            });
+            scanned.carried[0] + scanned.stacked[0]
+        };
+        scan_counted_in_a_scan labelled(&[&[3, 2], &[2, 2]], &[3], 3) => |x| {
+            let graph = x[0].graph();
+            let scanned = graph.scan(3, &[x[1]], &[x[0], x[2]], |outer| {
+                let inner = graph.scan_counted(outer.elements[1], 2, &[outer.elements[0]], &[x[1]], |at| {
+                    let next = (at.carried[0] * outer.carried[0].sum(0)).sin() + at.elements[0];
+                    Left { carried: vec![next], stacked: vec![next] }
+                });
+                let left = inner.stacked[0] + inner.carried[0] + outer.carried[0];
+                Left { carried: vec![left], stacked: inner.carried }
+            });
+            scanned.stacked[0].sum(0) + scanned.carried[0]
         };
         scan_in_a_scan rows() => |x| {
             let graph = x[0].graph();

@@ -85,14 +85,20 @@ impl Graph {
             .iter()
             .map(|&i| cotangents[i].unwrap_or_else(|| zeros(forward.initial[i])));
         let sums = captured.iter().map(|&c| zeros(c));
-        let initial: Vec<Tensor<'g>> = starts.chain(sums).collect();
+        // It runs as often as the forward scan did.
+        let output = |i: usize| NodeId(marker.0 + 1 + i as u32);
+        let count = scan.count.and_then(|i| self.localize(output(i)));
+        let count = count.map(|id| self.tensor(id));
+        let initial: Vec<Tensor<'g>> = starts.chain(sums).chain(count).collect();
         let region = scan.region;
-        self.open(scan.times, scan.turn.back(), Some(region));
+        let number = count.map(|_| initial.len() - 1);
+        self.open((scan.times, number), scan.turn.back(), Some(region));
         let arguments: Vec<Tensor<'g>> = initial
             .iter()
             .map(|&x| self.argument(Argument::Carried, x))
             .collect();
-        let (handed, sums) = arguments.split_at(carried.len());
+        let (handed, rest) = arguments.split_at(carried.len());
+        let (sums, count) = rest.split_at(captured.len());
         let mut outputs: Vec<(Tensor<'g>, Tensor<'g>)> = Vec::new();
         for (&i, &g) in carried.iter().zip(handed) {
             outputs.push((self.tensor(forward.left[i]), g));
@@ -121,6 +127,7 @@ impl Graph {
             left.carried
                 .push(walk.total(c).map_or(sum, |part| sum + part));
         }
+        left.carried.extend(count);
         let mut gone: Vec<NodeId> = Vec::new();
         for (k, element) in forward.elements.iter().enumerate() {
             let total = needed(element).and_then(|id| walk.total(id));

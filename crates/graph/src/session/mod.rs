@@ -297,12 +297,12 @@ impl<B: Backend> Session<B> {
     /// Whether everything that the graph requires of its values held in the last run of a plan.
     fn check_requirements(&self, id: PlanId) -> Result<()> {
         for requirement in &self.plans[id.0].requirements {
-            let mut holds = [1];
-            if let Some(span) = self.storage.result(requirement.condition) {
+            let mut violated = [0];
+            if let Some(span) = self.storage.result(requirement.violated) {
                 let io = &self.memory.io;
-                self.backend.download(io, span.offset, &mut holds)?;
+                self.backend.download(io, span.offset, &mut violated)?;
             }
-            if holds[0] == 0 {
+            if violated[0] != 0 {
                 let what = requirement.what.to_string();
                 let Origin { place, scope } = requirement.origin;
                 let scope = &self.work.ir.scopes[scope as usize];

@@ -85,7 +85,7 @@ pub enum Kind {
     Sort,
     /// Whether fused launches have the bits of separate ones.
     Fusion,
-    /// Plans with loops and branches.
+    /// Plans with loops.
     Plans,
 }
 

@@ -1,4 +1,4 @@
-//! Buffers, and plans with loops and branches.
+//! Buffers, and plans with loops.
 
 use std::sync::Arc;
 
@@ -127,16 +127,17 @@ fn binary(function: Scalar) -> Primitive {
 }
 
 /// A copy that may not take its operand's place.
-fn copy() -> Primitive {
+fn copy_of(dtype: DType, count: usize) -> Primitive {
     use backprop_core::{Piece, Relocate, View};
+    let output = tensor(dtype, &[count]);
     let piece = Piece {
-        from: dense(DType::F32, &[ROW]),
-        into: View::dense(tensor(DType::F32, &[ROW]).shape),
+        from: dense(dtype, &[count]),
+        into: View::dense(output.shape),
     };
     Primitive::Relocate(Relocate {
         pieces: vec![piece],
         fill: None,
-        output: tensor(DType::F32, &[ROW]),
+        output,
     })
 }
 
@@ -145,7 +146,7 @@ fn copy() -> Primitive {
 fn loops() -> Draft {
     let mut s = Sketch::default();
     let [add, multiply] = [Scalar::Add, Scalar::Mul].map(|f| s.primitive(binary(f)));
-    let copied = s.primitive(copy());
+    let copied = s.primitive(copy_of(DType::F32, ROW));
     let mut total = Code::default();
     let x = total.input(0, DType::F32);
     total.reduce(backprop_core::Reduction::Sum, x, (&[ROWS, ROW], axes(&[0])));
@@ -161,6 +162,7 @@ fn loops() -> Draft {
     let whole = Access::whole;
     let around = |times, reverse, carries: &[(ValueId, ValueId)], body| Step::Loop {
         times,
+        count: None,
         reverse,
         carries: carries
             .iter()
@@ -210,45 +212,81 @@ fn loops() -> Draft {
     s.0
 }
 
-/// A sum or a product by a truth value.
-fn branch() -> Draft {
+/// Sums of as many rows as a number says, in both directions, over stacks that are there already; then
+/// a loop that counts itself down to 0 in its first iteration.
+fn counted() -> Draft {
     let mut s = Sketch::default();
-    let [add, multiply] = [Scalar::Add, Scalar::Mul].map(|f| s.primitive(binary(f)));
-    let [x, y] = [(); 2].map(|()| s.row(Role::Input));
-    let on = s.value(Role::Input, tensor(DType::Bool, &[]));
-    let result = s.row(Role::Result);
-    let reads = [Access::whole(x), Access::whole(y)];
-    let side = |primitive| vec![launch(primitive, &reads, &[Access::whole(result)])];
-    s.0.steps = vec![Step::Branch {
-        on,
-        then: side(add),
-        otherwise: side(multiply),
-    }];
+    let add = s.primitive(binary(Scalar::Add));
+    let subtract = s.primitive(apply(Scalar::Sub, &[DType::I64; 2], 1));
+    let [row, stack] = [ROW, ROWS * ROW].map(|count| s.primitive(copy_of(DType::F32, count)));
+    let number = s.primitive(copy_of(DType::I64, 1));
+    let count = s.value(Role::Input, tensor(DType::I64, &[]));
+    let (xs, start) = (s.stack(Role::Input), s.row(Role::Input));
+    let whole = Access::whole;
+    for reverse in [false, true] {
+        let (sums, last) = (s.stack(Role::Result), s.row(Role::Result));
+        let enter = s.row(Role::Temporary);
+        let leave = s.over(Role::Temporary, enter);
+        let body = vec![
+            launch(add, &[whole(enter), slice(xs, 0)], &[whole(leave)]),
+            launch(row, &[whole(leave)], &[slice(sums, 0)]),
+        ];
+        s.0.steps.extend([
+            launch(stack, &[whole(xs)], &[whole(sums)]),
+            launch(row, &[whole(start)], &[whole(enter)]),
+            Step::Loop {
+                times: ROWS,
+                count: Some(count),
+                reverse,
+                carries: vec![Carry { enter, leave }],
+                body,
+            },
+            launch(row, &[whole(leave)], &[whole(last)]),
+        ]);
+    }
+    let enter = s.value(Role::Temporary, tensor(DType::I64, &[]));
+    let leave = s.over(Role::Temporary, enter);
+    let last = s.value(Role::Result, tensor(DType::I64, &[]));
+    s.0.steps.extend([
+        launch(number, &[whole(count)], &[whole(enter)]),
+        Step::Loop {
+            times: ROWS,
+            count: Some(enter),
+            reverse: false,
+            carries: vec![Carry { enter, leave }],
+            body: vec![launch(
+                subtract,
+                &[whole(enter), whole(count)],
+                &[whole(leave)],
+            )],
+        },
+        launch(number, &[whole(leave)], &[whole(last)]),
+    ]);
     s.0
 }
 
 /// Plans of several steps, through `load`: twice, so that the second step goes on from the first.
 pub(super) fn plans<B: Backend>(backend: &B) -> Vec<(String, Result<(), String>)> {
-    let plans = [
-        ("loops", loops(), 0.0),
-        ("a branch taken", branch(), 1.0),
-        ("a branch not taken", branch(), 0.0),
-    ];
-    let check = |(name, draft, truth): (&str, Draft, f64)| {
-        let both = steps(&Reference, draft.clone(), truth)
-            .and_then(|expected| Ok((expected, steps(backend, draft, truth)?)));
+    let mut plans = vec![("loops".to_owned(), loops(), 0.0)];
+    for count in [-1, 0, 1, ROWS as i32 - 2, ROWS as i32 + 5] {
+        let name = format!("loops of a count of {count}");
+        plans.push((name, counted(), f64::from(count)));
+    }
+    let check = |(name, draft, count): (String, Draft, f64)| {
+        let both = steps(&Reference, draft.clone(), count)
+            .and_then(|expected| Ok((expected, steps(backend, draft, count)?)));
         let outcome = both.and_then(|(expected, got)| {
             let same = expected == got;
             same.then_some(())
                 .ok_or_else(|| "other results than the reference".into())
         });
-        (name.to_owned(), outcome)
+        (name, outcome)
     };
     plans.into_iter().map(check).collect()
 }
 
 /// All bytes of results and parameters after each of two steps.
-fn steps<B: Backend>(backend: &B, mut draft: Draft, truth: f64) -> Result<Vec<Vec<u8>>, String> {
+fn steps<B: Backend>(backend: &B, mut draft: Draft, number: f64) -> Result<Vec<Vec<u8>>, String> {
     let kernels = Plan::prepare(&draft.primitives, backend).map_err(text)?;
     for kernel in &kernels {
         draft.scratch.push(backend.scratch(kernel));
@@ -261,7 +299,7 @@ fn steps<B: Backend>(backend: &B, mut draft: Draft, truth: f64) -> Result<Vec<Ve
         if matches!(value.role, Role::Input | Role::Parameter) {
             let dtype = value.tensor.dtype;
             let bytes = match dtype {
-                DType::Bool => encode(dtype, &[truth]),
+                DType::I64 => encode(dtype, &[number]),
                 // Small whole numbers, whose sums are exact in any order.
                 _ => {
                     let count = value.tensor.shape.count();
@@ -302,12 +340,6 @@ fn give_scratch(draft: &mut Draft) {
             match step {
                 Step::Launch(launch) => launch.scratch = (span.bytes > 0).then_some(span),
                 Step::Loop { body, .. } => visit(body, span),
-                Step::Branch {
-                    then, otherwise, ..
-                } => {
-                    visit(then, span);
-                    visit(otherwise, span);
-                }
             }
         }
     }

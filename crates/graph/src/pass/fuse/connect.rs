@@ -9,7 +9,9 @@ use super::emit::Emitted;
 use super::views::Views;
 use crate::ir::{Argument, NodeId, Op, Origin, RegionId, Scan};
 use crate::pass::Work;
-use crate::pass::launches::{Home, Launch, Launches, Loop, Step, Value, add_value, copy, whole};
+use crate::pass::launches::{
+    Home, Launch, Launches, Loop, Step, Value, add_value, copy, whole, zeros,
+};
 
 /// Gives every stored value its home, and copies what two homes want.
 pub(super) fn connect(
@@ -134,18 +136,31 @@ impl Connector<'_> {
         let origin = self.work.ir.origins[marker.index()];
         let (initial, rest) = node.inputs.split_at(scan.carried);
         let (sequences, left) = rest.split_at(scan.sequences);
-        let entering: Vec<usize> = initial
-            .iter()
-            .map(|&id| {
-                let to = self.home(id, Home::Enter);
-                self.copied(id, to, origin, steps)
-            })
-            .collect();
         let arguments = self.arguments(scan);
         let depth = self.work.ir.region(scan.region).depth as usize - 1;
-        for (&id, &enter) in arguments.carried.iter().zip(&entering) {
-            if let Some(id) = id {
-                self.values.insert(id, enter);
+        let passed = |i: usize| arguments.carried[i] == Some(self.views.of(left[i]).base);
+        let passed: Vec<bool> = (0..scan.carried).map(passed).collect();
+        let mut entering = Vec::with_capacity(scan.carried);
+        for (i, &id) in initial.iter().enumerate() {
+            let home = if passed[i] {
+                Home::Temporary
+            } else {
+                Home::Enter
+            };
+            let seen = self.views.of(id);
+            let there = self.value(seen.base);
+            let moves = matches!(self.all[there].home, Home::Slice { .. });
+            let enter = match passed[i] && seen.view.is_dense() && !moves {
+                // Nothing changes it: iterations read it where it is.
+                true => there,
+                false => {
+                    let to = self.home(id, home);
+                    self.copied(id, to, origin, steps)
+                }
+            };
+            entering.push(enter);
+            if let Some(argument) = arguments.carried[i] {
+                self.values.insert(argument, enter);
             }
         }
         for (&id, &sequence) in arguments.elements.iter().zip(sequences) {
@@ -160,19 +175,24 @@ impl Connector<'_> {
         let mut late = Vec::new();
         let mut carries = Vec::new();
         for (i, &enter) in entering.iter().enumerate() {
-            let passed = arguments.carried[i] == Some(self.views.of(left[i]).base);
-            let leave = match passed {
+            let leave = match passed[i] {
                 true => enter,
                 false => self.left(left[i], scan.region, Home::Leave(enter), &mut late),
             };
-            carries.push((enter, leave));
+            if !passed[i] {
+                carries.push((enter, leave));
+            }
             if let Some(id) = outputs[i] {
                 self.values.insert(id, leave);
             }
         }
+        let mut before = Vec::new();
         for (&id, &output) in left.iter().zip(&outputs).skip(scan.carried) {
             if let Some(output) = output {
                 let of = self.value(output);
+                if scan.count.is_some() {
+                    before.push(zeros(&self.all, of, Some(origin)));
+                }
                 self.left(id, scan.region, Home::Slice { of, depth }, &mut late);
             }
         }
@@ -182,7 +202,18 @@ impl Connector<'_> {
             let from = (self.value(from.base), from.view);
             body.push(copy(&self.all, from, value, Some(origin)));
         }
-        steps.push(Step::Loop(self.around(scan, carries, body)));
+        let count = scan.count.map(|i| entering[i]);
+        let inner = Loop {
+            times: scan.times,
+            count,
+            turn: scan.turn,
+            carries,
+            before,
+            body,
+            reads: count.into_iter().collect(),
+            writes: Vec::new(),
+        };
+        steps.push(Step::Loop(self.around(inner)));
     }
 
     /// Where what an iteration leaves is to lie: it is computed there if the body makes it and
@@ -212,12 +243,20 @@ impl Connector<'_> {
 
     /// Whether a node is an output of a scan, which says itself where it lies.
     fn is_scanned(&self, id: NodeId) -> bool {
+        self.scan_of(id).is_some()
+    }
+
+    /// The scan of which a node is an output.
+    fn scan_of(&self, id: NodeId) -> Option<&Scan> {
         let node = self.work.ir.node(id);
         let marker = node
             .inputs
             .first()
-            .map(|&input| &self.work.ir.node(input).op);
-        matches!((&node.op, marker), (Op::Output(_), Some(Op::Scan(_))))
+            .filter(|_| matches!(node.op, Op::Output(_)))?;
+        match &self.work.ir.node(*marker).op {
+            Op::Scan(scan) => Some(scan),
+            _ => None,
+        }
     }
 
     /// A copy of what a node is seen as, in a value of its own.
@@ -259,11 +298,17 @@ impl Connector<'_> {
         outputs
     }
 
-    /// A loop with what its body reads and leaves.
-    fn around(&self, scan: &Scan, carries: Vec<(usize, usize)>, body: Vec<Step>) -> Loop {
+    /// A loop with all that it reads from outside and leaves there.
+    fn around(&self, mut inner: Loop) -> Loop {
         let mut local: HashSet<usize> = HashSet::new();
-        let (mut reads, mut writes) = (Vec::new(), Vec::new());
-        for step in &body {
+        let Loop {
+            carries,
+            body,
+            reads,
+            writes,
+            ..
+        } = &mut inner;
+        for step in &*body {
             for &v in step.writes() {
                 match self.all[v].home {
                     Home::Slice { .. } => writes.push(whole(&self.all, v)),
@@ -273,23 +318,16 @@ impl Connector<'_> {
         }
         writes.extend(carries.iter().map(|&(_, leave)| leave));
         reads.extend(carries.iter().map(|&(enter, _)| enter));
-        for step in &body {
+        for step in &*body {
             let read = step.reads().iter().map(|&v| whole(&self.all, v));
             reads.extend(read.filter(|v| !local.contains(v)));
         }
-        for list in [&mut reads, &mut writes] {
+        for list in [&mut *reads, &mut *writes] {
             list.sort_unstable();
             list.dedup();
         }
-        reads.retain(|v| !writes.contains(v) || carries.contains(&(*v, *v)));
-        Loop {
-            times: scan.times,
-            turn: scan.turn,
-            carries,
-            body,
-            reads,
-            writes,
-        }
+        reads.retain(|v| !writes.contains(v));
+        inner
     }
 
     /// Puts a value where the host or a parameter wants it: it is computed there if nobody else
@@ -305,7 +343,12 @@ impl Connector<'_> {
         };
         let value = self.value(self.views.of(id).base);
         let tensor = node.tensor();
-        if self.all[value].home == Home::Temporary {
+        // What a loop may leave out is written before it and in it; an update is written once.
+        let is_free = match (&home, self.scan_of(self.views.of(id).base)) {
+            (Home::Update(_), Some(scan)) => scan.count.is_none(),
+            _ => true,
+        };
+        if is_free && self.all[value].home == Home::Temporary {
             self.all[value] = Value { tensor, home, name };
             return None;
         }
