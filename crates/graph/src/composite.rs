@@ -142,7 +142,8 @@ impl Graph {
         }
     }
 
-    fn mark<'g>(
+    /// Makes `outputs` of what was built from `inputs` go by a rule of differentiation.
+    pub(crate) fn mark<'g>(
         &'g self,
         rule: Arc<dyn Rule>,
         inputs: &[Tensor<'g>],

@@ -24,6 +24,7 @@ mod session;
 mod summary;
 mod tensor;
 mod updates;
+mod vmap;
 
 pub use axes::{AxisList, Keep};
 pub use composite::{Composite, Sample, Vjp};

@@ -5,10 +5,11 @@
 //! `<J^T u, v>` is what [`Graph::vjp`] says. One random direction an input finds a wrong gradient
 //! with probability 1. The same for the gradient itself checks the second order.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use backprop_core::{Backend, DType, Error, Reference, Result};
-use backprop_graph::{Entry, Graph, Key, Sample, Session, Tensor, Updates, catalogue};
+use backprop_graph::{Graph, Key, Left, Sample, Session, Tensor, Updates};
 
 use crate::draw::{Draw, decode, encode};
 
@@ -335,6 +336,34 @@ impl GradCheck {
         same(found, expected)
     }
 
+    /// Checks a body applied to a batch at once ([`Graph::vmap`]) against the same body applied to one
+    /// element after the other ([`Graph::scan`]): outputs, gradients taken in the body, and gradients of
+    /// all of these.
+    ///
+    /// # Errors
+    /// The first output or gradient that differs, or whatever building and running report.
+    pub fn check_batched(&self, sample: &Sample, build: impl Build) -> Result<(), GradError> {
+        const SIZE: usize = 3;
+        let mut batches = sample.clone();
+        for (_, shape, _) in &mut batches.inputs {
+            shape.insert(0, SIZE);
+        }
+        let outcome = RefCell::new(Ok(()));
+        let at = self.draw(&batches, 0);
+        let batched = self.results((&Graph::new(), Reference), &batches, &at, &|g, x| {
+            g.vmap(x, |x| with_gradients((g, x), sample, &build, &outcome))
+        })?;
+        let in_turn = self.results((&Graph::new(), Reference), &batches, &at, &|g, x| {
+            let scanned = g.scan(SIZE, &[], x, |at| Left {
+                carried: Vec::new(),
+                stacked: with_gradients((g, &at.elements), sample, &build, &outcome),
+            });
+            scanned.stacked
+        })?;
+        outcome.into_inner()?;
+        same(batched, in_turn)
+    }
+
     /// The outputs of `build` and the gradients of its real inputs, each with a name.
     fn results<B: Backend>(
         &self,
@@ -374,6 +403,28 @@ impl GradCheck {
         let fetch = |(name, key)| Ok((name, compiled.session.fetch::<f64>(key)?));
         Ok(named.into_iter().map(fetch).collect::<Result<_>>()?)
     }
+}
+
+/// What `build` gives, and the gradients of its sum.
+fn with_gradients<'g>(
+    (graph, x): (&'g Graph, &[Tensor<'g>]),
+    sample: &Sample,
+    build: &impl Build,
+    outcome: &RefCell<Result<()>>,
+) -> Vec<Tensor<'g>> {
+    let mut results = build(graph, x);
+    let real = results.iter().filter(|y| y.dtype().is_float());
+    let real: Vec<_> = real
+        .map(|&y| (y, graph.full(y.shape(), 1.0, y.dtype())))
+        .collect();
+    let wrt: Vec<Tensor<'g>> = floats(sample).into_iter().map(|i| x[i]).collect();
+    if !real.is_empty() {
+        match graph.vjp(&real, &wrt) {
+            Ok(gradients) => results.extend(gradients),
+            Err(error) => *outcome.borrow_mut() = Err(error),
+        }
+    }
+    results
 }
 
 /// Values by the name of what they are.
@@ -431,7 +482,7 @@ pub(crate) fn feed<B: Backend>(
     Ok(())
 }
 
-fn floats(sample: &Sample) -> Vec<usize> {
+pub(crate) fn floats(sample: &Sample) -> Vec<usize> {
     let inputs = sample.inputs.iter().enumerate();
     inputs
         .filter(|(_, (dtype, ..))| dtype.is_float())
@@ -481,81 +532,4 @@ fn inner_each<'g>(a: &[Tensor<'g>], b: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
     pairs
         .map(|(&a, &b)| (a * b).cast(DType::F64).sum(..))
         .collect()
-}
-
-/// What became of one operation of the catalogue.
-#[derive(Clone, Debug)]
-pub struct Checked {
-    /// The operation.
-    pub name: &'static str,
-    /// How many slopes agreed; 0 for an operation whose result has no derivative.
-    pub slopes: usize,
-    /// What went wrong, by sample.
-    pub failed: Vec<String>,
-}
-
-/// Checks every operation of the catalogue on all of its samples: gradients to the second order,
-/// and hand-written ones against derived ones. An operation without samples fails.
-#[must_use]
-pub fn gradcheck_all() -> Vec<Checked> {
-    catalogue().iter().map(check_entry).collect()
-}
-
-/// Runs every operation of the catalogue on all of its samples: outputs and gradients on `backend`
-/// against those on the reference.
-#[must_use]
-pub fn compare_all<B: Backend>(backend: &B) -> Vec<Checked> {
-    let check = GradCheck::default();
-    let compare = |entry: &Entry| {
-        let mut checked = Checked {
-            name: entry.name,
-            slopes: 0,
-            failed: Vec::new(),
-        };
-        for (i, sample) in entry.samples.iter().enumerate() {
-            match check.check_on(backend, sample, |_, x| vec![(entry.build)(x)]) {
-                Ok(()) => checked.slopes += 1,
-                Err(what) => checked.failed.push(format!("sample {i}: {what}")),
-            }
-        }
-        checked
-    };
-    catalogue().iter().map(compare).collect()
-}
-
-fn check_entry(entry: &Entry) -> Checked {
-    let mut checked = Checked {
-        name: entry.name,
-        slopes: 0,
-        failed: Vec::new(),
-    };
-    if entry.samples.is_empty() {
-        checked.failed.push("has no samples".into());
-    }
-    for (i, sample) in entry.samples.iter().enumerate() {
-        match check_sample(entry, sample) {
-            Ok(slopes) => checked.slopes += slopes,
-            Err(what) => checked.failed.push(format!("sample {i}: {what}")),
-        }
-    }
-    checked
-}
-
-/// The number of slopes that agree.
-fn check_sample(entry: &Entry, sample: &Sample) -> Result<usize, GradError> {
-    let check = GradCheck::default();
-    check.check_derived(sample, |_, x| vec![(entry.build)(x)])?;
-    if !is_differentiable(entry, sample) {
-        return Ok(0);
-    }
-    check.check_forward(sample, |_, x| vec![(entry.build)(x)])?;
-    let slopes = check.check(sample, |_, x| vec![(entry.build)(x)])?;
-    Ok(slopes.len())
-}
-
-/// Whether the result is a real number that depends on real inputs.
-fn is_differentiable(entry: &Entry, sample: &Sample) -> bool {
-    let graph = Graph::new();
-    let output = (entry.build)(&declare(&graph, sample));
-    output.dtype().is_float() && !floats(sample).is_empty()
 }

@@ -13,12 +13,12 @@
 pub mod conformance;
 
 mod draw;
+mod every;
 mod gradcheck;
 mod random_graph;
 mod wrap;
 
-pub use gradcheck::{
-    Build, Checked, GradCheck, GradError, Slope, compare_all, gradcheck, gradcheck_all,
-};
+pub use every::{Checked, batched_all, compare_all, gradcheck_all};
+pub use gradcheck::{Build, GradCheck, GradError, Slope, gradcheck};
 pub use random_graph::{GraphError, RandomGraph};
 pub use wrap::{Counting, Counts, Unfused};
