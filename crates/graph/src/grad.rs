@@ -215,6 +215,8 @@ pub(crate) struct Walk<'g> {
     parts: HashMap<NodeId, Vec<Option<Tensor<'g>>>>,
     /// The sums for `wrt`, as far as reached.
     totals: HashMap<NodeId, Option<Tensor<'g>>>,
+    /// What arrived at those of `wrt` that are not visited.
+    arrived: HashMap<NodeId, Vec<Tensor<'g>>>,
 }
 
 impl<'g> Walk<'g> {
@@ -255,12 +257,18 @@ impl<'g> Walk<'g> {
             pending,
             parts: HashMap::new(),
             totals: wrt.iter().map(|&id| (id, None)).collect(),
+            arrived: HashMap::new(),
         }
     }
 
     /// The sum of the cotangents of one of `wrt`, if any arrived.
     pub(crate) fn total(&self, id: NodeId) -> Option<Tensor<'g>> {
         self.totals.get(&id).copied().flatten()
+    }
+
+    /// The cotangents that arrived at one of `wrt` that lies outside of the body.
+    pub(crate) fn arrived(&mut self, id: NodeId) -> Vec<Tensor<'g>> {
+        self.arrived.remove(&id).unwrap_or_default()
     }
 
     /// Visits all nodes that need it, from the last one on.
@@ -286,11 +294,11 @@ impl<'g> Walk<'g> {
         }
     }
 
-    /// Adds up what has arrived at a node that is not visited, because it is outside of the body.
+    /// Keeps what has arrived at a node that is not visited, because it is outside of the body.
     fn leave(&mut self, id: NodeId) {
-        if let Some(total) = self.totals.get_mut(&id) {
+        if self.totals.contains_key(&id) {
             let arrived = std::mem::take(&mut self.pending[id.index()]);
-            *total = arrived.into_iter().reduce(op::mask::sum);
+            self.arrived.insert(id, arrived);
         }
     }
 

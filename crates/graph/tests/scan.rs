@@ -160,6 +160,13 @@ fn what_makes_no_sense_is_an_error_with_its_place() {
         ("1 values come in, 0 are handed on", |g, x| {
             let _ = g.scan(2, &[x], &[], |_| Left::default());
         }),
+        ("stacking makes more axes than there can be", |g, x| {
+            let deep = x.reshape([4, 1, 1, 1, 1, 1, 1, 1]);
+            let _ = g.scan(4, &[], &[x], |at| Left {
+                carried: vec![],
+                stacked: vec![deep * at.elements[0]],
+            });
+        }),
         ("a tensor of a scan's body is used outside of it", |g, x| {
             let mut leaked = None;
             let _ = g.scan(2, &[x], &[], |at| {

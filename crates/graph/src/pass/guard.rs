@@ -54,10 +54,9 @@ pub(crate) fn guard(work: &mut Work) -> Vec<Requirement> {
 fn outside(work: &mut Work, requirement: &Requirement) -> NodeId {
     let mut violated = requirement.violated;
     while work.ir.node(violated).region != RegionId::default() {
-        let stacked = work.ir.stacked(violated);
-        if stacked == violated {
+        let Some(stacked) = work.ir.stacked(violated) else {
             break;
-        }
+        };
         violated = stacked;
     }
     let axes: Axes = (0..work.ir.node(violated).shape.rank()).collect();

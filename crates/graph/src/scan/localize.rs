@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use backprop_core::{ErrorKind, Place};
+use backprop_core::{ErrorKind, MAX_RANK, Place};
 
 use super::stack;
 use crate::graph::Graph;
@@ -22,15 +22,15 @@ pub(crate) struct Open {
     pub(super) initial: Vec<NodeId>,
     /// What is gone through, element by element.
     pub(super) sequences: Vec<NodeId>,
-    /// All arguments.
-    pub(super) arguments: Vec<NodeId>,
+    /// The first node that may belong to it.
+    pub(super) start: NodeId,
     /// What stands for tensors of the region of which this is the reverse.
     residuals: HashMap<NodeId, NodeId>,
 }
 
 impl Open {
     pub(super) fn new(
-        region: RegionId,
+        (region, start): (RegionId, NodeId),
         (times, count): (usize, Option<usize>),
         turn: Turn,
     ) -> Open {
@@ -41,7 +41,7 @@ impl Open {
             turn,
             initial: Vec::new(),
             sequences: Vec::new(),
-            arguments: Vec::new(),
+            start,
             residuals: HashMap::new(),
         }
     }
@@ -98,7 +98,7 @@ impl Graph {
                 self.ir.borrow_mut().push(again, origin)
             }
             _ => {
-                let stacked = self.ir.borrow_mut().stacked(id);
+                let stacked = self.ir.borrow_mut().stacked(id)?;
                 self.element(stacked, at)?
             }
         };
@@ -139,9 +139,21 @@ impl Graph {
             .any(|open| open.region == region)
     }
 
+    /// Whether a node belongs to the innermost region that is being built.
+    pub(crate) fn is_innermost(&self, id: NodeId) -> bool {
+        let build = self.build.borrow();
+        let region = build.open.last().map(|open| open.region);
+        region == Some(self.ir.borrow().node(id).region)
+    }
+
     /// Records that tensors of a body were used outside of it.
     pub(crate) fn leak(&self, operation: &str, tensors: &[Tensor<'_>], place: Place) {
-        let what = "a tensor of a scan's body is used outside of it".to_owned();
+        let deepest = |x: &Tensor<'_>| x.rank() == MAX_RANK;
+        let what = match tensors.iter().any(deepest) {
+            true => "a derivative would stack a tensor that has as many axes as there can be",
+            false => "a tensor of a scan's body is used outside of it",
+        };
+        let what = what.to_owned();
         let operation = operation.to_owned();
         let kind = ErrorKind::Region { operation, what };
         let error = self.show(backprop_core::Error::new(kind), tensors);
@@ -151,19 +163,18 @@ impl Graph {
 }
 
 impl Ir {
-    /// Makes the scan to whose body a node belongs stack it; gives the stacked one. The node itself
-    /// where there is no such scan.
-    pub(crate) fn stacked(&mut self, id: NodeId) -> NodeId {
+    /// Makes the scan to whose body a node belongs stack it; gives the stacked one. `None` where there
+    /// is no such scan, or where a stack of it would have more axes than there can be.
+    pub(crate) fn stacked(&mut self, id: NodeId) -> Option<NodeId> {
         let (dtype, shape, region) = {
             let node = self.node(id);
             (node.dtype, node.shape, self.region(node.region))
         };
-        let Some(marker) = region.scan else {
-            return id;
-        };
+        let marker = region.scan?;
         let Op::Scan(scan) = self.node(marker).op.clone() else {
-            return id;
+            return None;
         };
+        let whole = stack(scan.times, shape)?;
         let left = &self.node(marker).inputs[scan.carried + scan.sequences..];
         let known = left
             .iter()
@@ -176,9 +187,9 @@ impl Ir {
         if let Some(&room) = self.reserved.get(&id) {
             let node = &mut self.nodes[room.index()];
             (node.op, node.inputs) = (Op::Output(number as u32), vec![marker]);
-            return room;
+            return Some(room);
         }
         let origin = self.origins[marker.index()];
-        self.push_output(marker, number, (dtype, stack(scan.times, shape)), origin)
+        Some(self.push_output(marker, number, (dtype, whole), origin))
     }
 }

@@ -8,6 +8,7 @@ mod bounded;
 mod cond;
 mod localize;
 mod reverse;
+mod sums;
 
 use std::panic::Location;
 
@@ -305,8 +306,11 @@ impl Graph {
             .last()
             .map(|open| open.region)
             .unwrap_or_default();
+        let start = NodeId(self.len() as u32);
         let region = self.ir.borrow_mut().add_region(parent, forward);
-        build.open.push(Open::new(region, (times, count), turn));
+        build
+            .open
+            .push(Open::new((region, start), (times, count), turn));
         region
     }
 
@@ -334,7 +338,6 @@ impl Graph {
             region: open.region,
         };
         let id = ir.push(node, origin);
-        open.arguments.push(id);
         drop(ir);
         drop(build);
         self.tensor(id)
@@ -381,7 +384,15 @@ impl Graph {
                 stacked: vec![silent; left.stacked.len()],
             };
         }
-        let outputs: Vec<(DType, Shape)> = outputs(&self.ir.borrow(), &open, &left);
+        let outputs = outputs(&self.ir.borrow(), &open, &left);
+        let Some(outputs) = outputs else {
+            let problem = bad_shape("scan", "stacking makes more axes than there can be");
+            let failed = self.apply("scan", &left.stacked, place, |_| Err(problem));
+            return Scanned {
+                carried: vec![failed; initial.len()],
+                stacked: vec![failed; left.stacked.len()],
+            };
+        };
         let origin = self.origin(place);
         let scan = Scan {
             region: open.region,
@@ -421,21 +432,18 @@ impl Graph {
 
 /// Makes room for stacking whatever a scan's body computes.
 fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
-    let first = open
-        .arguments
-        .first()
-        .map_or(marker.index(), |id| id.index());
-    for id in (first..marker.index()).map(|index| NodeId(index as u32)) {
+    for id in (open.start.index()..marker.index()).map(|index| NodeId(index as u32)) {
         let node = ir.node(id);
         let is_value = !matches!(node.op, Op::Custom(_) | Op::Scan(_));
-        if node.region != open.region || !is_value {
+        let stacked = stack(open.times, node.shape);
+        let Some(shape) = stacked.filter(|_| node.region == open.region && is_value) else {
             continue;
-        }
+        };
         let room = Node {
             op: Op::Reserved(id.0),
             inputs: Vec::new(),
             dtype: node.dtype,
-            shape: stack(open.times, node.shape),
+            shape,
             region: ir.node(marker).region,
         };
         let room = ir.push(room, origin);
@@ -463,22 +471,20 @@ impl<'g> Tensor<'g> {
 }
 
 /// The types of a scan's outputs.
-fn outputs(ir: &Ir, open: &Open, left: &Left<'_>) -> Vec<(DType, Shape)> {
+fn outputs(ir: &Ir, open: &Open, left: &Left<'_>) -> Option<Vec<(DType, Shape)>> {
     let ty = |x: &Tensor<'_>| (ir.node(x.id).dtype, ir.node(x.id).shape);
     let stacked = |x: &Tensor<'_>| {
         let (dtype, shape) = ty(x);
-        (dtype, stack(open.times, shape))
+        Some((dtype, stack(open.times, shape)?))
     };
-    let carried = left.carried.iter().map(ty);
+    let carried = left.carried.iter().map(|x| Some(ty(x)));
     carried.chain(left.stacked.iter().map(stacked)).collect()
 }
 
-/// A shape with a new first axis.
-pub(crate) fn stack(times: usize, shape: Shape) -> Shape {
-    [times]
-        .into_iter()
-        .chain(shape.sizes().iter().copied())
-        .collect()
+/// A shape with a new first axis, if there can be one.
+pub(crate) fn stack(times: usize, shape: Shape) -> Option<Shape> {
+    let stacked = Shape::new(&[&[times], shape.sizes()].concat());
+    stacked.filter(|shape| shape.checked_count().is_some())
 }
 
 /// Inputs to try scans on.

@@ -1,13 +1,14 @@
 //! The derivative of a scan: a scan that runs the other way.
 //!
 //! Its body is the vjp of the forward body, built by the same walker and rules. Cotangents of carried
-//! values are carried, those of sequences are stacked, and those of outer tensors add up in carried
-//! sums. What a rule mentions of the forward body becomes a residual (see `localize.rs`), so rules
+//! values are carried, those of sequences are stacked, and those of outer tensors add up (see
+//! `sums.rs`). What a rule mentions of the forward body becomes a residual (see `localize.rs`), so rules
 //! know nothing of scans.
 
 use std::collections::BTreeSet;
 
 use super::Left;
+use super::sums::Sums;
 use crate::grad::Walk;
 use crate::graph::Graph;
 use crate::ir::{Argument, Ir, NodeId, Op, Scan};
@@ -80,36 +81,26 @@ impl Graph {
             .copied()
             .filter(|c| needs[c.index()])
             .collect();
-        let zeros = |id: NodeId| self.tensor(id).number(0.0);
-        let starts = carried
-            .iter()
-            .map(|&i| cotangents[i].unwrap_or_else(|| zeros(forward.initial[i])));
-        let sums = captured.iter().map(|&c| zeros(c));
+        let region = scan.region;
         // It runs as often as the forward scan did.
         let output = |i: usize| NodeId(marker.0 + 1 + i as u32);
         let count = scan.count.and_then(|i| self.localize(output(i)));
-        let count = count.map(|id| self.tensor(id));
-        let initial: Vec<Tensor<'g>> = starts.chain(sums).chain(count).collect();
-        let region = scan.region;
-        let number = count.map(|_| initial.len() - 1);
+        let number = count.map(|_| carried.len());
         self.open((scan.times, number), scan.turn.back(), Some(region));
-        let arguments: Vec<Tensor<'g>> = initial
+        let zeros = |id: NodeId| self.tensor(id).number(0.0);
+        let enter = |x: Tensor<'g>| self.argument(Argument::Carried, x);
+        let starts = carried
             .iter()
-            .map(|&x| self.argument(Argument::Carried, x))
-            .collect();
-        let (handed, rest) = arguments.split_at(carried.len());
-        let (sums, count) = rest.split_at(captured.len());
+            .map(|&i| cotangents[i].unwrap_or_else(|| zeros(forward.initial[i])));
+        let mut initial: Vec<Tensor<'g>> = starts.collect();
         let mut outputs: Vec<(Tensor<'g>, Tensor<'g>)> = Vec::new();
-        for (&i, &g) in carried.iter().zip(handed) {
-            outputs.push((self.tensor(forward.left[i]), g));
+        for (&i, &start) in carried.iter().zip(&initial) {
+            outputs.push((self.tensor(forward.left[i]), enter(start)));
         }
+        let count = count.map(|id| (self.tensor(id), enter(self.tensor(id))));
         for (j, &left) in forward.left.iter().enumerate().skip(scan.carried) {
-            if let Some(g) = cotangents
-                .get(j)
-                .copied()
-                .flatten()
-                .filter(|_| needs[left.index()])
-            {
+            let cotangent = cotangents.get(j).copied().flatten();
+            if let Some(g) = cotangent.filter(|_| needs[left.index()]) {
                 outputs.push((self.tensor(left), self.argument(Argument::Element, g)));
             }
         }
@@ -123,11 +114,10 @@ impl Graph {
             left.carried
                 .push(total.unwrap_or_else(|| zeros(forward.initial[i])));
         }
-        for (&c, &sum) in captured.iter().zip(sums) {
-            left.carried
-                .push(walk.total(c).map_or(sum, |part| sum + part));
+        if let Some((count, handed)) = count {
+            initial.push(count);
+            left.carried.push(handed);
         }
-        left.carried.extend(count);
         let mut gone: Vec<NodeId> = Vec::new();
         for (k, element) in forward.elements.iter().enumerate() {
             let total = needed(element).and_then(|id| walk.total(id));
@@ -136,12 +126,18 @@ impl Graph {
                 gone.push(forward.sequences[k]);
             }
         }
+        let mut sums = Sums::new(self, scan);
+        for &c in &captured {
+            sums.add(c, walk.arrived(c));
+        }
+        let sums = sums.leave(&mut initial, &mut left);
         let origin = self.origin_of_node(marker);
         let scanned = self.close(&initial, left, origin.place);
-        let outer = carried.iter().map(|&i| forward.initial[i]).chain(captured);
+        let outer = carried.iter().map(|&i| forward.initial[i]);
         outer
-            .zip(scanned.carried)
-            .chain(gone.into_iter().zip(scanned.stacked))
+            .zip(scanned.carried.iter().copied())
+            .chain(gone.into_iter().zip(scanned.stacked.iter().copied()))
+            .chain(sums.totals(&scanned))
             .collect()
     }
 }
