@@ -33,7 +33,7 @@ mod random_state;
 mod range;
 mod recurrent;
 mod reduce;
-mod require;
+pub(crate) mod require;
 mod rotary;
 mod running;
 mod scatter;

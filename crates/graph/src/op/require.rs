@@ -4,7 +4,7 @@ use std::panic::Location;
 
 use backprop_core::DType;
 
-use crate::graph::{bad_dtype, bad_shape};
+use crate::graph::{Problem, Type, bad_dtype, bad_shape};
 use crate::ir::Op;
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
@@ -22,19 +22,23 @@ impl<'g> Tensor<'g> {
             _ => self.graph.at(place, || condition.all(..)),
         };
         self.graph.apply("require", &[self, holds], place, |types| {
-            if types[1].0 != DType::Bool {
-                let problem = bad_dtype("require", format!("a condition of type {}", types[1].0));
-                return Err(problem.help("compare first, as in `x.gt(0.0)`"));
-            }
-            if types[1].1.rank() > 0 {
-                return Err(bad_shape(
-                    "require",
-                    format!("a condition of {}", types[1].1),
-                ));
-            }
+            check_condition("require", types[1])?;
             Ok((Op::Require(what.into()), types[0]))
         })
     }
+}
+
+/// An error for what is not a single truth value.
+pub(crate) fn check_condition(operation: &str, (dtype, shape): Type) -> Result<(), Problem> {
+    if dtype != DType::Bool {
+        let problem = bad_dtype(operation, format!("a condition of type {dtype}"));
+        return Err(problem.help("compare first, as in `x.gt(0.0)`"));
+    }
+    if shape.rank() > 0 {
+        let problem = bad_shape(operation, format!("a condition of {shape}"));
+        return Err(problem.help("`.all(..)` or `.any(..)` makes it a single one"));
+    }
+    Ok(())
 }
 
 /// Inputs to try the operations on.
