@@ -51,7 +51,7 @@ use crate::graph::{Graph, Problem, bad_attribute};
 use crate::ir::{Node, Op};
 use crate::tensor::Tensor;
 
-pub use attention::Mask;
+pub use attention::{Mask, WeightDropout};
 pub use catalogue::{Entry, catalogue};
 pub use classification::{CrossEntropy, NegativeLogLikelihood};
 pub use conv::Convolution;
@@ -67,7 +67,7 @@ pub use padding::Padding;
 pub use pool::{Divisor, Pool};
 pub use quantile::Between;
 pub use random_state::RandomState;
-pub use recurrent::Recurrent;
+pub use recurrent::{Cell, Direction, Recurred, Recurrence, Recurrent};
 pub use rotary::{Pairing, Rotary};
 pub use running::RunningStatistics;
 pub use scatter::{Combine, Scatter};
