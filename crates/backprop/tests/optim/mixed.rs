@@ -1,6 +1,8 @@
 //! Networks whose arithmetic has 16 bits and whose parameters have 32, under a loss scale.
 
 use backprop::Reference;
+#[cfg(feature = "cpu")]
+use backprop::core::plan::Buffer;
 use backprop::optim::{DynamicScale, LossScale};
 use backprop::prelude::*;
 
@@ -149,4 +151,32 @@ fn an_overflow_is_left_out() {
     // Scales are powers of two: but for the smallest numbers of 16 bits, the gradients are the same.
     let [a, b] = [&mut net, &mut other].map(|net| net.step());
     assert!((a - b).abs() < 1e-3 * b, "{a}, not {b}");
+}
+
+/// Whether all gradients are finite is known before any of them is used: a step keeps them, and nothing
+/// else of their size.
+#[cfg(feature = "cpu")]
+#[test]
+fn a_scaled_step_keeps_its_gradients_and_no_more() {
+    const WIDTH: usize = 256;
+    let arena = |scaled: Option<LossScale>| {
+        let g = Graph::new();
+        let x = g.input("x", [8, WIDTH], F32);
+        let w = g.parameter("w", [WIDTH, WIDTH], F32, Init::Kaiming);
+        let loss = x.matmul(w).square().mean(..);
+        let adamw = |gradients: &[Tensor<'_>]| optim::adamw(&g, &[w], gradients, AdamW::default());
+        let updates = match scaled {
+            None => adamw(&g.grad(loss, &[w]).unwrap()),
+            Some(options) => {
+                let scale = DynamicScale::new(&g, "loss_scale", options);
+                let gradients = g.grad(scale.of(loss), &[w]).unwrap();
+                scale.updates(&gradients, adamw)
+            }
+        };
+        let session = Session::compile(&g, Cpu::new().unwrap(), &[], updates).unwrap();
+        session.step_plan().bytes(Buffer::Arena)
+    };
+    let (plain, scaled) = (arena(None), arena(Some(LossScale::default())));
+    let gradient = WIDTH * WIDTH * size_of::<f32>();
+    assert!(scaled < plain + 2 * gradient, "{scaled}, without {plain}");
 }
