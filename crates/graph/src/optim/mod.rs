@@ -29,6 +29,13 @@
 //! # let _ = updates;
 //! # Ok::<(), backprop_core::Error>(())
 //! ```
+//!
+//! # Larger batches, and numbers of 16 bits
+//!
+//! [`accumulate`] adds up the gradients of several steps before they are applied, and [`micro_batches`]
+//! those of the parts of a batch within a step. [`DynamicScale`] keeps the gradients of 16-bit arithmetic
+//! in range. Both hand gradients on to whatever makes updates of them, and both are [`Updates::when`]:
+//! updates that hold in some steps.
 
 mod accumulate;
 mod adadelta;
