@@ -26,9 +26,23 @@ pub(crate) struct Rows {
     threads: usize,
 }
 
+/// The longest rows. What is computed along a row is kept until its reductions
+/// are known: longer ones would not stay in cache, and take memory without bound.
+const LONGEST: usize = 1 << 16;
+
+/// The longest row that is alone, which one thread works on.
+const LONGEST_ALONE: usize = 1 << 12;
+
 /// Whether a row program can be prepared: rows lie together, and what is
 /// reduced is not the same all along a row.
 pub(crate) fn supports(spec: &Spec) -> bool {
+    let longest = match spec.count() {
+        1 => LONGEST_ALONE,
+        _ => LONGEST,
+    };
+    if spec.len() > longest {
+        return false;
+    }
     let valued = spec.row_valued();
     let reduced = |inst: &Inst| match inst {
         Inst::Reduce(_, operand) => valued.get(operand.index()) == Some(&true),
@@ -53,7 +67,9 @@ impl Rows {
             })
         };
         if !supports(spec) {
-            return Err(declined("rows that are not the last axes".into()));
+            return Err(declined(
+                "rows that are too long, or not the last axes".into(),
+            ));
         }
         let (count, width) = (spec.count(), spec.len());
         let group = (TILE / width).clamp(1, count);

@@ -83,7 +83,7 @@ fn the_plan_fits_on_a_screen() {
         }
     }
     expect![[r#"
-        layer1.weight.adamw.step' %2 %3 %4 = sweep [] add to_f64 sub sub div mul cos add fma div mul cos add fma le where le where mul neg add to_f32 pow neg 
+        layer1.weight.adamw.step' %2 %3 %4 = sweep [] add to_f64 pow neg add sub min sub div max min mul cos add fma div max min mul cos add fma le where div 
         %8 = matmul [32, 64]x[64, 128] then add relu (x layer1.weight layer1.bias)
         %11 = matmul [32, 128]x[128, 64] then add relu (%8 layer2.weight layer2.bias)
         %13 = matmul [32, 64]x[64, 10] (%11 layer3.weight)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use backprop_core::{DType, Place, Primitive, TensorType};
 
-use crate::graph::Graph;
+use crate::graph::{Graph, bad_shape};
 use crate::ir::{Custom, Node, Op};
 use crate::tensor::Tensor;
 
@@ -140,6 +140,31 @@ impl Graph {
                 Err(crate::graph::bad_attribute("composite", "no output"))
             }),
         }
+    }
+
+    /// Records that operands do not fit an operation, as a built-in one does of its own, and stands in
+    /// for the result: for layers and operations of other crates.
+    ///
+    /// ```
+    /// use backprop_core::DType::F32;
+    /// use backprop_graph::Graph;
+    ///
+    /// let g = Graph::new();
+    /// let x = g.input("x", [2, 3], F32);
+    /// let y = g.misfit("my_layer", &[x], "3 columns for a layer of 4");
+    /// let _ = y.exp(); // Silent.
+    /// let text = g.check().unwrap_err().to_string();
+    /// assert!(text.starts_with("error: my_layer: 3 columns for a layer of 4"));
+    /// ```
+    #[track_caller]
+    pub fn misfit<'g>(
+        &'g self,
+        operation: &str,
+        operands: &[Tensor<'g>],
+        what: &str,
+    ) -> Tensor<'g> {
+        let problem = bad_shape(operation, what);
+        self.apply(operation, operands, Location::caller(), |_| Err(problem))
     }
 
     /// Makes `outputs` of what was built from `inputs` go by a rule of differentiation.

@@ -1,7 +1,7 @@
 //! Attention with several heads, and the block of a transformer.
 
 use backprop_core::DType;
-use backprop_graph::{Graph, Init, Mask, Param, Tensor};
+use backprop_graph::{Graph, Init, Mask, Param, Tensor, WeightDropout};
 
 use crate::{Dropout, Features, Layer, LayerNorm, Linear, Owner};
 
@@ -76,8 +76,16 @@ impl MultiHeadAttention {
     #[track_caller]
     #[must_use]
     pub fn forward<'g>(&self, x: Tensor<'g>, mask: Mask<'g>) -> Tensor<'g> {
-        let heads = split(self.in_proj.forward(x), self.heads.saturating_mul(3));
-        self.mixed(thirds(heads, -2), mask)
+        let [q, k, v] = self.heads_of(x);
+        self.merged(q.attention(k, v, mask))
+    }
+
+    /// [`forward`](MultiHeadAttention::forward) in training: with weights of the attention dropped.
+    #[track_caller]
+    #[must_use]
+    pub fn train<'g>(&self, x: Tensor<'g>, mask: Mask<'g>, drop: WeightDropout<'g>) -> Tensor<'g> {
+        let [q, k, v] = self.heads_of(x);
+        self.merged(q.attention_with_dropout(k, v, mask, drop))
     }
 
     /// Attention of `x`, `[.., time, width]`, to a memory, `[.., keys, width]`, of which keys and
@@ -85,6 +93,39 @@ impl MultiHeadAttention {
     #[track_caller]
     #[must_use]
     pub fn attend<'g>(&self, x: Tensor<'g>, memory: Tensor<'g>, mask: Mask<'g>) -> Tensor<'g> {
+        let [q, k, v] = self.heads_of_both(x, memory);
+        self.merged(q.attention(k, v, mask))
+    }
+
+    /// [`attend`](MultiHeadAttention::attend) in training: with weights of the attention dropped.
+    #[track_caller]
+    #[must_use]
+    pub fn train_to_attend<'g>(
+        &self,
+        x: Tensor<'g>,
+        memory: Tensor<'g>,
+        mask: Mask<'g>,
+        drop: WeightDropout<'g>,
+    ) -> Tensor<'g> {
+        let [q, k, v] = self.heads_of_both(x, memory);
+        self.merged(q.attention_with_dropout(k, v, mask, drop))
+    }
+
+    /// Queries, keys and values of `x`, `[.., heads, time, width / heads]` each.
+    #[track_caller]
+    fn heads_of<'g>(&self, x: Tensor<'g>) -> [Tensor<'g>; 3] {
+        let heads = split(self.in_proj.forward(x), self.heads.saturating_mul(3));
+        let [q, k, v] = thirds(heads, -2);
+        [
+            q.transpose(-3, -2),
+            k.transpose(-3, -2),
+            v.transpose(-3, -2),
+        ]
+    }
+
+    /// Queries of `x`, keys and values of a memory.
+    #[track_caller]
+    fn heads_of_both<'g>(&self, x: Tensor<'g>, memory: Tensor<'g>) -> [Tensor<'g>; 3] {
         let weights = thirds(x.graph().read(self.in_proj.weight), 0);
         let mut parts = [
             x.matmul(weights[0].t()),
@@ -100,20 +141,17 @@ impl MultiHeadAttention {
             ];
         }
         let [q, k, v] = parts;
-        let parts = [
-            split(q, self.heads),
-            split(k, self.heads),
-            split(v, self.heads),
-        ];
-        self.mixed(parts, mask)
+        [
+            split(q, self.heads).transpose(-3, -2),
+            split(k, self.heads).transpose(-3, -2),
+            split(v, self.heads).transpose(-3, -2),
+        ]
     }
 
-    /// The projected attention of queries, keys and values, `[.., time, heads, width / heads]`.
+    /// The projection of what the heads give, `[.., heads, time, width / heads]`.
     #[track_caller]
-    fn mixed<'g>(&self, [queries, keys, values]: [Tensor<'g>; 3], mask: Mask<'g>) -> Tensor<'g> {
-        let queries = queries.transpose(-3, -2);
-        let [keys, values] = [keys.transpose(-3, -2), values.transpose(-3, -2)];
-        let mixed = queries.attention(keys, values, mask).transpose(-3, -2);
+    fn merged<'g>(&self, mixed: Tensor<'g>) -> Tensor<'g> {
+        let mixed = mixed.transpose(-3, -2);
         let mut merged = sizes(mixed);
         merged.truncate(mixed.rank().saturating_sub(2));
         merged.push(-1);
@@ -213,8 +251,8 @@ pub struct TransformerBlock {
     pub norm2: LayerNorm,
     /// Between the linear layers.
     pub activation: Activation,
-    /// In training, of the results of the attention, of the activation and of the linear layers; of
-    /// probability 0 at first.
+    /// In training, of the weights and the results of the attention, of the activation and of the
+    /// linear layers; of probability 0 at first.
     pub dropout: Dropout,
 }
 
@@ -264,13 +302,16 @@ impl TransformerBlock {
     }
 
     /// The output in training, with dropout drawn from a key; otherwise as
-    /// [`forward`](TransformerBlock::forward). PyTorch's layer drops weights of the attention too,
-    /// which this one keeps.
+    /// [`forward`](TransformerBlock::forward).
     #[track_caller]
     #[must_use]
     pub fn train<'g>(&self, x: Tensor<'g>, mask: Mask<'g>, key: Tensor<'g>) -> Tensor<'g> {
-        let [first, second, third] = key.split_key();
-        let mixed = self.self_attn.forward(self.norm1.forward(x), mask);
+        let [first, second, third, weights] = key.split_key();
+        let drop = WeightDropout {
+            p: self.dropout.p,
+            key: weights,
+        };
+        let mixed = self.self_attn.train(self.norm1.forward(x), mask, drop);
         let x = x + self.dropout.train(mixed, first);
         let hidden = self.linear1.forward(self.norm2.forward(x));
         let hidden = self.dropout.train(self.activation.apply(hidden), second);

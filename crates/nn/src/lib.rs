@@ -7,8 +7,8 @@
 //! | [`LayerNorm`], [`RmsNorm`], [`GroupNorm`] | `LayerNorm` and `RMSNorm` of the last axis, `GroupNorm` |
 //! | [`BatchNorm`] | `BatchNorm1d` to `BatchNorm3d` |
 //! | [`MultiHeadAttention`] | `MultiheadAttention(batch_first=True)` |
-//! | [`TransformerBlock`] | `TransformerEncoderLayer(batch_first=True, norm_first=True, dropout=0)` |
-//! | [`Rnn`], [`Lstm`], [`Gru`] | `RNN`, `LSTM` and `GRU`, in one direction and from zero states |
+//! | [`TransformerBlock`] | `TransformerEncoderLayer(batch_first=True, norm_first=True)` |
+//! | [`Rnn`], [`Lstm`], [`Gru`] | `RNN`, `LSTM` and `GRU`, also bidirectional |
 //! | [`Dropout`] | of the same name |
 //!
 //! Parameters have the names, layouts and initial distributions of those counterparts, so that
@@ -55,7 +55,7 @@ pub use conv::{Conv, ConvTranspose, Filter};
 pub use dropout::Dropout;
 pub use linear::{Embedding, Features, Linear, Table};
 pub use norm::{BatchNorm, GroupNorm, Groups, LayerNorm, RmsNorm};
-pub use recurrent::{Cells, Gru, Lstm, Rnn};
+pub use recurrent::{Cells, Course, Gru, Lstm, Rnn};
 
 /// A layer of one input and one output.
 pub trait Layer {

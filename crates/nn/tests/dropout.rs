@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use backprop_core::{DType::F64, Reference};
-use backprop_graph::{Graph, Mask, Session, Tensor, Updates};
-use backprop_nn::{Activation, Block, Dropout, TransformerBlock};
+use backprop_graph::{Graph, Mask, Session, Tensor, Updates, WeightDropout};
+use backprop_nn::{Activation, Block, Dropout, Heads, MultiHeadAttention, TransformerBlock};
 
 /// The values of two tensors of one graph.
 fn both(a: Tensor<'_>, b: Tensor<'_>) -> [Vec<f64>; 2] {
@@ -55,4 +55,34 @@ fn a_block_evaluates_without() {
     let [x, dropped] = both(x, dropping.train(x, Mask::Causal, key));
     let same = x.iter().zip(&dropped).filter(|(x, y)| x == y).count();
     assert!((1..x.len()).contains(&same), "{same}");
+}
+
+#[test]
+fn attention_drops_weights_in_training() {
+    let g = Graph::new();
+    let heads = Heads { width: 6, heads: 2 };
+    let attention = MultiHeadAttention::new(&g, "a", heads, F64);
+    let x = g.coordinate([2, 4, 6], 2).cast(F64).sin();
+    let memory = g.coordinate([2, 3, 6], 1).cast(F64).cos();
+    let drop = |p: f64| WeightDropout {
+        p,
+        key: g.random_key(2),
+    };
+    let evaluated = [
+        attention.forward(x, Mask::Causal),
+        attention.attend(x, memory, Mask::None),
+    ];
+    let trained = |p: f64| {
+        [
+            attention.train(x, Mask::Causal, drop(p)),
+            attention.train_to_attend(x, memory, Mask::None, drop(p)),
+        ]
+    };
+    for (k, evaluated) in evaluated.into_iter().enumerate() {
+        let [kept, dropped] = [0.0, 0.5].map(|p| trained(p)[k]);
+        let [a, b] = both(evaluated, kept);
+        assert_eq!(a, b);
+        let [a, b] = both(evaluated, dropped);
+        assert_ne!(a, b);
+    }
 }

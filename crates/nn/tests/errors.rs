@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use backprop_core::DType::{F64, I64};
-use backprop_graph::{Convolution, Graph, Mask, Tensor};
+use backprop_core::Reference;
+use backprop_graph::{Convolution, Graph, Mask, Session, Tensor, Updates, WeightDropout};
 use backprop_nn::{
-    Activation, BatchNorm, Block, Cells, Conv, ConvTranspose, Dropout, Embedding, Features, Filter,
-    GroupNorm, Groups, Gru, Heads, Layer, LayerNorm, Linear, MultiHeadAttention, RmsNorm, Rnn,
-    Table, TransformerBlock,
+    Activation, BatchNorm, Block, Cells, Conv, ConvTranspose, Course, Dropout, Embedding, Features,
+    Filter, GroupNorm, Groups, Gru, Heads, Layer, LayerNorm, Linear, Lstm, MultiHeadAttention,
+    RmsNorm, Rnn, Table, TransformerBlock,
 };
 
 /// An input of a shape that does not fit what `build` does with it, and what the first error says.
@@ -135,6 +136,118 @@ fn sequences_name_their_caller() {
         line!() - 1
     };
     check(&[2, 5, 3], run, "gru: ");
+    let run = |g: &Graph, x: Tensor<'_>| {
+        let heads = Heads { width: 4, heads: 2 };
+        let (p, key) = (1.0, g.random_key(0));
+        let attention = MultiHeadAttention::new(g, "a", heads, F64);
+        let _ = attention.train(x, Mask::None, WeightDropout { p, key });
+        line!() - 1
+    };
+    check(&[2, 5, 4], run, "dropout: a probability of 1");
+}
+
+#[test]
+fn states_and_lengths_that_do_not_fit() {
+    let cells = Cells {
+        input: 4,
+        hidden: 3,
+        layers: 2,
+    };
+    let state = |g: &Graph, shape: &[usize]| g.full(shape, 0.0, F64).key();
+    let run = |g: &Graph, x: Tensor<'_>| {
+        let hidden = g.lookup(state(g, &[2, 6, 3]));
+        let course = Course {
+            hidden,
+            ..Course::default()
+        };
+        let _ = Lstm::new(g, "l", cells, F64).run(x, course);
+        line!() - 1
+    };
+    check(
+        &[7, 5, 4],
+        run,
+        "lstm: an initial state [6, 3] for [7, 5, 4]",
+    );
+    let run = |g: &Graph, x: Tensor<'_>| {
+        let hidden = g.lookup(state(g, &[1, 5, 3]));
+        let course = Course {
+            hidden,
+            ..Course::default()
+        };
+        let _ = Rnn::bidirectional(g, "r", cells, F64).run(x, course);
+        line!() - 1
+    };
+    check(
+        &[7, 5, 4],
+        run,
+        "rnn_tanh: initial states [1, 5, 3] of 4 layers and directions",
+    );
+    let run = |g: &Graph, x: Tensor<'_>| {
+        let cell = g.lookup(state(g, &[2, 5, 3]));
+        let course = Course {
+            cell,
+            ..Course::default()
+        };
+        let _ = Gru::new(g, "r", cells, F64).run(x, course);
+        line!() - 1
+    };
+    check(&[7, 5, 4], run, "gru: a cell state, which it has not");
+    let run = |g: &Graph, x: Tensor<'_>| {
+        let lengths = Some(g.data([4], &[1i64, 2, 3, 4]));
+        let course = Course {
+            lengths,
+            ..Course::default()
+        };
+        let _ = Gru::new(g, "r", cells, F64).run(x, course);
+        line!() - 1
+    };
+    check(&[7, 5, 4], run, "gru: lengths [4] for [7, 5, 4]");
+    let run = |g: &Graph, x: Tensor<'_>| {
+        let lengths = Some(g.full([5], 1.0, F64));
+        let course = Course {
+            lengths,
+            ..Course::default()
+        };
+        let _ = Lstm::new(g, "r", cells, F64).run(x, course);
+        line!() - 1
+    };
+    check(&[7, 5, 4], run, "lstm: lengths of type f64");
+}
+
+#[test]
+fn lengths_beyond_the_steps_are_errors_of_the_step() {
+    let g = Graph::new();
+    let (x, lengths) = (g.full([7, 2, 4], 0.5, F64), g.input("lengths", [2], I64));
+    let cells = Cells {
+        input: 4,
+        hidden: 3,
+        layers: 1,
+    };
+    let course = Course {
+        lengths: Some(lengths),
+        ..Course::default()
+    };
+    let run = Gru::new(&g, "r", cells, F64).run(x, course);
+    let keys = [run.outputs.key(), run.hidden.key()];
+    let mut session = Session::compile(&g, Reference, &keys, Updates::none()).unwrap();
+    session.feed(lengths, &[0i64, 7]).unwrap().step().unwrap();
+    let [outputs, hidden] = keys.map(|key| session.fetch::<f64>(key).unwrap());
+    // A sequence without steps stays at its first state.
+    assert_eq!(hidden[..3], [0.0; 3]);
+    assert_eq!(hidden[3..], outputs[39..]);
+    for wrong in [-1i64, 8] {
+        let error = session
+            .feed(lengths, &[3, wrong])
+            .unwrap()
+            .step()
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("gru: a length is outside of [0, 7]"),
+            "{text}"
+        );
+        assert!(text.contains("tests/errors.rs"), "{text}");
+    }
 }
 
 #[test]

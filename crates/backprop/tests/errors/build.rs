@@ -3,7 +3,9 @@
 use std::panic::Location;
 
 use backprop::prelude::*;
-use backprop::{Convolution, Divisor, ErrorKind, Mask, Order, PerAxis, Pool, Reference};
+use backprop::{
+    Convolution, Divisor, ErrorKind, Mask, Order, PerAxis, Pool, Reference, WeightDropout,
+};
 
 use crate::{Kind, kind};
 
@@ -199,6 +201,19 @@ fn attributes_that_make_no_sense() {
     check_build(shape, |_, x| x.attention(x.t(), x, Mask::None));
     check_build(dtype, |_, x| {
         x.attention(x, x, Mask::Where(x.matmul(x.t())))
+    });
+    fn dropping(g: &Graph, p: f64) -> WeightDropout<'_> {
+        let key = g.random_key(1);
+        WeightDropout { p, key }
+    }
+    check_build(attribute, |g, x| {
+        x.attention_with_dropout(x, x, Mask::None, dropping(g, 1.0))
+    });
+    check_build(attribute, |g, x| {
+        x.attention_with_dropout(x, x, Mask::None, dropping(g, -0.1))
+    });
+    check_build(shape, |g, x| {
+        x.attention_with_dropout(x.t(), x, Mask::None, dropping(g, 0.1))
     });
     check_build(attribute, |g, x| x.take(g.data([2], &[3i64, 64]), 1));
     check_build(attribute, |g, _| g.data([1], &[-1i32]).one_hot(5, F32));

@@ -16,6 +16,7 @@ mod layers;
 mod models;
 mod operations;
 mod optimizers;
+mod sequences;
 mod windows;
 
 use std::io::Write;

@@ -9,12 +9,14 @@
 #[path = "../golden/cases.rs"]
 #[allow(dead_code, reason = "shared with a test that reads more of a case")]
 mod cases;
+mod mixed;
+mod parts;
 mod recipes;
 
 use backprop::prelude::*;
 use backprop::{ErrorKind, Reference};
 use cases::{Case, Golden};
-use recipes::{RECIPES, Recipe};
+use recipes::{Recipe, recipes};
 
 /// The problem of all cases: `mean((x w + b - y)^2)`.
 struct Problem<'g> {
@@ -69,14 +71,27 @@ fn trajectories_on_the_cpu() {
 fn replay(backend: &impl Backend) {
     let golden = Golden::load("optim");
     let named: Vec<&str> = golden.cases[1..].iter().map(|c| c.name.as_str()).collect();
-    let known: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();
+    let known: Vec<&str> = recipes().map(|(name, _)| name).collect();
     assert_eq!(named, known);
     let failed: Vec<String> = golden.cases[1..]
         .iter()
-        .zip(RECIPES)
-        .filter_map(|(case, (_, recipe))| follow(&golden, case, *recipe, backend).err())
+        .zip(recipes())
+        .filter_map(|(case, (_, recipe))| follow(&golden, case, recipe, backend).err())
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// The values of a parameter by its name.
+fn state(session: &Session<impl Backend>, name: &str) -> Vec<f64> {
+    let all = session.parameters();
+    let info = all.iter().find(|info| info.name == name).unwrap();
+    match info.dtype {
+        F32 => {
+            let narrow = session.parameter::<f32>(info.parameter).unwrap();
+            narrow.into_iter().map(f64::from).collect()
+        }
+        _ => session.parameter::<f64>(info.parameter).unwrap(),
+    }
 }
 
 /// An error at the first step that differs.
@@ -89,24 +104,29 @@ fn follow(
     let g = Graph::new();
     let problem = Problem::new(&g, golden, recipe);
     let mut session = problem.session(golden, &g, backend);
-    let expected = ["losses", "w", "b"].map(|name| golden.numbers(case, name));
-    let steps = expected[0].len();
+    let results: Vec<(&str, Vec<f64>)> = case
+        .outputs
+        .iter()
+        .map(|spec| (spec.name.as_str(), golden.numbers(case, &spec.name)))
+        .collect();
+    let steps = case.outputs[0].shape[0];
     assert!(steps >= 12);
     for step in 0..steps {
         session.step().unwrap();
-        let got = [
-            session.fetch::<f64>(problem.loss).unwrap(),
-            session.parameter::<f64>(problem.w).unwrap(),
-            session.parameter::<f64>(problem.b).unwrap(),
-        ];
-        for (got, all) in got.iter().zip(&expected) {
+        for (name, all) in &results {
+            let got = match *name {
+                "losses" => session.fetch::<f64>(problem.loss).unwrap(),
+                name => state(&session, name),
+            };
             let size = all.len() / steps;
             let wanted = &all[step * size..][..size];
             let largest = wanted.iter().fold(0.0, |a: f64, b| a.max(b.abs()));
             let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * largest;
-            if !got.iter().zip(wanted).all(near) {
-                let name = &case.name;
-                return Err(format!("{name}, step {step}: {got:?}, not {wanted:?}"));
+            if got.len() != size || !got.iter().zip(wanted).all(near) {
+                let case = &case.name;
+                return Err(format!(
+                    "{case}, step {step}: {name} is {got:?}, not {wanted:?}"
+                ));
             }
         }
     }
@@ -118,14 +138,14 @@ fn follow(
 #[test]
 fn a_plan_kept_trains_as_plans_made_anew() {
     let golden = Golden::load("optim");
-    for (name, recipe) in RECIPES {
+    for (name, recipe) in recipes() {
         let g = Graph::new();
-        let problem = Problem::new(&g, &golden, *recipe);
+        let problem = Problem::new(&g, &golden, recipe);
         let mut kept = problem.session(&golden, &g, &Reference);
         let mut saved: Option<Vec<Vec<u8>>> = None;
         for step in 0..5 {
             let h = Graph::new();
-            let again = Problem::new(&h, &golden, *recipe);
+            let again = Problem::new(&h, &golden, recipe);
             let mut fresh = again.session(&golden, &h, &Reference);
             for (parameter, bytes) in h.parameters().into_iter().zip(saved.iter().flatten()) {
                 fresh.set_parameter_bytes(parameter, bytes).unwrap();
@@ -158,7 +178,7 @@ fn options_without_a_meaning() {
         );
         let text = error.to_string();
         assert!(text.contains(option), "{option}: {text}");
-        assert!(text.contains("recipes.rs"), "{text}");
+        assert!(text.contains("recipes/meaningless.rs"), "{text}");
     }
 }
 
@@ -167,7 +187,8 @@ fn options_without_a_meaning() {
 fn running_means_of_parameters() {
     let golden = Golden::load("optim");
     let g = Graph::new();
-    let mut problem = Problem::new(&g, &golden, RECIPES[0].1);
+    let (_, plain) = recipes().next().unwrap();
+    let mut problem = Problem::new(&g, &golden, plain);
     let kept = optim::ema(&g, &[problem.w, problem.b], problem.updates, 0.8);
     problem.updates = kept.updates;
     let mut session = problem.session(&golden, &g, &Reference);

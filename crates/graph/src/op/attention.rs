@@ -27,6 +27,15 @@ pub enum Mask<'g> {
     Add(Tensor<'g>),
 }
 
+/// What is dropped of the weights of attention in training.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightDropout<'g> {
+    /// The probability that a query does not see a key: at least 0 and below 1.
+    pub p: f64,
+    /// The key it is drawn from.
+    pub key: Tensor<'g>,
+}
+
 impl<'g> Tensor<'g> {
     /// `softmax(q k^T / sqrt(d)) v` (arXiv:1706.03762) of queries `[.., queries, d]` (this), keys
     /// `[.., keys, d]` and values `[.., keys, e]`, giving `[.., queries, e]`. A query that may attend
@@ -35,11 +44,7 @@ impl<'g> Tensor<'g> {
     #[must_use]
     pub fn attention(self, keys: Tensor<'g>, values: Tensor<'g>, mask: Mask<'g>) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "attention");
-        let given = match mask {
-            Mask::Where(mask) | Mask::Add(mask) => Some(mask),
-            Mask::None | Mask::Causal => None,
-        };
-        let operands: Vec<Tensor<'g>> = [self, keys, values].into_iter().chain(given).collect();
+        let operands = operands([self, keys, values], mask);
         self.graph.compose(name, &operands, place, || {
             let attention = Attention::new([self, keys, values], mask)?;
             let operands = attention.broadcast(&operands)?;
@@ -48,6 +53,55 @@ impl<'g> Tensor<'g> {
             outputs.first().copied().ok_or_else(missing)
         })
     }
+}
+
+impl<'g> Tensor<'g> {
+    /// [`attention`](Tensor::attention) in training: of the weights after the softmax, each is 0 with a
+    /// probability `p`, and divided by `1 - p` otherwise (as PyTorch's
+    /// `scaled_dot_product_attention` has it). Holds all weights, `[.., queries, keys]`, in memory.
+    ///
+    /// ```
+    /// use backprop_core::DType::F32;
+    /// use backprop_graph::{Graph, Mask, WeightDropout};
+    ///
+    /// let g = Graph::new();
+    /// let random = g.random_state("random", 7);
+    /// let x = g.input("x", [2, 5, 8], F32);
+    /// let drop = WeightDropout { p: 0.1, key: random.next_key() };
+    /// let y = x.attention_with_dropout(x, x, Mask::Causal, drop);
+    /// assert_eq!(y.shape().sizes(), [2, 5, 8]);
+    /// ```
+    #[track_caller]
+    #[must_use]
+    pub fn attention_with_dropout(
+        self,
+        keys: Tensor<'g>,
+        values: Tensor<'g>,
+        mask: Mask<'g>,
+        drop: WeightDropout<'g>,
+    ) -> Tensor<'g> {
+        let (place, name) = (Location::caller(), "attention_with_dropout");
+        if drop.p == 0.0 {
+            return self.attention(keys, values, mask);
+        }
+        let operands = operands([self, keys, values], mask);
+        let all = [operands.as_slice(), &[drop.key]].concat();
+        self.graph.compose(name, &all, place, || {
+            let attention = Attention::new([self, keys, values], mask)?;
+            let operands = attention.broadcast(&operands)?;
+            let weights = attention.scores(&operands).softmax(-1);
+            Ok(weights.dropout(drop.p, drop.key).matmul(operands[2]))
+        })
+    }
+}
+
+/// Queries, keys, values, and the mask if it is a tensor.
+fn operands<'g>(parts: [Tensor<'g>; 3], mask: Mask<'g>) -> Vec<Tensor<'g>> {
+    let given = match mask {
+        Mask::Where(mask) | Mask::Add(mask) => Some(mask),
+        Mask::None | Mask::Causal => None,
+    };
+    parts.into_iter().chain(given).collect()
 }
 
 /// Which keys a query sees; a tensor that says so is one more operand.
@@ -319,6 +373,10 @@ pub(super) fn entries() -> Vec<Entry> {
         };
         attention_add reals(&[&[2, 3, 2], &[2, 4, 2], &[2, 4, 3], &[3, 4]]) => |x| {
             x[0].attention(x[1], x[2], Mask::Add(x[3]))
+        };
+        attention_with_dropout three() => |x| {
+            let drop = WeightDropout { p: 0.3, key: x[0].graph().random_key(3) };
+            x[0].attention_with_dropout(x[1], x[2], Mask::Causal, drop)
         };
     }
 }

@@ -2,9 +2,9 @@
 
 use std::panic::Location;
 
-use backprop_core::DType;
+use backprop_core::{DType, Place};
 
-use crate::graph::bad_dtype;
+use crate::graph::{Graph, bad_dtype, bad_shape};
 use crate::ir::Op;
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
@@ -17,23 +17,37 @@ impl<'g> Tensor<'g> {
     #[must_use]
     pub fn require(self, condition: Tensor<'g>, what: &str) -> Tensor<'g> {
         let place = Location::caller();
-        if condition.dtype() != DType::Bool {
-            return self
-                .graph
-                .apply("require", &[self, condition], place, |types| {
-                    let what = format!("a condition of type {}", types[1].0);
-                    Err(bad_dtype("require", what).help("compare first, as in `x.gt(0.0)`"))
-                });
-        }
+        let holds = match condition.rank() {
+            0 => condition,
+            _ => self.graph.at(place, || condition.all(..)),
+        };
+        let holds = self.graph.truth("require", holds, place);
         // What is violated is asked, not what holds: of an iteration that does not run, nothing is.
-        let violated = self.graph.at(place, || match condition.rank() {
-            0 => condition.logical_not(),
-            _ => condition.all(..).logical_not(),
-        });
+        let violated = self.graph.at(place, || holds.logical_not());
         self.graph
             .apply("require", &[self, violated], place, |types| {
                 Ok((Op::Require(what.into()), types[0]))
             })
+    }
+}
+
+impl Graph {
+    /// A condition, known to be a single truth value.
+    pub(crate) fn truth<'g>(
+        &'g self,
+        operation: &str,
+        condition: Tensor<'g>,
+        place: Place,
+    ) -> Tensor<'g> {
+        let (dtype, shape) = (condition.dtype(), condition.shape());
+        let problem = match (dtype, shape.rank()) {
+            (DType::Bool, 0) => return condition,
+            (_, 0) => bad_dtype(operation, format!("a condition of type {dtype}"))
+                .help("compare first, as in `x.gt(0.0)`"),
+            _ => bad_shape(operation, format!("a condition of shape {shape}"))
+                .help("`.all(..)` or `.any(..)` makes it a single one"),
+        };
+        self.apply(operation, &[condition], place, |_| Err(problem))
     }
 }
 

@@ -29,7 +29,15 @@
 //! # let _ = updates;
 //! # Ok::<(), backprop_core::Error>(())
 //! ```
+//!
+//! # Larger batches, and numbers of 16 bits
+//!
+//! [`accumulate`] adds up the gradients of several steps before they are applied, and [`micro_batches`]
+//! those of the parts of a batch within a step. [`DynamicScale`] keeps the gradients of 16-bit arithmetic
+//! in range. Both hand gradients on to whatever makes updates of them, and both are [`Updates::when`]:
+//! updates that hold in some steps.
 
+mod accumulate;
 mod adadelta;
 mod adagrad;
 mod adam;
@@ -37,14 +45,17 @@ mod clip;
 mod ema;
 mod lamb;
 mod lion;
+mod loss_scale;
 mod muon;
 mod nadam;
 mod rate;
 mod rmsprop;
+mod schedule;
 mod sgd;
 
 use backprop_core::{DType, Error, ErrorKind, Place, Shape};
 
+pub use accumulate::{Graded, MicroBatches, Total, accumulate, micro_batches};
 pub use adadelta::{Adadelta, adadelta};
 pub use adagrad::{Adagrad, adagrad};
 pub use adam::{Adam, AdamW, Denominator, adam, adamw};
@@ -52,10 +63,12 @@ pub use clip::{Clipped, clip_by_norm, clip_by_value};
 pub use ema::{Averaged, ema};
 pub use lamb::{Lamb, lamb};
 pub use lion::{Lion, lion};
+pub use loss_scale::{DynamicScale, LossScale};
 pub use muon::{Muon, Orthogonal, Stride, muon};
 pub use nadam::{NAdam, nadam};
 pub use rate::Rate;
 pub use rmsprop::{RmsProp, rmsprop};
+pub use schedule::{Anneal, OneCycle, Phases, WarmRestarts};
 pub use sgd::{Momentum, Sgd, sgd};
 
 use crate::graph::Graph;

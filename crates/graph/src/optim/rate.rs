@@ -1,29 +1,38 @@
 //! Learning rates as data.
 
-use std::f64::consts::PI;
-
 use backprop_core::DType;
 
 use super::at_least_zero;
+use super::schedule::{Milestones, OneCycle, WarmRestarts, anneal};
 use crate::graph::Graph;
 use crate::tensor::{Key, Tensor};
 
-/// A learning rate: a number, an input, or a schedule. Evaluated in each step from the step count,
-/// so that a schedule needs no new plan.
+/// A learning rate: a number, an input, or a schedule, perhaps after a warm-up. Evaluated in each step
+/// from the step count, so that a schedule needs no new plan.
+///
+/// [`OneCycle`] and [`WarmRestarts`] are schedules with options, and become rates by `into()`.
+///
+/// ```
+/// use backprop_graph::optim::{Anneal, OneCycle, Rate};
+///
+/// let dropping = Rate::multi_step(0.1, 0.1, &[3000, 6000]).after_warm_up(500);
+/// let cycle: Rate = OneCycle { anneal: Anneal::Linear, ..OneCycle::new(0.3, 9000) }.into();
+/// # let _ = (dropping, cycle);
+/// ```
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Rate(Kind);
+pub struct Rate {
+    kind: Kind,
+    warm_up: usize,
+}
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Kind {
     Constant(f64),
     Fed(Key),
-    OneCycle {
-        peak: f64,
-        steps: usize,
-    },
+    OneCycle(OneCycle),
+    /// Half a cosine down to 0.
     Cosine {
         peak: f64,
-        warm_up: usize,
         steps: usize,
     },
     Decay {
@@ -31,58 +40,89 @@ enum Kind {
         factor: f64,
         every: usize,
     },
+    MultiStep {
+        start: f64,
+        factor: f64,
+        milestones: Milestones,
+    },
     Linear {
         from: f64,
         to: f64,
         steps: usize,
     },
+    Polynomial {
+        start: f64,
+        power: f64,
+        steps: usize,
+    },
+    WarmRestarts(WarmRestarts),
 }
 
 impl From<f64> for Rate {
     fn from(rate: f64) -> Rate {
-        Rate(Kind::Constant(rate))
+        Kind::Constant(rate).into()
+    }
+}
+
+impl From<OneCycle> for Rate {
+    fn from(cycle: OneCycle) -> Rate {
+        Kind::OneCycle(cycle).into()
+    }
+}
+
+impl From<WarmRestarts> for Rate {
+    fn from(restarts: WarmRestarts) -> Rate {
+        Kind::WarmRestarts(restarts).into()
+    }
+}
+
+impl From<Kind> for Rate {
+    fn from(kind: Kind) -> Rate {
+        Rate { kind, warm_up: 0 }
     }
 }
 
 impl Rate {
+    /// How many milestones a [`multi_step`](Rate::multi_step) rate has at most.
+    pub const MILESTONES: usize = Milestones::MOST;
+
     /// The same rate in every step.
     #[must_use]
     pub fn constant(rate: f64) -> Rate {
         rate.into()
     }
 
-    /// The value of a scalar tensor, as an input that the host feeds.
+    /// The value of a scalar tensor: an input that the host feeds, or a schedule of one's own.
     #[must_use]
     pub fn fed(key: impl Into<Key>) -> Rate {
-        Rate(Kind::Fed(key.into()))
+        Kind::Fed(key.into()).into()
     }
 
     /// Half a cosine up from `peak / 25` over the first 30% of `steps`, and half a cosine down to
-    /// `peak / 250,000` over the rest (Smith and Topin, 2017, arXiv:1708.07120, as PyTorch has it).
+    /// `peak / 250,000` over the rest: [`OneCycle`] with its defaults.
     #[must_use]
     pub fn one_cycle(peak: f64, steps: usize) -> Rate {
-        Rate(Kind::OneCycle { peak, steps })
+        OneCycle::new(peak, steps).into()
     }
 
     /// A line up from 0 over `warm_up` steps, then half a cosine down to 0 at `steps` (Loshchilov and
     /// Hutter, 2016, arXiv:1608.03983).
     #[must_use]
     pub fn cosine(peak: f64, warm_up: usize, steps: usize) -> Rate {
-        Rate(Kind::Cosine {
-            peak,
-            warm_up,
-            steps,
-        })
+        let steps = steps.saturating_sub(warm_up).max(1);
+        Rate::from(Kind::Cosine { peak, steps }).after_warm_up(warm_up)
     }
 
     /// `start`, multiplied by `factor` after `every` steps, again and again.
     #[must_use]
     pub fn decay(start: f64, factor: f64, every: usize) -> Rate {
-        Rate(Kind::Decay {
+        let every = every.max(1);
+        let kind = Kind::Decay {
             start,
             factor,
             every,
-        })
+        };
+        kind.into()
     }
 
     /// `start`, multiplied by `factor` after every step.
@@ -91,22 +131,70 @@ impl Rate {
         Rate::decay(start, factor, 1)
     }
 
+    /// `start`, multiplied by `factor` after as many steps as each of `milestones` says. They increase,
+    /// and are at most [`MILESTONES`](Rate::MILESTONES); otherwise an optimizer says so.
+    #[must_use]
+    pub fn multi_step(start: f64, factor: f64, milestones: &[usize]) -> Rate {
+        let milestones = Milestones::new(milestones);
+        let kind = Kind::MultiStep {
+            start,
+            factor,
+            milestones,
+        };
+        kind.into()
+    }
+
     /// A line from `from` in the first step to `to` after `steps` more; `to` from then on.
     #[must_use]
     pub fn linear(from: f64, to: f64, steps: usize) -> Rate {
-        Rate(Kind::Linear { from, to, steps })
+        Kind::Linear { from, to, steps }.into()
     }
 
-    /// An error for a rate that would climb.
+    /// `start (1 - t / steps)^power` after `t` steps, and 0 from `steps` on.
+    #[must_use]
+    pub fn polynomial(start: f64, power: f64, steps: usize) -> Rate {
+        let kind = Kind::Polynomial {
+            start,
+            power,
+            steps,
+        };
+        kind.into()
+    }
+
+    /// This rate after a warm-up of `steps` steps: a line from 0 (which no step has) to the rate's first
+    /// value, which the last of them has, and then the rate from its beginning. Takes the place of a
+    /// warm-up that it has.
+    #[must_use]
+    pub fn after_warm_up(self, steps: usize) -> Rate {
+        let warm_up = steps;
+        Rate { warm_up, ..self }
+    }
+
+    /// An error for a rate that would climb, and for options without a meaning.
     pub(super) fn check(self) -> Result<(), String> {
-        let rate = match self.0 {
+        let rate = match self.kind {
             Kind::Constant(rate) => rate,
-            Kind::OneCycle { peak, .. } | Kind::Cosine { peak, .. } => peak,
+            Kind::Cosine { peak, .. } => peak,
             Kind::Decay { start, factor, .. } => {
                 at_least_zero([("the factor of the rate", factor)])?;
                 start
             }
+            Kind::MultiStep {
+                start,
+                factor,
+                milestones,
+            } => {
+                milestones.check()?;
+                at_least_zero([("the factor of the rate", factor)])?;
+                start
+            }
+            Kind::Polynomial { start, power, .. } => {
+                at_least_zero([("the power of the rate", power)])?;
+                start
+            }
             Kind::Linear { from, to, .. } => from.min(to),
+            Kind::OneCycle(cycle) => return cycle.check(),
+            Kind::WarmRestarts(restarts) => return restarts.check(),
             Kind::Fed(_) => return Ok(()),
         };
         at_least_zero([("the rate", rate)])
@@ -114,60 +202,54 @@ impl Rate {
 
     /// Whether the rate depends on the number of the step.
     pub(super) fn is_scheduled(self) -> bool {
-        !matches!(self.0, Kind::Constant(_) | Kind::Fed(_))
+        self.warm_up > 0 || !matches!(self.kind, Kind::Constant(_) | Kind::Fed(_))
     }
 
     /// The rate in the step with number `step` (counted from 1), both of them one `f64`.
     pub(super) fn at<'g>(self, graph: &'g Graph, step: Tensor<'g>) -> Tensor<'g> {
-        let t = step - 1.0;
-        match self.0 {
+        if self.warm_up == 0 {
+            return self.kind.at(graph, step - 1.0);
+        }
+        let warm = self.warm_up as f64;
+        let rising = (step / warm).minimum(1.0);
+        let rate = self.kind.at(graph, (step - (warm + 1.0)).maximum(0.0));
+        rate * rising
+    }
+}
+
+impl Kind {
+    /// The rate after `t` steps.
+    fn at<'g>(self, graph: &'g Graph, t: Tensor<'g>) -> Tensor<'g> {
+        let share = |steps: usize| (t / steps.max(1) as f64).minimum(1.0);
+        match self {
             Kind::Constant(rate) => graph.full([], rate, DType::F64),
             Kind::Fed(key) => match graph.lookup(key) {
                 // Refuses more than one number.
                 Some(rate) => rate.cast(DType::F64).reshape([]),
                 None => graph.foreign("learning rate"),
             },
-            Kind::OneCycle { peak, steps } => one_cycle(t, peak, steps),
-            Kind::Cosine {
-                peak,
-                warm_up,
-                steps,
-            } => cosine(t, peak, warm_up, steps),
+            Kind::OneCycle(cycle) => cycle.at(t),
+            Kind::Cosine { peak, steps } => anneal((peak, 0.0), share(steps)),
             Kind::Decay {
                 start,
                 factor,
                 every,
             } => {
-                let times = (t / every.max(1) as f64).floor();
+                let times = (t / every as f64).floor();
                 t.number(factor).pow(times) * start
             }
-            Kind::Linear { from, to, steps } => {
-                let share = (t / steps.max(1) as f64).minimum(1.0);
-                share * (to - from) + from
-            }
+            Kind::MultiStep {
+                start,
+                factor,
+                milestones,
+            } => t.number(factor).pow(milestones.passed(t)) * start,
+            Kind::Linear { from, to, steps } => share(steps) * (to - from) + from,
+            Kind::Polynomial {
+                start,
+                power,
+                steps,
+            } => (-share(steps) + 1.0).pow(power) * start,
+            Kind::WarmRestarts(restarts) => restarts.at(t),
         }
     }
-}
-
-/// From `start` to `end` along half a cosine, as `share` goes from 0 to 1.
-fn anneal<'g>(start: f64, end: f64, share: Tensor<'g>) -> Tensor<'g> {
-    ((share * PI).cos() + 1.0) * ((start - end) / 2.0) + end
-}
-
-fn one_cycle(t: Tensor<'_>, peak: f64, steps: usize) -> Tensor<'_> {
-    let steps = steps.max(2) as f64;
-    let top = (0.3 * steps - 1.0).max(f64::MIN_POSITIVE);
-    let up = anneal(peak / 25.0, peak, t / top);
-    let down = anneal(peak, peak / 25.0 / 1e4, (t - top) / (steps - 1.0 - top));
-    let rising = t.le(top).select(up, down);
-    // After the last step the rate stays where it is.
-    t.le(steps - 1.0)
-        .select(rising, t.number(peak / 25.0 / 1e4))
-}
-
-fn cosine(t: Tensor<'_>, peak: f64, warm_up: usize, steps: usize) -> Tensor<'_> {
-    let (warm, steps) = (warm_up as f64, steps.max(warm_up + 1) as f64);
-    let up = (t + 1.0) * (peak / warm.max(1.0));
-    let share = ((t - warm) / (steps - warm)).minimum(1.0);
-    t.lt(warm).select(up, anneal(peak, 0.0, share))
 }

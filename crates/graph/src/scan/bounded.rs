@@ -5,7 +5,7 @@ use std::panic::Location;
 use backprop_core::DType;
 
 use super::{Left, Trips};
-use crate::graph::{Graph, bad_dtype, bad_shape};
+use crate::graph::Graph;
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::tensor::Tensor;
 
@@ -42,7 +42,7 @@ impl Graph {
         // One more iteration than there were, as long as the condition holds.
         let counted = |values: &[Tensor<'g>]| {
             self.at(place, || {
-                self.truth(name, condition(values)).cast(DType::I64)
+                self.truth(name, condition(values), place).cast(DType::I64)
             })
         };
         let carried = [initial, &[counted(initial)]].concat();
@@ -58,22 +58,6 @@ impl Graph {
         });
         scanned.carried.pop();
         scanned.carried
-    }
-
-    /// A condition, known to be a single truth value.
-    #[track_caller]
-    pub(super) fn truth<'g>(&'g self, operation: &str, condition: Tensor<'g>) -> Tensor<'g> {
-        let (dtype, shape) = (condition.dtype(), condition.shape());
-        let problem = match (dtype, shape.rank()) {
-            (DType::Bool, 0) => return condition,
-            (_, 0) => bad_dtype(operation, format!("a condition of type {dtype}"))
-                .help("compare first, as in `x.gt(0.0)`"),
-            _ => bad_shape(operation, format!("a condition of shape {shape}"))
-                .help("`.all(..)` or `.any(..)` makes it a single one"),
-        };
-        self.apply(operation, &[condition], Location::caller(), |_| {
-            Err(problem)
-        })
     }
 }
 

@@ -42,7 +42,7 @@ impl Graph {
     ) -> Vec<Tensor<'g>> {
         let place = Location::caller();
         let [yes, no] = self.at(place, || {
-            let holds = self.truth("cond", condition);
+            let holds = self.truth("cond", condition, place);
             [holds, holds.logical_not()].map(|chosen| chosen.cast(DType::I64))
         });
         let first = self.once(yes, None, then, place);

@@ -47,7 +47,11 @@ def case(name, make, clip=lambda parameters: None, schedule=None):
         losses.append(loss.detach())
         ws.append(w.detach().clone())
         bs.append(b.detach().clone())
-    results = {"losses": losses, "w": ws, "b": bs}
+    record(name, {"losses": losses, "w": ws, "b": bs})
+
+
+def record(name, results):
+    """Values after (losses: before) each step."""
     for key, values in results.items():
         tensors[f"{name}/{key}"] = torch.stack(values).contiguous()
     outputs = [{"name": k, "dtype": "float64", "shape": list(torch.stack(v).shape)} for k, v in results.items()]
@@ -152,6 +156,72 @@ def schedules():
     case("rate_one_cycle", sgd, schedule=lambda o: s.OneCycleLR(o, 0.3, STEPS + 1, cycle_momentum=False))
 
 
+    case("rate_warm_constant", sgd, schedule=lambda o: s.LinearLR(o, 1 / 5, 1.0, 4))
+    case("rate_multi_step", sgd, schedule=lambda o: s.MultiStepLR(o, [2, 5, 6, 11], 0.4))
+    case("rate_polynomial", sgd, schedule=lambda o: s.PolynomialLR(o, 10, 2.5))
+    warm = lambda o: s.LinearLR(o, 1 / 3, 1.0, 2)
+    drops = lambda o: [warm(o), s.MultiStepLR(o, [2, 7], 0.3)]
+    case("rate_warm_multi_step", sgd, schedule=lambda o: s.SequentialLR(o, drops(o), [3]))
+    case("rate_restarts", sgd, schedule=lambda o: s.CosineAnnealingWarmRestarts(o, 4, eta_min=0.01))
+    case("rate_restarts_stretched", sgd, schedule=lambda o: s.CosineAnnealingWarmRestarts(o, 2, 2))
+    case("rate_restarts_stretched_by_3", sgd, schedule=lambda o: s.CosineAnnealingWarmRestarts(o, 1, 3))
+    cycle = lambda **options: lambda o: s.OneCycleLR(o, 0.3, STEPS + 1, cycle_momentum=False, **options)
+    wide = {"div_factor": 4.0, "final_div_factor": 10.0}
+    case("rate_one_cycle_linear", sgd, schedule=cycle(pct_start=0.5, anneal_strategy="linear", **wide))
+    case("rate_one_cycle_three", sgd, schedule=cycle(pct_start=0.4, three_phase=True, **wide))
+    case("rate_one_cycle_three_linear", sgd, schedule=cycle(three_phase=True, anneal_strategy="linear"))
+    case("rate_one_cycle_falling", sgd, schedule=cycle(pct_start=0.0))
+
+
+def parts(name, make, count, total, steps, *, scale=None, broken=(), bound=None, schedule=None, outputs=None):
+    """Gradients of `count` micro-batches added up before each update, perhaps under a loss scale. The loss
+    of step `t` is multiplied by `1 + t % 3`, and by infinity in the steps that are `broken`."""
+    w, b = (x.clone().requires_grad_() for x in (W, B))
+    optimizer = make(w, b)
+    scheduler = schedule and schedule(optimizer)
+    scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, **(scale or {}))
+    results = {"losses": [], "w": [], "b": [], "scaler.scale": []}
+    for step in range(steps):
+        loss = ((X @ w + b - Y) ** 2).mean()
+        part = loss * (1 + step % 3) * (math.inf if step in broken else 1.0)
+        scaler.scale(part / count if total == "mean" else part).backward()
+        if step % count == count - 1:
+            scaler.unscale_(optimizer)
+            if bound:
+                torch.nn.utils.clip_grad_norm_([w, b], bound)
+            scaler.step(optimizer)
+            scaler.update()
+            if scheduler:
+                scheduler.step()
+            optimizer.zero_grad()
+        results["losses"].append(loss.detach())
+        results["w"].append(w.detach().clone())
+        results["b"].append(b.detach().clone())
+        results["scaler.scale"].append(torch.tensor(scaler.get_scale()))
+    if scale is None:
+        del results["scaler.scale"]
+    record(name, {key: results[key] for key in outputs or results})
+
+
+def micro_batches():
+    o, s = torch.optim, torch.optim.lr_scheduler
+    sgd = all_of(o.SGD, lr=0.02, momentum=0.9)
+    adamw = all_of(o.AdamW, lr=0.1, weight_decay=0.1)
+    falling = lambda o: s.ExponentialLR(o, 0.9)
+    parts("accumulate_sgd", sgd, 3, "mean", 36)
+    parts("accumulate_adamw", adamw, 2, "sum", 26, schedule=falling)
+    parts("accumulate_one", adamw, 1, "mean", 12)
+    options = lambda *values: dict(zip(("init_scale", "growth_factor", "backoff_factor", "growth_interval"), values))
+    parts("scaled_sgd", sgd, 1, "mean", 14, scale=options(1024.0, 2.0, 0.5, 3), broken=(3, 4, 9))
+    parts("scaled_adamw", adamw, 1, "mean", 16, scale=options(2.0**16, 4.0, 0.125, 2), broken=(0, 7))
+    odd = options(1000.0, 1.7, 0.3, 2)
+    parts("scaled_oddly", sgd, 1, "mean", 14, scale=odd, broken=(5, 6), outputs=("scaler.scale",))
+    largest = options(2.0**125, 2.0, 0.5, 1)
+    parts("scaled_to_the_end", sgd, 1, "mean", 12, scale=largest, outputs=("scaler.scale",))
+    both = options(512.0, 2.0, 0.5, 2)
+    parts("accumulate_scaled", adamw, 2, "mean", 28, scale=both, broken=(5, 14), bound=0.5)
+
+
 def averages():
     """The same trajectory as `sgd`, with the running means of its parameters after the last step."""
     swa = torch.optim.swa_utils
@@ -194,6 +264,7 @@ if __name__ == "__main__":
     optimizers()
     clips()
     schedules()
+    micro_batches()
     averages()
     assert all(math.isfinite(x) for tensor in tensors.values() for x in tensor.flatten().tolist())
     assert len({entry["name"] for entry in cases}) == len(cases)
