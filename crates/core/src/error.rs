@@ -213,15 +213,6 @@ impl Error {
         self
     }
 
-    /// With one place in the user's source for this error and all [gathered](Error::gather) with it.
-    #[must_use]
-    pub fn all_at(mut self, place: Place) -> Error {
-        for other in &mut self.0.also {
-            other.0.place = Some(place);
-        }
-        self.at(place)
-    }
-
     /// With the named scope in which it happened.
     #[must_use]
     pub fn within(mut self, scope: &str) -> Error {

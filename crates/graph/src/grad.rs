@@ -32,7 +32,15 @@ impl Graph {
         loss: Tensor<'g>,
         wrt: &[W],
     ) -> Result<Vec<Tensor<'g>>> {
-        let place = Location::caller();
+        self.grad_at(loss, wrt, Location::caller())
+    }
+
+    pub(crate) fn grad_at<'g, W: Operand<'g> + Copy>(
+        &'g self,
+        loss: Tensor<'g>,
+        wrt: &[W],
+        place: Place,
+    ) -> Result<Vec<Tensor<'g>>> {
         if self.check().is_ok() && loss.shape().count() != 1 {
             let what = format!("the loss has shape {}", loss.shape());
             let problem = bad_shape("grad", what);
@@ -56,7 +64,7 @@ impl Graph {
         self.vjp_at(outputs, wrt, Location::caller())
     }
 
-    fn vjp_at<'g, W: Operand<'g> + Copy>(
+    pub(crate) fn vjp_at<'g, W: Operand<'g> + Copy>(
         &'g self,
         outputs: &[(Tensor<'g>, Tensor<'g>)],
         wrt: &[W],

@@ -1,5 +1,7 @@
 //! All derivatives of a small tensor at once.
 
+use std::panic::Location;
+
 use backprop_core::{Result, Shape};
 
 use crate::graph::Graph;
@@ -34,22 +36,25 @@ impl Graph {
         output: Tensor<'g>,
         wrt: &[W],
     ) -> Result<Vec<Tensor<'g>>> {
+        let place = Location::caller();
         let (shape, dtype) = (output.shape(), output.dtype());
         let count = shape.count();
         if count == 0 || !dtype.is_float() {
-            return self.vjp(&[(output, output)], wrt);
+            return self.vjp_at(&[(output, output)], wrt, place);
         }
         // Errors of differentiation are found once, outside of the scan.
-        self.vjp(&[(output, output)], wrt)?;
+        self.vjp_at(&[(output, output)], wrt, place)?;
         let numbers = self.coordinate([count], 0);
         let mut outcome = Ok(());
         let rows = self.scan(count, &[], &[numbers], |at| {
-            let place = self.coordinate([count], 0).eq(at.elements[0]);
-            let one = place.cast(dtype).reshape_to(shape);
-            let stacked = self.vjp(&[(output, one)], wrt).unwrap_or_else(|error| {
-                outcome = Err(error);
-                Vec::new()
-            });
+            let here = self.coordinate([count], 0).eq(at.elements[0]);
+            let one = here.cast(dtype).reshape_to(shape);
+            let stacked = self
+                .vjp_at(&[(output, one)], wrt, place)
+                .unwrap_or_else(|error| {
+                    outcome = Err(error);
+                    Vec::new()
+                });
             Left {
                 carried: Vec::new(),
                 stacked,

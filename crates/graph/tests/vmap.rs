@@ -26,11 +26,14 @@ fn the_gradients_of_examples_add_up_to_that_of_the_batch() {
         reduce: Reduce::Sum,
         ..CrossEntropy::default()
     };
-    let of_each = g.vmap(&[x, labels], |x| {
-        let logits = x[0].matmul(w).tanh().unsqueeze(0);
-        let loss = logits.cross_entropy(x[1].unsqueeze(0), sum);
-        vec![g.grad(loss, &[w]).unwrap()[0]]
-    })[0];
+    let (losses, of_each) = g
+        .grad_of_each(&[x, labels], &[w], |x| {
+            let logits = x[0].matmul(w).tanh().unsqueeze(0);
+            logits.cross_entropy(x[1].unsqueeze(0), sum)
+        })
+        .unwrap();
+    let of_each = of_each[0];
+    assert_eq!(losses.shape().sizes(), [5]);
     let whole = x.matmul(w).tanh().cross_entropy(labels, sum);
     let whole = g.grad(whole, &[w]).unwrap()[0];
     assert_eq!(of_each.shape().sizes(), [5, 3, 4]);
@@ -145,6 +148,10 @@ fn what_makes_no_sense_is_an_error_with_its_place() -> Result<()> {
             g.vmap(&[g.full([2], 0.0, F64)], |x| vec![x[0].reshape(deep)]);
         }),
     ];
+    let g = Graph::new();
+    let x = g.input("x", [4, 2], F64);
+    let error = g.grad_of_each(&[x], &[x], |x| x[0].sum(..)).unwrap_err();
+    assert!(error.to_string().contains("does not depend"), "{error}");
     for (what, build) in rows {
         let g = Graph::new();
         build(&g, g.input("x", [4, 2], F64));

@@ -206,7 +206,7 @@ fn conditions_without_a_meaning() {
         assert!(text.contains("optim/parts.rs"), "{text}");
     };
     check("when: a condition of type f64", &|g| g.full([], 1.0, F64));
-    check("when: a condition of [3]", &|g| {
+    check("when: a condition of shape [3]", &|g| {
         g.full([3], 1.0, DType::Bool)
     });
     let (g, h) = (Graph::new(), Graph::new());

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use backprop_core::{DType, Error, Result, Shape};
+use backprop_core::{DType, Result, Shape};
 
 use super::updates;
 use crate::graph::{Graph, Problem, bad_attribute, bad_shape};
@@ -185,7 +185,7 @@ pub fn micro_batches<'g, W: Operand<'g> + Copy>(
             ..at.clone()
         });
         let stacked = vec![part];
-        match gradients(graph, part, wrt, place) {
+        match graph.grad_at(part, wrt, place) {
             Ok(new) => {
                 let sums = at.carried.iter().zip(new);
                 let carried = sums.map(|(&sum, new)| sum + new.widened()).collect();
@@ -215,19 +215,6 @@ pub fn micro_batches<'g, W: Operand<'g> + Copy>(
             .map(|(sum, ty)| total(sum, ty))
             .collect(),
     }))
-}
-
-/// The gradients of a part's loss; of errors, those of building have their own places.
-fn gradients<'g, W: Operand<'g> + Copy>(
-    graph: &'g Graph,
-    loss: Tensor<'g>,
-    wrt: &[W],
-    place: backprop_core::Place,
-) -> Result<Vec<Tensor<'g>>> {
-    graph.check()?;
-    graph
-        .grad(loss, wrt)
-        .map_err(|error: Error| error.all_at(place))
 }
 
 /// The tensors of a batch as `[parts, rows of a part, ..]`.

@@ -11,11 +11,12 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
-use backprop_core::{Place, Shape};
+use backprop_core::{Place, Result, Shape};
 
 use crate::composite::{Rule, Vjp};
 use crate::graph::{Graph, Problem, Type, bad_attribute, bad_shape};
 use crate::ir::{Argument, Custom, Ir, Node, NodeId, Op, RegionId, Turn};
+use crate::operand::Operand;
 use crate::tensor::Tensor;
 
 impl Graph {
@@ -23,31 +24,21 @@ impl Graph {
     /// all at once: each result gets a new first axis of that size. The body sees elements, and may
     /// use any tensor from outside, which is the same for all of them.
     ///
-    /// A gradient taken in the body is that of one example:
-    ///
     /// ```
-    /// use backprop_core::{DType::F64, Error, Reference};
+    /// use backprop_core::{DType::F64, Reference};
     /// use backprop_graph::{Graph, Session, Updates};
     ///
     /// let g = Graph::new();
-    /// let (x, w) = (g.input("x", [3, 2], F64), g.input("w", [2], F64));
-    /// let mut outcome = Ok(());
-    /// let norms = g.vmap(&[x], |x| {
-    ///     let loss = x[0].matmul(w).square();
-    ///     match g.grad(loss, &[w]) {
-    ///         Ok(grads) => vec![grads[0].square().sum(..).sqrt()],
-    ///         Err(error) => {
-    ///             outcome = Err(error);
-    ///             vec![loss]
-    ///         }
-    ///     }
-    /// });
-    /// outcome?;
-    /// let mut session = Session::compile(&g, Reference, &[norms[0].key()], Updates::none())?;
-    /// session.feed(x, &[3.0, 4.0, 0.0, 1.0, 1.0, 0.0])?.feed(w, &[1.0, 1.0])?.step()?;
-    /// assert_eq!(session.fetch::<f64>(norms[0])?, [70.0, 2.0, 2.0]);
-    /// # Ok::<(), Error>(())
+    /// let (x, y) = (g.input("x", [2], F64), g.data([3], &[1.0, 2.0, 3.0]));
+    /// let table = g.vmap(&[x], |a| g.vmap(&[y], |b| vec![a[0] * b[0]]))[0];
+    /// let mut session = Session::compile(&g, Reference, &[table.key()], Updates::none())?;
+    /// session.feed(x, &[1.0, 10.0])?.step()?;
+    /// assert_eq!(session.fetch::<f64>(table)?, [1.0, 2.0, 3.0, 10.0, 20.0, 30.0]);
+    /// # Ok::<(), backprop_core::Error>(())
     /// ```
+    ///
+    /// A gradient taken in the body is that of one example, see
+    /// [`grad_of_each`](Graph::grad_of_each).
     #[track_caller]
     pub fn vmap<'g>(
         &'g self,
@@ -92,6 +83,48 @@ impl Graph {
         left.iter().map(|&id| batch.each(batch.lane(id))).collect()
     }
 
+    /// The loss of every example of a batch, `[examples]`, and the gradient of each of these with
+    /// respect to tensors or parameters from outside, `[examples, ..]`.
+    ///
+    /// ```
+    /// use backprop_core::{DType::F64, Reference};
+    /// use backprop_graph::{Graph, Init, Session, Updates};
+    ///
+    /// let g = Graph::new();
+    /// let (x, w) = (g.input("x", [3, 2], F64), g.parameter("w", [2], F64, Init::Ones));
+    /// let (_, grads) = g.grad_of_each(&[x], &[w], |x| x[0].matmul(w).square())?;
+    /// let norms = grads[0].square().sum(1).sqrt();
+    /// let mut session = Session::compile(&g, Reference, &[norms.key()], Updates::none())?;
+    /// session.feed(x, &[3.0, 4.0, 0.0, 1.0, 1.0, 0.0])?.step()?;
+    /// assert_eq!(session.fetch::<f64>(norms)?, [70.0, 2.0, 2.0]);
+    /// # Ok::<(), backprop_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`grad`](Graph::grad) for the loss of an example, and those of [`vmap`](Graph::vmap).
+    #[track_caller]
+    pub fn grad_of_each<'g, W: Operand<'g> + Copy>(
+        &'g self,
+        batches: &[Tensor<'g>],
+        wrt: &[W],
+        loss: impl FnOnce(&[Tensor<'g>]) -> Tensor<'g>,
+    ) -> Result<(Tensor<'g>, Vec<Tensor<'g>>)> {
+        let place = Location::caller();
+        let mut outcome = Ok(());
+        let mut of_each = self.vmap(batches, |x| {
+            let loss = loss(x);
+            let grads = self.grad_at(loss, wrt, place).unwrap_or_else(|error| {
+                outcome = Err(error);
+                Vec::new()
+            });
+            [&[loss], grads.as_slice()].concat()
+        });
+        self.check()?;
+        outcome?;
+        let gradients = of_each.split_off(1);
+        Ok((of_each[0], gradients))
+    }
+
     /// The size of the batch, and the batches as they are known where building is at.
     fn prepare<'g>(
         &'g self,
@@ -115,7 +148,7 @@ impl Graph {
         }
     }
 
-    fn batch_size(&self, batches: &[Tensor<'_>]) -> Result<usize, Problem> {
+    fn batch_size(&self, batches: &[Tensor<'_>]) -> std::result::Result<usize, Problem> {
         if !batches.iter().all(|x| self.is_sound(*x)) {
             return Err(bad_attribute("vmap", "an operand failed to build"));
         }
