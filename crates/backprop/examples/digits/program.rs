@@ -17,11 +17,7 @@ use crate::train;
 
 /// Runs the example as the command line says.
 pub(crate) fn main() -> ExitCode {
-    exit::code(
-        Options::parse(std::env::args_os().skip(1))
-            .map_err(Box::from)
-            .and_then(run),
-    )
+    exit::after(Options::parse(std::env::args_os().skip(1)), run)
 }
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {

@@ -22,11 +22,7 @@ const SAMPLES: [usize; 2] = [160, 600];
 
 /// Runs the example as the command line says.
 pub(crate) fn main() -> ExitCode {
-    exit::code(
-        Options::parse(std::env::args_os().skip(1))
-            .map_err(Box::from)
-            .and_then(run),
-    )
+    exit::after(Options::parse(std::env::args_os().skip(1)), run)
 }
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {

@@ -157,7 +157,7 @@ mod tests {
     const SIZES: Sizes = Sizes {
         batch: 4,
         context: 8,
-        width: 16,
+        width: 32,
         heads: 2,
         blocks: 1,
     };
@@ -175,7 +175,7 @@ mod tests {
     }
 
     const TRAINING: Training = Training {
-        steps: 40,
+        steps: 120,
         seed: 3,
         dropout: Dropout { p: 0.1 },
     };
