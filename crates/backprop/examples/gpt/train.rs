@@ -36,7 +36,7 @@ pub(crate) fn train<B: Backend>(
 ) -> Result<History> {
     let Training { steps, seed, .. } = training;
     let Sizes { batch, context, .. } = model.sizes;
-    let bar = progress::bar(steps * batch * context, "characters");
+    let bar = progress::bar(steps.saturating_mul(batch * context), "characters");
     let every = steps.div_ceil(PAUSES);
     let mut passes = Passes::new(&corpus.train, context, seed);
     let mut history = History::default();
