@@ -15,6 +15,8 @@ mod network;
 mod options;
 #[path = "../digits/program.rs"]
 mod program;
+#[path = "../digits/shift.rs"]
+mod shift;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../digits/train.rs"]

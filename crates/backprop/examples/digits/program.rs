@@ -12,28 +12,12 @@ use crate::model::Model;
 use crate::network::EXAMPLE;
 use crate::options::{Options, Show, usage};
 use crate::support::confusion::Confusion;
+use crate::support::exit;
 use crate::train;
 
 /// Runs the example as the command line says.
 pub(crate) fn main() -> ExitCode {
-    let outcome = Options::parse(std::env::args_os().skip(1))
-        .map_err(Box::from)
-        .and_then(run);
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let text = error.to_string();
-            eprintln!(
-                "{}{text}",
-                if text.starts_with("error") {
-                    ""
-                } else {
-                    "error: "
-                }
-            );
-            ExitCode::FAILURE
-        }
-    }
+    exit::after(Options::parse(std::env::args_os().skip(1)), run)
 }
 
 fn run(options: Options) -> Result<(), Box<dyn Error>> {

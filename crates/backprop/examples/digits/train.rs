@@ -4,13 +4,14 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use backprop::{Backend, Result};
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::data::{Dataset, Images};
 use crate::model::{BATCH, Model};
 use crate::network::Network;
 use crate::support::confusion::Confusion;
 use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
+use crate::support::progress;
+use crate::support::random::SplitMix;
 
 /// The course of a training, by epochs.
 #[derive(Default)]
@@ -33,13 +34,13 @@ pub(crate) fn train<B: Backend>(
 ) -> Result<History> {
     let steps = steps_an_epoch(data);
     let epochs = epochs.get();
-    let bar = progress_bar(epochs * steps * BATCH);
+    let bar = progress::bar(epochs * steps * BATCH, "examples");
     let mut history = History::default();
     history
         .test_accuracy
         .push((0.0, 100.0 * test(model, data)?.accuracy()));
     let mut order: Vec<usize> = (0..data.train.len()).collect();
-    let mut random = SplitMix(seed);
+    let mut random = SplitMix::new(seed);
     let mut pixels = vec![0.0; BATCH * data.pixels()];
     let mut labels = vec![0; BATCH];
     let started = Instant::now();
@@ -128,55 +129,5 @@ impl History {
             x: "epoch",
             panels: vec![loss, accuracy],
         }
-    }
-}
-
-/// Drawn on standard error, and not at all where that is no terminal.
-fn progress_bar(examples: usize) -> ProgressBar {
-    let template = "{bar:40.cyan/dim} {percent:>3}%  {msg}  {pace}";
-    let pace = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-        // Nothing can be done about a terminal that refuses a few letters.
-        let _ = write!(out, "{:.0} examples/s", state.per_sec());
-    };
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(examples as u64).with_style(style.with_key("pace", pace).progress_chars("━╸─"))
-}
-
-/// Steele, Lea and Flood's generator (2014): enough to put images in order.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Fisher and Yates's shuffle.
-    fn shuffle(&mut self, order: &mut [usize]) {
-        for last in (1..order.len()).rev() {
-            order.swap(last, (self.next() % (last as u64 + 1)) as usize);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shuffle_keeps_everything_and_follows_the_seed() {
-        let shuffled = |seed| {
-            let mut order: Vec<usize> = (0..100).collect();
-            SplitMix(seed).shuffle(&mut order);
-            order
-        };
-        let mut sorted = shuffled(1);
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..100).collect::<Vec<_>>());
-        assert_eq!(shuffled(1), shuffled(1));
-        assert_ne!(shuffled(1), shuffled(2));
     }
 }

@@ -1,4 +1,8 @@
-//! What the examples share: how they draw and tabulate. None of it belongs to a training engine.
+//! What the examples share: how they end, count, draw and tabulate. None of it belongs to a training
+//! engine.
 
 pub(crate) mod confusion;
+pub(crate) mod exit;
 pub(crate) mod plot;
+pub(crate) mod progress;
+pub(crate) mod random;

@@ -1,0 +1,27 @@
+//! Trains a long short-term memory to read handwritten digits row by row, and shows how well it
+//! reads those of other writers. `--help` lists the options.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an example talks to its terminal"
+)]
+
+#[path = "../digits/data.rs"]
+mod data;
+#[path = "../digits/model.rs"]
+mod model;
+mod network;
+#[path = "../digits/options.rs"]
+mod options;
+#[path = "../digits/program.rs"]
+mod program;
+#[path = "../digits/shift.rs"]
+mod shift;
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../digits/train.rs"]
+mod train;
+
+fn main() -> std::process::ExitCode {
+    program::main()
+}
