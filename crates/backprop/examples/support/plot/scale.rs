@@ -78,10 +78,12 @@ impl Axis {
             .collect()
     }
 
-    /// On a logarithmic axis each number has the decimals that itself needs.
+    /// On a logarithmic axis each number has the decimals that itself needs, and an exponent where
+    /// these would be many.
     fn text(&self, value: f64, decimals: usize) -> String {
         match self.scale {
             Scale::Linear => format!("{value:.decimals$}"),
+            Scale::Log if !(0.999e-6..0.999e6).contains(&value) => format!("{value:.0e}"),
             Scale::Log => format!("{value:.*}", (-value.log10().floor()).max(0.0) as usize),
         }
     }
@@ -114,12 +116,13 @@ fn linear_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// As many of the digits 1, 2 and 5 of each decade as there is room for.
+/// As many of the digits 1, 2 and 5 of each decade as there is room for, or every so many decades.
 fn log_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let within = |value: &f64| (low..=high).contains(value);
-    let values = |digits: &[f64]| -> Vec<f64> {
-        let all = decades.clone().flat_map(|power| {
+    let values = |every: i32, digits: &[f64]| -> Vec<f64> {
+        let decades = decades.clone().filter(|power| power % every == 0);
+        let all = decades.flat_map(|power| {
             digits.iter().map(move |digit| {
                 if power < 0 {
                     digit / 10f64.powi(-power)
@@ -130,12 +133,20 @@ fn log_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
         });
         all.filter(within).collect()
     };
-    let choices: [&[f64]; 3] = [&[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
+    let choices: [(i32, &[f64]); 7] = [
+        (1, &[1.0, 2.0, 5.0]),
+        (1, &[1.0, 3.0]),
+        (1, &[1.0]),
+        (2, &[1.0]),
+        (5, &[1.0]),
+        (10, &[1.0]),
+        (20, &[1.0]),
+    ];
     let fitting = choices
         .iter()
-        .map(|digits| values(digits))
+        .map(|(every, digits)| values(*every, digits))
         .find(|ticks| ticks.len() <= most);
-    fitting.unwrap_or_else(|| values(&[1.0]))
+    fitting.unwrap_or_else(|| values(50, &[1.0]))
 }
 
 #[cfg(test)]
@@ -186,6 +197,13 @@ mod tests {
             8,
             &["0.000001", "0.00001", "0.0001", "0.001", "0.01", "0.1", "1"],
         );
+        check(
+            Scale::Log,
+            &[2e-31, 3.0],
+            7,
+            &["1e-30", "1e-25", "1e-20", "1e-15", "1e-10", "0.00001", "1"],
+        );
+        check(Scale::Log, &[1e5, 1e7], 3, &["100000", "1e6", "1e7"]);
     }
 
     #[test]

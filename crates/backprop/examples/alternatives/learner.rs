@@ -1,0 +1,123 @@
+//! A method at work: its step and its reading compiled into plans, and the course of its training.
+
+use std::time::{Duration, Instant};
+
+use backprop::prelude::*;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::data::Dataset;
+use crate::method::{BATCH, Budget, Method, Task};
+use crate::pupil::{Pupil, draw, unread};
+
+/// A compiled method.
+pub(crate) struct Learner<B: Backend> {
+    pub pupil: Pupil<B>,
+    name: &'static str,
+    budget: Budget,
+}
+
+/// How a training went.
+pub(crate) struct Course {
+    pub name: &'static str,
+    pub budget: Budget,
+    /// Forward passes so far, and the percentage of the test images read correctly.
+    pub points: Vec<(f64, f64)>,
+    /// The time of all steps together.
+    pub took: Duration,
+}
+
+impl<B: Backend> Learner<B> {
+    pub(crate) fn new(backend: B, method: &dyn Method, data: &Dataset, seed: u64) -> Result<Self> {
+        let g = Graph::with_seed(seed);
+        let random = g.random_state("random", seed);
+        let budget = method.budget();
+        let task = Task {
+            batch: draw(&g, &random, BATCH, data),
+            unread: unread(&g, data),
+            key: random.next_key(),
+            steps: budget.steps,
+        };
+        let mut lesson = method.build(&g, &task)?;
+        lesson.updates = lesson.updates.and(random.updates());
+        Ok(Self {
+            pupil: Pupil::new(&g, backend, data, lesson)?,
+            name: method.name(),
+            budget,
+        })
+    }
+
+    /// Trains until the budget is spent. Only the steps are timed.
+    pub(crate) fn train(&mut self) -> Result<Course> {
+        let Budget { steps, passes, .. } = self.budget;
+        let bar = progress_bar(self.name, steps);
+        let mut points = vec![];
+        let mut took = Duration::ZERO;
+        let mut done = 0;
+        for stop in checkpoints(steps) {
+            let started = Instant::now();
+            for _ in done..stop {
+                self.pupil.session.step()?;
+            }
+            took += started.elapsed();
+            bar.inc((stop - done) as u64);
+            done = stop;
+            let accuracy = self.pupil.accuracy()?;
+            bar.set_message(format!("{accuracy:.1}%"));
+            points.push(((done * passes) as f64, accuracy));
+        }
+        bar.finish_and_clear();
+        Ok(Course {
+            name: self.name,
+            budget: self.budget,
+            points,
+            took,
+        })
+    }
+}
+
+impl Course {
+    /// The test accuracy in the end, in percent.
+    pub(crate) fn accuracy(&self) -> f64 {
+        self.points.last().map_or(0.0, |&(_, accuracy)| accuracy)
+    }
+
+    /// What was reached, in a line.
+    pub(crate) fn outcome(&self) -> String {
+        format!(
+            "{:<25}{:>5.1}% after {} forward passes in {:.1} s",
+            self.name,
+            self.accuracy(),
+            self.passes(),
+            self.took.as_secs_f64()
+        )
+    }
+
+    pub(crate) fn passes(&self) -> usize {
+        self.budget.steps * self.budget.passes
+    }
+
+    pub(crate) fn seconds_a_step(&self) -> f64 {
+        self.took.as_secs_f64() / self.budget.steps.max(1) as f64
+    }
+}
+
+/// After which steps to look: ever more of them lie between two looks, as on a logarithmic axis.
+fn checkpoints(steps: usize) -> Vec<usize> {
+    let mut all = vec![];
+    let mut next = 1;
+    while next < steps {
+        all.push(next);
+        next += next.div_ceil(5);
+    }
+    all.push(steps);
+    all
+}
+
+/// Drawn on standard error, and not at all where that is no terminal.
+fn progress_bar(name: &'static str, steps: usize) -> ProgressBar {
+    let template = "{prefix:24} {bar:40.cyan/dim} {percent:>3}%  {msg}  {eta} left";
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(steps as u64).with_style(style.progress_chars("━╸─"));
+    bar.with_prefix(name)
+}
