@@ -61,3 +61,29 @@ fn gradients<'g>(network: &Network, batch: Batch<'g>) -> (Tensor<'g>, [Tensor<'g
     let losses = nudged.stacked[0].reshape([-1]).narrow(0, 0, count());
     (here, split((losses - here) / NUDGE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::trial::{batch, cosine, numbers};
+
+    #[test]
+    fn differences_are_close_to_the_gradient() {
+        let g = Graph::with_seed(1);
+        let (network, batch) = (Network::new(&g), batch(&g));
+        let (loss, differences) = gradients(&network, batch);
+        let exact = g.grad(loss, &network.parameters()).unwrap();
+        let apart: Vec<_> = differences
+            .iter()
+            .zip(&exact)
+            .map(|(&a, &b)| (a - b).abs().max(..))
+            .collect();
+        let cosine = cosine(&differences, &exact).unwrap();
+        let [cosine, a, b, c, d] =
+            numbers(&g, [cosine, apart[0], apart[1], apart[2], apart[3]]).unwrap();
+        assert!(cosine > 0.9999, "{cosine}");
+        for apart in [a, b, c, d] {
+            assert!(apart < 5e-3, "{apart}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ const NUDGED: usize = 10;
 /// How much of the way to its momentary target a unit goes in an iteration.
 const STEP: f64 = 0.5;
 /// How hard the output is pulled towards the target, and pushed away from it.
-const NUDGE: f64 = 0.5;
+const NUDGE: f64 = 0.8;
 
 pub(crate) struct EquilibriumPropagation {
     pub steps: usize,
@@ -144,5 +144,31 @@ impl<'g> Relaxation<'g> {
             change([product(0), product(1)]),
             change(output).sum(backprop::Keep(0)),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::trial::{batch, cosine, numbers};
+
+    /// The theorem of equilibrium propagation: with a small nudge, what the weights learn from the
+    /// change of the units is the gradient, here by backpropagation through the iterations.
+    #[test]
+    fn small_nudges_give_the_gradient() {
+        let g = Graph::with_seed(1);
+        let (network, batch) = (Network::new(&g), batch(&g));
+        let relaxation = Relaxation::new(batch.pixels, network.weights(&g));
+        let free = relaxation.free(60);
+        let exact = g
+            .grad(cost(free, batch.targets), &network.parameters())
+            .unwrap();
+        let cosine = |nudge| {
+            let direction = relaxation.contrast(free, batch, nudge);
+            cosine(&direction, &exact).unwrap()
+        };
+        let [small, large] = numbers(&g, [cosine(0.02), cosine(NUDGE)]).unwrap();
+        assert!(small > 0.98, "{small}");
+        assert!(large > 0.5, "{large}");
     }
 }

@@ -4,7 +4,7 @@
 
 use backprop::prelude::*;
 
-use crate::method::{BATCH, Budget, Method, Task};
+use crate::method::{Budget, Method, Task};
 use crate::network::WIDTHS;
 use crate::pupil::Lesson;
 
@@ -32,17 +32,11 @@ impl Method for ForwardForward {
     fn build<'g>(&self, g: &'g Graph, task: &Task<'g>) -> Result<Lesson<'g>> {
         let layers = Layers::new(g);
         let losses = layers.losses(task);
-        let mut updates = Updates::none();
-        for (layer, &loss) in layers.0.iter().zip(&losses) {
-            let gradients = g.grad(loss, layer)?;
-            updates = updates.and(task.descend(g, layer, &gradients, 1e-2));
-        }
         Ok(Lesson {
             loss: losses
-                .into_iter()
-                .reduce(|a, b| a + b)
-                .unwrap_or(task.unread),
-            updates,
+                .iter()
+                .fold(g.full([], 0.0, F32), |sum, &loss| sum + loss),
+            updates: layers.learn(task, &losses)?,
             scores: layers.scores(task.unread),
         })
     }
@@ -86,7 +80,7 @@ impl Layers {
     fn losses<'g>(&self, task: &Task<'g>) -> Vec<Tensor<'g>> {
         let (g, batch) = (task.unread.graph(), task.batch);
         // The largest of random numbers over all classes but the right one: any wrong label.
-        let wrong = (g.uniform(task.key, [BATCH, WIDTHS[2]], F32) - batch.targets).argmax(-1);
+        let wrong = (g.uniform(task.key, batch.targets.shape(), F32) - batch.targets).argmax(-1);
         let wrong = wrong.one_hot(WIDTHS[2], F32);
         let right = self.goodness(g.concat(&[batch.pixels, batch.targets], -1));
         let wrong = self.goodness(g.concat(&[batch.pixels, wrong], -1));
@@ -94,6 +88,17 @@ impl Layers {
             (-(right - THRESHOLD)).softplus().mean(..) + (wrong - THRESHOLD).softplus().mean(..)
         };
         right.into_iter().zip(wrong).map(loss).collect()
+    }
+
+    /// Each layer learns from its own loss.
+    fn learn(&self, task: &Task<'_>, losses: &[Tensor<'_>]) -> Result<Updates> {
+        let g = task.unread.graph();
+        let mut updates = Updates::none();
+        for (layer, &loss) in self.0.iter().zip(losses) {
+            let gradients = g.grad(loss, layer)?;
+            updates = updates.and(task.descend(g, layer, &gradients, 1e-2));
+        }
+        Ok(updates)
     }
 
     /// The goodness of all layers together for each image with each label.
@@ -104,6 +109,57 @@ impl Layers {
         let shape = [count, classes, classes];
         let labels = g.coordinate(shape, 1).eq(g.coordinate(shape, 2)).cast(F32);
         let goodness = self.goodness(g.concat(&[shown, labels], -1));
-        goodness.into_iter().reduce(|a, b| a + b).unwrap_or(images)
+        let none = g.full([count, classes], 0.0, F32);
+        goodness
+            .into_iter()
+            .fold(none, |sum, goodness| sum + goodness)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::trial;
+
+    #[test]
+    fn every_layer_lowers_its_own_loss() {
+        let g = Graph::with_seed(1);
+        let batch = trial::batch(&g);
+        let task = Task {
+            batch,
+            unread: batch.pixels,
+            key: g.random_key(2),
+            steps: 100,
+        };
+        let layers = Layers::new(&g);
+        let losses = layers.losses(&task);
+        let updates = layers.learn(&task, &losses).unwrap();
+        let keys = [losses[0].key(), losses[1].key()];
+        let mut session = Session::compile(&g, Cpu::new().unwrap(), &keys, updates).unwrap();
+        let mut step = || {
+            session.step().unwrap();
+            keys.map(|key| session.scalar(key).unwrap())
+        };
+        let before = step();
+        let after = (0..100).map(|_| step()).last().unwrap();
+        for (before, after) in before.into_iter().zip(after) {
+            assert!(after < 0.8 * before, "{before} to {after}");
+        }
+    }
+
+    #[test]
+    fn no_layer_learns_for_another() {
+        let g = Graph::with_seed(1);
+        let layers = Layers::new(&g);
+        let batch = trial::batch(&g);
+        let goodness = layers.goodness(g.concat(&[batch.pixels, batch.targets], -1));
+        let slope = |layer: usize| {
+            let weight = layers.0[layer][0];
+            g.grad(goodness[1].sum(..), &[weight]).unwrap()[0]
+                .abs()
+                .sum(..)
+        };
+        let [first, second] = trial::numbers(&g, [slope(0), slope(1)]).unwrap();
+        assert!(first == 0.0 && second > 0.0, "{first}, {second}");
     }
 }

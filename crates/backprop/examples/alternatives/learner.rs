@@ -121,3 +121,39 @@ fn progress_bar(name: &'static str, steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64).with_style(style.progress_chars("━╸─"));
     bar.with_prefix(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::backpropagation::Backpropagation;
+
+    #[test]
+    fn looks_last_when_the_budget_is_spent() {
+        assert_eq!(checkpoints(1), [1]);
+        let looks = checkpoints(1000);
+        assert!(looks.is_sorted_by(|a, b| a < b), "{looks:?}");
+        assert_eq!((looks.first(), looks.last()), (Some(&1), Some(&1000)));
+        assert!(looks.len() < 40);
+    }
+
+    #[test]
+    fn learns_and_counts() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits");
+        let data = Dataset::digits(&folder).unwrap();
+        let course = || {
+            let method = Backpropagation { steps: 150 };
+            let cpu = Cpu::new().unwrap();
+            Learner::new(cpu, &method, &data, 1)
+                .unwrap()
+                .train()
+                .unwrap()
+        };
+        let first = course();
+        assert!(first.accuracy() > 80.0, "{}", first.outcome());
+        assert_eq!(first.passes(), 450);
+        assert_eq!(first.points.last().map(|&(passes, _)| passes), Some(450.0));
+        assert_eq!(first.points, course().points, "the seed decides all");
+    }
+}

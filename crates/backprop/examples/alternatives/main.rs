@@ -22,7 +22,6 @@ mod perturbation;
 mod program;
 mod pupil;
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "no example draws everything")]
 mod support;
 
 use options::About;

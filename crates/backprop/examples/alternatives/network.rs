@@ -86,3 +86,39 @@ fn shapes() -> [[usize; 2]; 4] {
         [1, classes],
     ]
 }
+
+/// What the tests of methods need: a batch without data, and a measure of what is alike.
+#[cfg(test)]
+pub(crate) mod trial {
+    use super::*;
+
+    /// A few images of noise.
+    pub(crate) fn batch(g: &Graph) -> Batch<'_> {
+        let [pixels, _, classes] = WIDTHS;
+        Batch {
+            pixels: g.uniform(g.random_key(5), [6, pixels], F32),
+            targets: g.data([6], &[3i32, 1, 4, 1, 5, 9]).one_hot(classes, F32),
+        }
+    }
+
+    /// The cosine of the angle between two directions in the space of all weights.
+    pub(crate) fn cosine<'g>(a: &[Tensor<'g>], b: &[Tensor<'g>]) -> Option<Tensor<'g>> {
+        let dot = |a: &[Tensor<'g>], b: &[Tensor<'g>]| {
+            let products = a.iter().zip(b).map(|(&a, &b)| (a * b).sum(..));
+            products.reduce(|sum, product| sum + product)
+        };
+        Some(dot(a, b)? / (dot(a, a)? * dot(b, b)?).sqrt())
+    }
+
+    /// The numbers of tensors without axes.
+    pub(crate) fn numbers<const N: usize>(g: &Graph, tensors: [Tensor<'_>; N]) -> Result<[f64; N]> {
+        let keys = tensors.map(Tensor::key);
+        let mut session = Session::compile(g, Cpu::new()?, &keys, Updates::none())?;
+        session.step()?;
+        let mut numbers = [0.0; N];
+        for (number, key) in numbers.iter_mut().zip(keys) {
+            *number = session.scalar(key)?;
+        }
+        Ok(numbers)
+    }
+}

@@ -78,3 +78,28 @@ impl<'g> Directions<'g> {
         split(sum.carried[0] / (self.rounds * COPIES) as f64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::trial::{batch, cosine, numbers};
+
+    /// Of n estimates in N dimensions, the mean has a cosine of about sqrt(n / (n + N)) with what
+    /// they estimate: of 8, 0.06 here, and of 1024, 0.55.
+    #[test]
+    fn many_estimates_lie_along_the_gradient() {
+        let g = Graph::with_seed(1);
+        let (network, batch) = (Network::new(&g), batch(&g));
+        let exact = g
+            .grad(loss(batch, network.weights(&g)), &network.parameters())
+            .unwrap();
+        let cosine = |rounds| {
+            let key = g.random_key(3);
+            let estimate = Directions { key, rounds }.gradients(&network, batch);
+            cosine(&estimate, &exact).unwrap()
+        };
+        let [few, many] = numbers(&g, [cosine(1), cosine(128)]).unwrap();
+        assert!((0.45..0.65).contains(&many), "{many}");
+        assert!(few < 0.2, "{few}");
+    }
+}

@@ -26,11 +26,11 @@ fn methods() -> [Box<dyn Method>; 5] {
         Box::new(Backpropagation { steps: 1000 }),
         Box::new(FiniteDifferences { steps: 500 }),
         Box::new(Perturbation {
-            steps: 5000,
+            steps: 8000,
             rounds: 4,
         }),
         Box::new(ForwardForward { steps: 5000 }),
-        Box::new(EquilibriumPropagation { steps: 1500 }),
+        Box::new(EquilibriumPropagation { steps: 3000 }),
     ]
 }
 

@@ -18,7 +18,6 @@ mod program;
 mod pupil;
 mod study;
 #[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "no example draws everything")]
 mod support;
 
 use options::About;

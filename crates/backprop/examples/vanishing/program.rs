@@ -77,7 +77,7 @@ fn describe<B: Backend>(pupil: &Pupil<B>) {
 
 fn report(findings: &[Finding]) -> Result<(), Box<dyn Error>> {
     let chart = chart(findings);
-    println!("{}", chart.terminal_panels(72, 12));
+    println!("{}", chart.terminal_panels(72, 14));
     let folder = Path::new("target").join(ABOUT.example);
     let file = folder.join("gradients.svg");
     fs::create_dir_all(&folder)?;
@@ -126,7 +126,7 @@ fn ends(norms: &[f64]) -> (f64, f64) {
     (norm(norms.first()), norm(norms.last()))
 }
 
-/// A panel for each structure, with a curve for each activation.
+/// A panel for each structure, with a curve for each activation, all over the same range.
 fn chart(findings: &[Finding]) -> Chart {
     let curve = |structure: Structure, activation: Activation| {
         let variant = Variant {
@@ -142,9 +142,14 @@ fn chart(findings: &[Finding]) -> Chart {
             points: numbered.map(|(i, &norm)| (i as f64 + 1.0, norm)).collect(),
         }
     };
+    let all = || findings.iter().flat_map(|finding| finding.norms.iter());
+    let over = Scale::LogOver(
+        all().copied().fold(1.0, f64::min),
+        all().copied().fold(1.0, f64::max),
+    );
     let panel = |structure: Structure| Panel {
         title: structure.title(),
-        scale: Scale::Log,
+        scale: over,
         unit: "",
         curves: Activation::ALL
             .map(|activation| curve(structure, activation))

@@ -1,6 +1,6 @@
 //! What becomes of the gradient on its way through a network, and of the network that learns by it.
 
-use backprop::optim::{Clipped, Rate, clip_by_norm};
+use backprop::optim::Rate;
 use backprop::prelude::*;
 
 use crate::data::Dataset;
@@ -58,7 +58,6 @@ impl Study<'_> {
         let logits = network.read(batch.pixels);
         let loss = logits.cross_entropy(batch.targets, CrossEntropy::default());
         let gradients = g.grad(loss, &network.parameters())?;
-        let Clipped { gradients, .. } = clip_by_norm(&g, &gradients, 1.0);
         let lr = Rate::one_cycle(RATE, self.steps);
         let adam = Adam {
             lr,
@@ -71,5 +70,72 @@ impl Study<'_> {
             scores: network.read(unread(&g, data)),
         };
         Pupil::new(&g, backend, data, lesson)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::network::{Activation, Structure};
+
+    fn with_study<R>(depth: usize, body: impl FnOnce(Study<'_>) -> R) -> R {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits");
+        let data = Dataset::digits(&folder).unwrap();
+        body(Study {
+            data: &data,
+            depth,
+            seed: 1,
+            steps: 150,
+        })
+    }
+
+    #[test]
+    fn sigmoids_let_the_gradient_vanish_and_residuals_do_not() {
+        #[track_caller]
+        fn check(
+            activation: Activation,
+            structure: Structure,
+            first_by_last: std::ops::Range<f64>,
+        ) {
+            let variant = Variant {
+                activation,
+                structure,
+            };
+            let norms = with_study(12, |study| {
+                study.gradient_norms(Cpu::new().unwrap(), variant)
+            });
+            let norms = norms.unwrap();
+            assert_eq!(norms.len(), 12);
+            let ratio = norms[0] / norms[11];
+            assert!(first_by_last.contains(&ratio), "{variant}: {ratio}");
+        }
+        check(Activation::Sigmoid, Structure::Plain, 0.0..1e-5);
+        check(Activation::Sigmoid, Structure::Residual, 0.01..100.0);
+        check(Activation::Tanh, Structure::Plain, 0.01..100.0);
+        check(Activation::Relu, Structure::NormalisedResidual, 0.01..100.0);
+    }
+
+    #[test]
+    fn only_one_of_two_networks_learns() {
+        let accuracy = |structure| {
+            let variant = Variant {
+                activation: Activation::Sigmoid,
+                structure,
+            };
+            with_study(8, |study| {
+                let mut pupil = study.pupil(Cpu::new().unwrap(), variant).unwrap();
+                for _ in 0..study.steps {
+                    pupil.session.step().unwrap();
+                }
+                pupil.accuracy().unwrap()
+            })
+        };
+        let (plain, residual) = (
+            accuracy(Structure::Plain),
+            accuracy(Structure::NormalisedResidual),
+        );
+        assert!(plain < 30.0 && residual > 60.0, "{plain}, {residual}");
     }
 }
