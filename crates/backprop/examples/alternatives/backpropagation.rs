@@ -20,6 +20,7 @@ impl Method for Backpropagation {
             steps: self.steps,
             passes: 3,
             counted: "one forward, one backward with twice its products",
+            network: "rectified linear units, cross-entropy",
         }
     }
 

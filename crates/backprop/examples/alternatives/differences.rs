@@ -27,6 +27,7 @@ impl Method for FiniteDifferences {
             steps: self.steps,
             passes: count() + 1,
             counted: "one for each weight nudged, one for none",
+            network: "the same",
         }
     }
 

@@ -33,7 +33,8 @@ impl Method for EquilibriumPropagation {
         Budget {
             steps: self.steps,
             passes: FREE + 2 * NUDGED + 2,
-            counted: "one for each iteration of 20 free, 10 pulled and 10 pushed, two for the changes",
+            counted: "one for each iteration (20 free, 10 pulled, 10 pushed), two for the changes",
+            network: "units in 0..1 that act on one another, squared error",
         }
     }
 

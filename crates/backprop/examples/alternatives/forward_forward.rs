@@ -25,7 +25,8 @@ impl Method for ForwardForward {
         Budget {
             steps: self.steps,
             passes: 4,
-            counted: "two forward (right and wrong label), and two for the local gradients",
+            counted: "two forward (right and wrong label), two for the local gradients",
+            network: "the label beside the pixels, a loss for each layer",
         }
     }
 

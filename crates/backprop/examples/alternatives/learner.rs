@@ -24,6 +24,8 @@ pub(crate) struct Course {
     pub points: Vec<(f64, f64)>,
     /// The time of all steps together.
     pub took: Duration,
+    /// The time of a step, the median of all.
+    pub step: Duration,
 }
 
 impl<B: Backend> Learner<B> {
@@ -51,14 +53,14 @@ impl<B: Backend> Learner<B> {
         let Budget { steps, passes, .. } = self.budget;
         let bar = progress_bar(self.name, steps);
         let mut points = vec![];
-        let mut took = Duration::ZERO;
+        let mut times = Vec::with_capacity(steps);
         let mut done = 0;
         for stop in checkpoints(steps) {
-            let started = Instant::now();
             for _ in done..stop {
+                let started = Instant::now();
                 self.pupil.session.step()?;
+                times.push(started.elapsed());
             }
-            took += started.elapsed();
             bar.inc((stop - done) as u64);
             done = stop;
             let accuracy = self.pupil.accuracy()?;
@@ -66,11 +68,14 @@ impl<B: Backend> Learner<B> {
             points.push(((done * passes) as f64, accuracy));
         }
         bar.finish_and_clear();
+        let took = times.iter().sum();
+        times.sort_unstable();
         Ok(Course {
             name: self.name,
             budget: self.budget,
             points,
             took,
+            step: times.get(steps / 2).copied().unwrap_or_default(),
         })
     }
 }
@@ -94,10 +99,6 @@ impl Course {
 
     pub(crate) fn passes(&self) -> usize {
         self.budget.steps * self.budget.passes
-    }
-
-    pub(crate) fn seconds_a_step(&self) -> f64 {
-        self.took.as_secs_f64() / self.budget.steps.max(1) as f64
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Budget {
     pub passes: usize,
     /// What these passes are.
     pub counted: &'static str,
+    /// The network that learns, as far as it differs from that of the others.
+    pub network: &'static str,
 }
 
 /// What every method is given.

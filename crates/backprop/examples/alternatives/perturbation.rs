@@ -31,6 +31,7 @@ impl Method for Perturbation {
             steps: self.steps,
             passes: 2 * COPIES * self.rounds,
             counted: "two for each random direction",
+            network: "the same",
         }
     }
 

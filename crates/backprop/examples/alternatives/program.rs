@@ -14,7 +14,7 @@ use crate::differences::FiniteDifferences;
 use crate::equilibrium::EquilibriumPropagation;
 use crate::forward_forward::ForwardForward;
 use crate::learner::{Course, Learner};
-use crate::method::{BATCH, Method};
+use crate::method::{BATCH, Budget, Method};
 use crate::network::{WIDTHS, count};
 use crate::options::Options;
 use crate::perturbation::Perturbation;
@@ -93,11 +93,12 @@ fn report(courses: &[Course]) -> Result<(), Box<dyn Error>> {
 fn table(courses: &[Course]) -> String {
     let mut text = format!(
         "{:<25}{:>9}{:>8}{:>16}{:>10}{:>14}{:>12}\n",
-        "method", "accuracy", "steps", "forward passes", "time", "time a step", "relative"
+        "method", "accuracy", "steps", "forward passes", "time", "median step", "relative"
     );
-    let first = courses.first().map_or(f64::NAN, Course::seconds_a_step);
+    let seconds = |course: &Course| course.step.as_secs_f64();
+    let first = courses.first().map_or(f64::NAN, seconds);
     for course in courses {
-        let seconds = course.seconds_a_step();
+        let step = seconds(course);
         // A string can always be written to.
         let _ = writeln!(
             text,
@@ -107,13 +108,19 @@ fn table(courses: &[Course]) -> String {
             course.budget.steps,
             course.passes(),
             course.took.as_secs_f64(),
-            1e6 * seconds,
-            seconds / first
+            1e6 * step,
+            step / first
         );
     }
-    text += "\npasses of a batch in a step:\n";
+    text += "\npasses in a step, and how they are counted; what network learns\n";
     for Course { name, budget, .. } in courses {
-        let _ = writeln!(text, "{name:<25}{:>5}  {}", budget.passes, budget.counted);
+        let Budget {
+            passes,
+            counted,
+            network,
+            ..
+        } = budget;
+        let _ = writeln!(text, "{name:<25}{passes:>5}  {counted}; {network}");
     }
     text
 }
