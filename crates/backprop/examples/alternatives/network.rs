@@ -32,8 +32,8 @@ impl Network {
         self.0.map(|parameter| g.read(parameter))
     }
 
-    /// The weights, and beside them copies that differ by `nudges`, `[copies, count]`, of which each
-    /// row holds a number for every weight.
+    /// Copies of the weights, each moved by a row of `nudges`, `[copies, count]`, which holds a
+    /// number for every weight.
     pub(crate) fn nudged<'g>(&self, nudges: Tensor<'g>) -> Weights<'g> {
         let weights = self.weights(nudges.graph());
         let nudges = split(nudges);

@@ -61,14 +61,7 @@ fn describe<B: Backend>(learner: &Learner<B>, data: &Dataset) {
         data.test.len(),
         count()
     );
-    let session = &learner.pupil.session;
-    println!("{}", session.summary());
-    let kib = session.memory_bytes() as f64 / 1024.0;
-    println!(
-        "{} launches a step, {kib:.0} KiB in all at the peak, on {}\n",
-        session.step_plan().launches(),
-        session.backend().name()
-    );
+    println!("{}", learner.pupil.summary());
 }
 
 fn report(courses: &[Course]) -> Result<(), Box<dyn Error>> {

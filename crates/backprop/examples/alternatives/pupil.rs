@@ -74,6 +74,18 @@ impl<B: Backend> Pupil<B> {
         })
     }
 
+    /// The parameters, and what a step does and takes.
+    pub(crate) fn summary(&self) -> String {
+        let session = &self.session;
+        format!(
+            "{}\n{} launches a step, {:.0} KiB in all at the peak, on {}\n",
+            session.summary(),
+            session.step_plan().launches(),
+            session.memory_bytes() as f64 / 1024.0,
+            session.backend().name()
+        )
+    }
+
     /// The percentage of the test images that are read correctly.
     pub(crate) fn accuracy(&mut self) -> Result<f64> {
         self.session.run(self.reading)?;

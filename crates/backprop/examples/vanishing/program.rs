@@ -64,15 +64,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
 
 /// What is trained, and what memory it takes.
 fn describe<B: Backend>(pupil: &Pupil<B>) {
-    let session = &pupil.session;
     println!("{DEPTH} layers of {WIDTH} units, trained for {STEPS} steps each\n");
-    println!("{}", session.summary());
-    let kib = session.memory_bytes() as f64 / 1024.0;
-    println!(
-        "{} launches a step, {kib:.0} KiB in all at the peak, on {}\n",
-        session.step_plan().launches(),
-        session.backend().name()
-    );
+    println!("{}", pupil.summary());
 }
 
 fn report(findings: &[Finding]) -> Result<(), Box<dyn Error>> {
