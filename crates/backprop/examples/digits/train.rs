@@ -127,6 +127,7 @@ impl History {
         };
         Chart {
             x: "epoch",
+            x_scale: Scale::Linear,
             panels: vec![loss, accuracy],
         }
     }

@@ -141,6 +141,7 @@ impl History {
         };
         Chart {
             x: "step",
+            x_scale: Scale::Linear,
             panels: vec![loss, norm],
         }
     }

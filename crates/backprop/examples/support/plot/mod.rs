@@ -11,6 +11,7 @@ pub(crate) use scale::Scale;
 pub(crate) struct Chart {
     /// What the horizontal axis counts.
     pub x: &'static str,
+    pub x_scale: Scale,
     /// From top to bottom.
     pub panels: Vec<Panel>,
 }
@@ -41,9 +42,21 @@ pub(crate) enum Stroke {
 
 impl Chart {
     /// The first panel's strong curves, drawn with braille dots in about `columns` by `rows`
-    /// characters.
+    /// characters. Where there are several, the name of each stands beside its end.
     pub(crate) fn terminal(&self, columns: usize, rows: usize) -> String {
-        terminal::draw(self, columns, rows)
+        let first = self.panels.first();
+        first.map_or_else(String::new, |panel| {
+            terminal::draw(self, panel, [columns, rows])
+        })
+    }
+
+    /// Every panel as [`terminal`](Chart::terminal) draws the first, one under the other.
+    pub(crate) fn terminal_panels(&self, columns: usize, rows: usize) -> String {
+        let panels = self.panels.iter();
+        let drawn: Vec<String> = panels
+            .map(|panel| terminal::draw(self, panel, [columns, rows]))
+            .collect();
+        drawn.join("\n")
     }
 
     /// All panels as an SVG document.
@@ -54,7 +67,7 @@ impl Chart {
     fn x_axis(&self) -> scale::Axis {
         let curves = self.panels.iter().flat_map(|panel| &panel.curves);
         let points = curves.flat_map(|curve| &curve.points);
-        scale::Axis::over(Scale::Linear, points.map(|&(x, _)| x))
+        scale::Axis::over(self.x_scale, points.map(|&(x, _)| x))
     }
 }
 
@@ -63,5 +76,37 @@ impl Panel {
         let curves = self.curves.iter().filter(move |curve| shown(curve));
         let points = curves.flat_map(|curve| &curve.points);
         scale::Axis::over(self.scale, points.map(|&(_, y)| y))
+    }
+}
+
+/// Moves ascending places apart, so that labels there do not cover one another: by at least `apart`,
+/// within `low..=high` as far as there is room.
+fn spread(places: &mut [f64], apart: f64, (low, high): (f64, f64)) {
+    let mut free = low;
+    for place in places.iter_mut() {
+        *place = place.max(free);
+        free = *place + apart;
+    }
+    let mut free = high;
+    for place in places.iter_mut().rev() {
+        *place = place.min(free);
+        free = *place - apart;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn labels_keep_apart_and_within() {
+        #[track_caller]
+        fn check(mut places: [f64; 3], expected: [f64; 3]) {
+            spread(&mut places, 2.0, (0.0, 10.0));
+            assert_eq!(places, expected);
+        }
+        check([1.0, 4.0, 9.0], [1.0, 4.0, 9.0]);
+        check([1.0, 2.0, 2.5], [1.0, 3.0, 5.0]);
+        check([-1.0, 9.5, 10.0], [0.0, 8.0, 10.0]);
     }
 }

@@ -6,6 +6,8 @@ pub(crate) enum Scale {
     Linear,
     /// Equal factors take equal room; values up to zero are left out.
     Log,
+    /// As `Log`, but that both of these are on the axis in any case: panels to be compared.
+    LogOver(f64, f64),
 }
 
 /// The range of values that an axis shows.
@@ -19,7 +21,11 @@ pub(crate) struct Axis {
 impl Axis {
     /// The range of the values that can be shown; 1 to 2 where there are none.
     pub(crate) fn over(scale: Scale, values: impl Iterator<Item = f64>) -> Self {
-        let shown = values.filter(|&value| is_shown(scale, value));
+        let (scale, ends) = match scale {
+            Scale::LogOver(low, high) => (Scale::Log, vec![low, high]),
+            Scale::Linear | Scale::Log => (scale, vec![]),
+        };
+        let shown = values.chain(ends).filter(|&value| is_shown(scale, value));
         let (low, high) = shown.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
         });
@@ -39,7 +45,7 @@ impl Axis {
         let (low, high) = (low - room, high + room);
         match self.scale {
             Scale::Linear => Self { low, high, ..self },
-            Scale::Log => Self {
+            Scale::Log | Scale::LogOver(..) => Self {
                 low: low.exp(),
                 high: high.exp(),
                 ..self
@@ -55,47 +61,54 @@ impl Axis {
 
     /// Round values within the range, at most about `most` of them, each with its text.
     pub(crate) fn ticks(&self, most: usize) -> Vec<(f64, String)> {
-        let values = match self.scale {
-            Scale::Linear => linear_ticks(self.low, self.high, most),
-            Scale::Log => log_ticks(self.low, self.high, most),
-        };
-        let smallest = values
-            .iter()
-            .filter(|value| **value != 0.0)
-            .map(|value| value.abs());
-        let step = match (self.scale, values.as_slice()) {
-            (Scale::Linear, [first, second, ..]) => second - first,
-            _ => smallest.fold(f64::INFINITY, f64::min),
-        };
-        let decimals = if step.is_finite() {
-            (-step.log10().floor()).max(0.0) as usize
-        } else {
-            0
-        };
-        values
-            .into_iter()
-            .map(|value| (value, self.text(value, decimals)))
-            .collect()
-    }
-
-    /// On a logarithmic axis each number has the decimals that itself needs.
-    fn text(&self, value: f64, decimals: usize) -> String {
         match self.scale {
-            Scale::Linear => format!("{value:.decimals$}"),
-            Scale::Log => format!("{value:.*}", (-value.log10().floor()).max(0.0) as usize),
+            Scale::Linear => decimal(linear_ticks(self.low, self.high, most)),
+            Scale::Log | Scale::LogOver(..) => scientific(log_ticks(self.low, self.high, most)),
         }
     }
 
     fn mapped(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => value,
-            Scale::Log => value.ln(),
+            Scale::Log | Scale::LogOver(..) => value.ln(),
         }
     }
 }
 
 fn is_shown(scale: Scale, value: f64) -> bool {
     value.is_finite() && (scale == Scale::Linear || value > 0.0)
+}
+
+/// Numbers at equal distances, all with the decimals that the distance needs.
+fn decimal(values: Vec<f64>) -> Vec<(f64, String)> {
+    let step = match values.as_slice() {
+        [first, second, ..] => second - first,
+        [only] if *only != 0.0 => only.abs(),
+        _ => 1.0,
+    };
+    let decimals = (-step.log10().floor()).max(0.0) as usize;
+    let numbered = values.into_iter();
+    numbered
+        .map(|value| (value, format!("{value:.decimals$}")))
+        .collect()
+}
+
+/// Numbers each with the decimals that itself needs; if these were many for one, those far from 1
+/// with an exponent.
+fn scientific(values: Vec<f64>) -> Vec<(f64, String)> {
+    let is_short = |value: &f64| (0.999e-6..0.999e6).contains(value);
+    let near = match values.iter().all(is_short) {
+        true => 0.0..f64::INFINITY,
+        false => 0.999e-3..1.001e3,
+    };
+    let text = |value: f64| match near.contains(&value) {
+        true => format!("{value:.*}", (-value.log10().floor()).max(0.0) as usize),
+        false => format!("{value:.0e}"),
+    };
+    values
+        .into_iter()
+        .map(|value| (value, text(value)))
+        .collect()
 }
 
 /// Multiples of 1, 2 or 5 times a power of ten.
@@ -114,12 +127,13 @@ fn linear_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// As many of the digits 1, 2 and 5 of each decade as there is room for.
+/// As many of the digits 1, 2 and 5 of each decade as there is room for, or every so many decades.
 fn log_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
     let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let within = |value: &f64| (low..=high).contains(value);
-    let values = |digits: &[f64]| -> Vec<f64> {
-        let all = decades.clone().flat_map(|power| {
+    let values = |every: i32, digits: &[f64]| -> Vec<f64> {
+        let decades = decades.clone().filter(|power| power % every == 0);
+        let all = decades.flat_map(|power| {
             digits.iter().map(move |digit| {
                 if power < 0 {
                     digit / 10f64.powi(-power)
@@ -130,12 +144,20 @@ fn log_ticks(low: f64, high: f64, most: usize) -> Vec<f64> {
         });
         all.filter(within).collect()
     };
-    let choices: [&[f64]; 3] = [&[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
+    let choices: [(i32, &[f64]); 7] = [
+        (1, &[1.0, 2.0, 5.0]),
+        (1, &[1.0, 3.0]),
+        (1, &[1.0]),
+        (2, &[1.0]),
+        (5, &[1.0]),
+        (10, &[1.0]),
+        (20, &[1.0]),
+    ];
     let fitting = choices
         .iter()
-        .map(|digits| values(digits))
+        .map(|(every, digits)| values(*every, digits))
         .find(|ticks| ticks.len() <= most);
-    fitting.unwrap_or_else(|| values(&[1.0]))
+    fitting.unwrap_or_else(|| values(50, &[1.0]))
 }
 
 #[cfg(test)]
@@ -186,6 +208,13 @@ mod tests {
             8,
             &["0.000001", "0.00001", "0.0001", "0.001", "0.01", "0.1", "1"],
         );
+        check(
+            Scale::Log,
+            &[2e-31, 3.0],
+            7,
+            &["1e-30", "1e-25", "1e-20", "1e-15", "1e-10", "1e-5", "1"],
+        );
+        check(Scale::Log, &[10.0, 1e7], 4, &["100", "1e4", "1e6"]);
     }
 
     #[test]
@@ -201,6 +230,11 @@ mod tests {
         check(Scale::Linear, &[3.0], 2.5, 3.5);
         check(Scale::Log, &[3.0, 3.0], 1.5, 6.0);
         check(Scale::Log, &[0.0, f64::NAN, -1.0], 1.0, 2.0);
+        let over = Scale::LogOver(0.5, 4.0);
+        assert_eq!(
+            Axis::over(over, [1.0, 8.0].into_iter()),
+            Axis::over(Scale::Log, [0.5, 8.0].into_iter())
+        );
         check(Scale::Linear, &[f64::INFINITY, 1.0, 4.0], 1.0, 4.0);
     }
 

@@ -2,17 +2,21 @@
 //! written at the end of each curve instead of a legend.
 
 use super::scale::Axis;
-use super::{Chart, Curve, Panel, Stroke};
+use super::{Chart, Curve, Panel, Stroke, spread};
 
 const WIDTH: f64 = 720.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = WIDTH - 128.0;
+/// Room for the names of curves: so much at least, and for each character about so much.
+const MARGIN: f64 = 128.0;
+const CHARACTER: f64 = 7.0;
 const TOP: f64 = 48.0;
 const PANEL: f64 = 180.0;
 const GAP: f64 = 64.0;
 const BOTTOM: f64 = 52.0;
 /// One for each name of a curve, the same in all panels.
-const COLOURS: [&str; 4] = ["#2563eb", "#d97706", "#059669", "#7c3aed"];
+const COLOURS: [&str; 6] = [
+    "#2563eb", "#d97706", "#059669", "#7c3aed", "#dc2626", "#0891b2",
+];
 const STYLE: &str = "text{font:12px system-ui,'Segoe UI',Helvetica,Arial,sans-serif;fill:#4b5563}\
     .title{font-size:14px;font-weight:600;fill:#111827}.label{font-weight:600;fill:inherit}\
     .grid{stroke:#e5e7eb}.axis{stroke:#9ca3af}\
@@ -22,6 +26,7 @@ pub(crate) fn draw(chart: &Chart) -> String {
     let panels = chart.panels.len() as f64;
     let height = TOP + panels * PANEL + (panels - 1.0).max(0.0) * GAP + BOTTOM;
     let x = chart.x_axis();
+    let right = WIDTH - margin(chart);
     let mut drawn = String::new();
     for (i, panel) in chart.panels.iter().enumerate() {
         let y = panel.y_axis(|_| true).padded(0.04);
@@ -30,15 +35,31 @@ pub(crate) fn draw(chart: &Chart) -> String {
             x: &x,
             y: &y,
             top: TOP + i as f64 * (PANEL + GAP),
+            right,
         };
         drawn += &frame.panel(panel);
     }
-    let name = text((LEFT + RIGHT) / 2.0, height - 12.0, "middle", "", chart.x);
+    let name = text((LEFT + right) / 2.0, height - 12.0, "middle", "", chart.x);
     format!(
         "<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{height}' \
          viewBox='0 0 {WIDTH} {height}'>\n<style>{STYLE}</style>\n\
          <rect width='100%' height='100%' fill='#ffffff'/>\n{drawn}{name}</svg>\n"
     )
+}
+
+/// Room for the longest of the labels at the ends of curves.
+fn margin(chart: &Chart) -> f64 {
+    let panels = chart.panels.iter();
+    let labels = panels.flat_map(|panel| {
+        let strong = panel.curves.iter().filter(|curve| is_strong(curve));
+        strong.map(|curve| curve.label.chars().count() + " 0.123".len() + panel.unit.len())
+    });
+    let longest = labels.max().unwrap_or(0) as f64;
+    (16.0 + CHARACTER * longest).clamp(MARGIN, WIDTH / 2.0)
+}
+
+fn is_strong(curve: &Curve) -> bool {
+    curve.stroke == Stroke::Strong
 }
 
 /// Where the values of a panel lie on the page.
@@ -47,6 +68,7 @@ struct Frame<'a> {
     x: &'a Axis,
     y: &'a Axis,
     top: f64,
+    right: f64,
 }
 
 impl Frame<'_> {
@@ -68,7 +90,7 @@ impl Frame<'_> {
     }
 
     fn across(&self, value: f64) -> Option<f64> {
-        Some(LEFT + self.x.position(value)? * (RIGHT - LEFT))
+        Some(LEFT + self.x.position(value)? * (self.right - LEFT))
     }
 
     fn down(&self, value: f64) -> Option<f64> {
@@ -80,14 +102,14 @@ impl Frame<'_> {
         let rows = self.y.ticks(6).into_iter().filter_map(|(value, label)| {
             let y = self.down(value)?;
             let number = text(LEFT - 8.0, y + 4.0, "end", "", &format!("{label}{unit}"));
-            Some(line("grid", (LEFT, y), (RIGHT, y)) + &number)
+            Some(line("grid", (LEFT, y), (self.right, y)) + &number)
         });
         let columns = self.x.ticks(8).into_iter().filter_map(|(value, label)| {
             let x = self.across(value)?;
             let number = text(x, bottom + 18.0, "middle", "", &label);
             Some(line("axis", (x, bottom), (x, bottom + 4.0)) + &number)
         });
-        let base = line("axis", (LEFT, bottom), (RIGHT, bottom));
+        let base = line("axis", (LEFT, bottom), (self.right, bottom));
         rows.chain(columns).chain([base]).collect()
     }
 
@@ -125,10 +147,7 @@ impl Frame<'_> {
                 .rev()
                 .find_map(|&(_, y)| Some((self.down(y)?, y)))
         };
-        let strong = panel
-            .curves
-            .iter()
-            .filter(|curve| curve.stroke == Stroke::Strong);
+        let strong = panel.curves.iter().filter(|curve| is_strong(curve));
         let mut labels: Vec<_> = strong
             .filter_map(|curve| {
                 let (y, value) = last(curve)?;
@@ -137,21 +156,23 @@ impl Frame<'_> {
             })
             .collect();
         labels.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let mut free = self.top;
-        let place = |(y, words, colour): (f64, String, &str)| {
-            let y = y.max(free);
-            free = y + 16.0;
+        let mut places: Vec<f64> = labels.iter().map(|label| label.0).collect();
+        spread(&mut places, 16.0, (self.top, self.top + PANEL));
+        let label = |((_, words, colour), y): ((f64, String, &str), f64)| {
             format!(
                 "<g fill='{colour}'>{}</g>\n",
-                text(RIGHT + 8.0, y + 4.0, "start", "label", &words).trim_end()
+                text(self.right + 8.0, y + 4.0, "start", "label", &words).trim_end()
             )
         };
-        labels.into_iter().map(place).collect()
+        labels.into_iter().zip(places).map(label).collect()
     }
 }
 
 /// The value with three digits that mean something.
 fn three_digits(value: f64) -> String {
+    if value != 0.0 && !(1e-6..1e6).contains(&value.abs()) {
+        return format!("{value:.2e}");
+    }
     let magnitude = if value == 0.0 {
         0.0
     } else {
@@ -177,11 +198,17 @@ mod tests {
 
     #[test]
     fn writes_three_digits() {
-        let written = [100.0, 93.06, -1.5, 0.000_451_2, 0.0, 12345.0].map(three_digits);
-        assert_eq!(
-            written,
-            ["100", "93.1", "-1.50", "0.000451", "0.00", "12345"]
-        );
+        #[track_caller]
+        fn check(value: f64, written: &str) {
+            assert_eq!(three_digits(value), written);
+        }
+        check(100.0, "100");
+        check(93.06, "93.1");
+        check(-1.5, "-1.50");
+        check(0.000_451_2, "0.000451");
+        check(0.0, "0.00");
+        check(12345.0, "12345");
+        check(4.512e-20, "4.51e-20");
     }
 
     #[test]
@@ -201,6 +228,7 @@ mod tests {
         };
         let chart = Chart {
             x: "epoch",
+            x_scale: Scale::Linear,
             panels: vec![
                 Panel {
                     curves,

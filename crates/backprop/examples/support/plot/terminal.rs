@@ -1,15 +1,12 @@
 //! A curve in the terminal: braille characters give every cell two by four dots.
 
 use super::scale::Axis;
-use super::{Chart, Curve, Panel, Stroke};
+use super::{Chart, Curve, Panel, Stroke, spread};
 
 /// Room for the numbers of the vertical axis.
 const MARGIN: usize = 7;
 
-pub(crate) fn draw(chart: &Chart, columns: usize, rows: usize) -> String {
-    let Some(panel) = chart.panels.first() else {
-        return String::new();
-    };
+pub(crate) fn draw(chart: &Chart, panel: &Panel, [columns, rows]: [usize; 2]) -> String {
     let width = columns.saturating_sub(MARGIN + 2).max(10);
     let height = rows.saturating_sub(3).max(3);
     let (x, y) = (chart.x_axis(), panel.y_axis(is_strong));
@@ -39,11 +36,42 @@ fn body(canvas: &Canvas, panel: &Panel, y: &Axis) -> String {
         let up = y.position(value).unwrap_or(0.0);
         labels[place(1.0 - up, canvas.height)] = text + panel.unit;
     }
-    let lines = labels.iter().zip(canvas.rows()).map(|(label, row)| {
+    let ends = end_labels(canvas, panel, y);
+    let lines = labels.iter().zip(canvas.rows()).zip(&ends);
+    let lines = lines.map(|((label, row), end)| {
         let mark = if label.is_empty() { '│' } else { '┤' };
-        format!("{label:>MARGIN$} {mark}{}\n", row.trim_end())
+        let row = match end.as_str() {
+            "" => row.trim_end().to_owned(),
+            end => format!("{row} {end}"),
+        };
+        format!("{label:>MARGIN$} {mark}{row}\n")
     });
     lines.collect()
+}
+
+/// The names of the curves in the rows in which they end, if there are several.
+fn end_labels(canvas: &Canvas, panel: &Panel, y: &Axis) -> Vec<String> {
+    let mut labels = vec![String::new(); canvas.height];
+    let strong = panel.curves.iter().filter(|curve| is_strong(curve));
+    let mut ends: Vec<(f64, &str)> = strong
+        .filter_map(|curve| {
+            let mut points = curve.points.iter().rev();
+            let up = points.find_map(|&(_, value)| y.position(value))?;
+            Some((place(1.0 - up, canvas.height) as f64, curve.label))
+        })
+        .collect();
+    if ends.len() < 2 {
+        return labels;
+    }
+    ends.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut rows: Vec<f64> = ends.iter().map(|&(row, _)| row).collect();
+    spread(&mut rows, 1.0, (0.0, (canvas.height - 1) as f64));
+    for (row, (_, label)) in rows.into_iter().zip(ends) {
+        if let Some(place) = labels.get_mut(row.max(0.0) as usize) {
+            *place = label.to_owned();
+        }
+    }
+    labels
 }
 
 fn foot(x: &Axis, name: &str, width: usize) -> String {
@@ -149,6 +177,7 @@ mod tests {
         };
         Chart {
             x: "epoch",
+            x_scale: Scale::Linear,
             panels: vec![panel],
         }
     }
@@ -173,5 +202,30 @@ mod tests {
             let drawn = chart(points).terminal(72, 14);
             assert_eq!(drawn.lines().count(), 14, "{drawn}");
         }
+    }
+
+    #[test]
+    fn names_several_curves_where_they_end() {
+        let mut chart = chart(vec![(1.0, 4.0), (100.0, 1.0)]);
+        chart.x_scale = Scale::Log;
+        let panel = &mut chart.panels[0];
+        for (label, end) in [("low", 1.0), ("high", 4.0)] {
+            panel.curves.push(Curve {
+                label,
+                stroke: Stroke::Strong,
+                points: vec![(1.0, 4.0), (100.0, end)],
+            });
+        }
+        panel.curves.remove(0);
+        let drawn = chart.terminal(24, 6);
+        let expected = "         loss
+        │⠉⠛⠭⢍⣉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉ high
+        │     ⠉⠒⠢⠤⣀
+        │          ⠉⠑⠒⠤⣀ low
+        └┬──┬───┬──┬───┬
+         1  3  10 30  100 epoch
+";
+        assert_eq!(drawn, expected, "\n{drawn}");
+        assert_eq!(chart.terminal_panels(24, 6), drawn);
     }
 }
