@@ -3,6 +3,9 @@
 
 use backprop::prelude::*;
 
+pub mod fsrs;
+pub mod lstm;
+
 /// How the parameters of a workload are updated.
 #[derive(Clone, Copy, Debug)]
 pub enum Optimizer {

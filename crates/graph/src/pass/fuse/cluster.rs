@@ -11,12 +11,12 @@ use backprop_core::{Axes, Shape, View};
 use super::stored::is_made;
 use super::views::{Seen, Views};
 use super::{is_elementwise, is_resident, operands};
-use crate::ir::{Node, NodeId, Op};
+use crate::ir::{Node, NodeId, Op, RegionId};
 use crate::pass::Work;
 
 /// The most values that one launch reads, and that it writes.
-const MOST_READS: usize = 24;
-const MOST_MEMBERS: usize = 12;
+const MOST_READS: usize = 96;
+const MOST_MEMBERS: usize = 48;
 
 /// Values that one launch makes.
 #[derive(Clone, Debug)]
@@ -53,6 +53,7 @@ pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], plain: &[bool
             of: HashMap::new(),
         },
         readers: HashMap::new(),
+        neighbours: HashMap::new(),
         launches: HashMap::new(),
     };
     let reads: HashMap<NodeId, Vec<Read>> = work
@@ -139,6 +140,9 @@ struct Builder<'w> {
     clusters: Clusters,
     /// The last cluster that reads a stored value in order, over a space.
     readers: HashMap<(NodeId, Shape), usize>,
+    /// In the body of a loop, where a launch costs as much as what it computes: the last cluster over
+    /// the same points, which a value may join though they have nothing else in common.
+    neighbours: HashMap<(RegionId, Shape), usize>,
     /// The cluster of each fused primitive.
     launches: HashMap<NodeId, usize>,
 }
@@ -180,7 +184,10 @@ impl Builder<'_> {
         let siblings = reads.iter().filter(|read| read.view.is_dense());
         let siblings = siblings.filter_map(|read| self.readers.get(&(read.base, space)));
         let behind = |c: &usize| latest.is_none_or(|latest| *c >= latest);
-        let candidates = latest.into_iter().chain(siblings.copied().filter(behind));
+        let region = self.node(id).region;
+        let neighbour = self.neighbours.get(&(region, space));
+        let others = siblings.chain(neighbour).copied().filter(behind);
+        let candidates = latest.into_iter().chain(others);
         let candidates: Vec<usize> = candidates.collect();
         let joined = match self.node(id).op {
             Op::Output(_) => self.launches.get(&self.node(id).inputs[0]).copied(),
@@ -200,6 +207,9 @@ impl Builder<'_> {
             self.launches.insert(self.node(id).inputs[0], c);
         }
         let (axes, kind) = (self.reduced_axes(id), self.kind(id));
+        if kind == Kind::Points && region != RegionId::default() {
+            self.neighbours.insert((region, space), c);
+        }
         let reduction = |read: &Read| {
             let reduced = matches!(self.node(read.base).op, Op::Reduce(..));
             reduced && self.clusters.of.get(&read.base) == Some(&c)
