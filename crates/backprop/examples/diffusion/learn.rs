@@ -112,6 +112,7 @@ impl History {
         };
         Chart {
             x: "epoch",
+            x_scale: Scale::Linear,
             panels: vec![loss],
         }
     }

@@ -42,7 +42,10 @@ fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let folder = Path::new("target/diffusion");
     fs::create_dir_all(folder)?;
 
-    let steps = options.epochs.saturating_mul(learn::steps_an_epoch(&data));
+    let steps = options
+        .epochs
+        .get()
+        .saturating_mul(learn::steps_an_epoch(&data));
     let mut denoiser = Denoiser::new(cpu.clone(), &data, options.seed, steps)?;
     describe(&denoiser, &data, options.show);
     let history = learn::learn(&mut denoiser, &data, options.epochs, folder)?;

@@ -10,11 +10,10 @@ use std::time::Instant;
 use backprop::{Backend, Cpu, Result};
 
 use crate::burgers::VISCOSITY;
-use crate::exit;
 use crate::options::{Options, Show, usage};
-use crate::plot::{Chart, Curve, Panel, Scale, Stroke};
-use crate::progress;
 use crate::solver::{Profile, Solver};
+use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
+use crate::support::{exit, progress};
 
 /// How often the error is looked at, in all.
 const LOOKS: usize = 100;
@@ -106,6 +105,7 @@ fn solve<B: Backend>(solver: &mut Solver<B>, steps: NonZeroUsize) -> Result<Char
     };
     Ok(Chart {
         x: "step",
+        x_scale: Scale::Linear,
         panels: vec![panel],
     })
 }
@@ -136,6 +136,7 @@ fn solution(profiles: &[Profile]) -> Chart {
     };
     Chart {
         x: "x",
+        x_scale: Scale::Linear,
         panels: vec![
             panel("u, found and exact", u),
             panel("what the found one is off", off),
