@@ -6,7 +6,7 @@
 //!    needs it (again, if several do: arithmetic is cheaper than memory).
 //! 3. [`cluster`]: which stored values come from one launch.
 //! 4. [`emit`]: each cluster as a primitive.
-//! 5. [`connect`]: the values between launches.
+//! 5. [`connect`]: the values between launches, with [`loops`] around bodies.
 //!
 //! The backend is asked about every cluster that is not plain. The values of a declined one are
 //! clustered again, into simpler [forms](Form).
@@ -14,6 +14,7 @@
 mod cluster;
 mod connect;
 mod emit;
+mod loops;
 mod stored;
 mod views;
 
