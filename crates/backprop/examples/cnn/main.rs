@@ -6,22 +6,16 @@
     reason = "an example talks to its terminal"
 )]
 
-#[path = "../digits/data.rs"]
-mod data;
 #[path = "../digits/model.rs"]
 mod model;
 mod network;
-#[path = "../digits/options.rs"]
-mod options;
 #[path = "../digits/program.rs"]
 mod program;
-#[path = "../digits/shift.rs"]
-mod shift;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../digits/train.rs"]
 mod train;
 
 fn main() -> std::process::ExitCode {
-    program::main()
+    support::command::main::<program::Program>()
 }

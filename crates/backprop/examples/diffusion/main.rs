@@ -6,8 +6,6 @@
     reason = "an example talks to its terminal"
 )]
 
-#[path = "../digits/data.rs"]
-mod data;
 mod denoiser;
 mod learn;
 #[path = "../digits/model.rs"]
@@ -15,11 +13,8 @@ mod model;
 #[path = "../cnn/network.rs"]
 mod network;
 mod noise;
-mod options;
 mod program;
 mod sheet;
-#[path = "../digits/shift.rs"]
-mod shift;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../digits/train.rs"]
@@ -27,5 +22,5 @@ mod train;
 mod unet;
 
 fn main() -> std::process::ExitCode {
-    program::main()
+    support::command::main::<program::Program>()
 }

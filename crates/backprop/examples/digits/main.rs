@@ -6,15 +6,13 @@
     reason = "an example talks to its terminal"
 )]
 
-mod data;
 mod model;
 mod network;
-mod options;
 mod program;
 #[path = "../support/mod.rs"]
 mod support;
 mod train;
 
 fn main() -> std::process::ExitCode {
-    program::main()
+    support::command::main::<program::Program>()
 }

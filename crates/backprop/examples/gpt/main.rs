@@ -10,7 +10,6 @@ mod batches;
 mod corpus;
 mod model;
 mod network;
-mod options;
 mod program;
 mod source;
 #[path = "../support/mod.rs"]
@@ -18,5 +17,5 @@ mod support;
 mod train;
 
 fn main() -> std::process::ExitCode {
-    program::main()
+    support::command::main::<program::Program>()
 }

@@ -7,17 +7,12 @@
 )]
 
 mod burgers;
-#[path = "../support/exit.rs"]
-mod exit;
 mod network;
-mod options;
-#[path = "../support/plot/mod.rs"]
-mod plot;
 mod program;
-#[path = "../support/progress.rs"]
-mod progress;
 mod solver;
+#[path = "../support/mod.rs"]
+mod support;
 
 fn main() -> std::process::ExitCode {
-    program::main()
+    support::command::main::<program::Program>()
 }

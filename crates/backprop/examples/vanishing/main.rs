@@ -7,12 +7,7 @@
     reason = "an example talks to its terminal"
 )]
 
-#[path = "../digits/data.rs"]
-#[allow(dead_code, reason = "the files of MNIST are not read here")]
-mod data;
 mod network;
-#[path = "../alternatives/options.rs"]
-mod options;
 mod program;
 #[path = "../alternatives/pupil.rs"]
 mod pupil;
@@ -20,13 +15,6 @@ mod study;
 #[path = "../support/mod.rs"]
 mod support;
 
-use options::About;
-
-const ABOUT: About = About {
-    example: "vanishing",
-    purpose: "Shows how gradients vanish in deep networks, and what helps.",
-};
-
 fn main() -> std::process::ExitCode {
-    ABOUT.main(program::run)
+    support::command::main::<program::Program>()
 }
