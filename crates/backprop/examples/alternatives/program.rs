@@ -44,10 +44,8 @@ impl Example for Program {
         let data = Dataset::digits()?;
         let [pixels, hidden, classes] = WIDTHS;
         println!(
-            "{} images to train on in batches of {BATCH}, {} to test\n\
+            "{data}, in batches of {BATCH}\n\
              {pixels} pixels, {hidden} hidden units, {classes} classes: {} weights\n",
-            data.train.len(),
-            data.test.len(),
             count()
         );
         let cpu = common.cpu()?;

@@ -63,9 +63,7 @@ impl Example for Program {
 
     fn run(&self, common: &Common) -> Result<(), Box<dyn Error>> {
         let data = Dataset::load(self.data.as_deref())?;
-        let [rows, columns] = data.size;
-        let (train, test) = (data.train.len(), data.test.len());
-        println!("{train} images of {rows}x{columns} pixels to train on, {test} to validate\n");
+        println!("{data}\n");
         let folder = Folder::of(Self::NAME)?;
         let cpu = common.cpu()?;
         let steps = self
@@ -92,7 +90,7 @@ impl Example for Program {
         println!("{} drawings in {sheet}", drawn.len());
         let read = reader(cpu, &data, common.seed, &folder)?.read(&drawn)?;
         let asked = drawn.labels.iter().map(|&class| class as usize);
-        report(&Confusion::new(data.classes, asked.zip(read)));
+        Confusion::new(data.classes, asked.zip(read)).report("recognised samples");
         Ok(())
     }
 }
@@ -133,36 +131,19 @@ fn reader<B: Backend>(
     Ok(reader)
 }
 
-fn report(confusion: &Confusion) {
-    println!("{confusion}\n");
-    let percent = 100.0 * confusion.accuracy();
-    println!(
-        "recognised samples: {percent:.1}% ({}/{})",
-        confusion.correct(),
-        confusion.total()
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::support::command::{Request, Show, parse};
+    use crate::support::command;
 
     #[test]
     fn reads_the_command_line() {
-        let given = "--epochs 3 --seed=7 --threads 2 --data d --plan";
+        let given = "--epochs 3 --data d";
         let expected = Program {
             epochs: NonZeroUsize::new(3).unwrap(),
             data: Some("d".into()),
         };
-        let common = Common {
-            seed: 7,
-            threads: NonZeroUsize::new(2),
-            show: Show::Plan,
-        };
-        let read = |given: &str| parse::<Program>(given.split(' '));
-        assert_eq!(read(given).unwrap(), Request::Run(expected, common));
-        for wrong in [
+        let wrong = [
             "--epochs 0",
             "--epochs -1",
             "--seed x",
@@ -170,8 +151,7 @@ mod tests {
             "--data",
             "--steps 5",
             "stray",
-        ] {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
+        ];
+        command::check(given, expected, &wrong);
     }
 }

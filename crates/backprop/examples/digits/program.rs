@@ -11,7 +11,6 @@ use lexopt::prelude::*;
 use crate::model::Model;
 use crate::network::{EPOCHS, EXAMPLE};
 use crate::support::command::{Common, Example};
-use crate::support::confusion::Confusion;
 use crate::support::data::Dataset;
 use crate::support::folder::Folder;
 use crate::support::step;
@@ -64,9 +63,7 @@ impl Example for Program {
 
     fn run(&self, common: &Common) -> Result<(), Box<dyn Error>> {
         let data = Dataset::load(self.data.as_deref())?;
-        let [rows, columns] = data.size;
-        let (train, test) = (data.train.len(), data.test.len());
-        println!("{train} images of {rows}x{columns} pixels to train on, {test} to test\n");
+        println!("{data}\n");
         let steps = self
             .epochs
             .get()
@@ -79,7 +76,7 @@ impl Example for Program {
         } else {
             self.train_and_save(&mut model, &data, common.seed)?;
         }
-        report(&train::test(&mut model, &data)?);
+        train::test(&mut model, &data)?.report("test accuracy");
         Ok(())
     }
 }
@@ -90,30 +87,13 @@ impl Program {
         model: &mut Model<B>,
         data: &Dataset,
         seed: u64,
-    ) -> Result<(), Box<dyn Error>> {
+    ) -> Result<()> {
         let folder = Folder::of(EXAMPLE)?;
         let history = train::train(model, data, self.epochs, seed)?;
         println!("{}\n", history.pace());
         let chart = history.chart();
-        println!("{}", chart.terminal(72, 14));
-
-        let curve = folder.write("curve.svg", chart.svg())?;
-        let default = folder.file("weights.safetensors");
-        let file = self.save.as_ref().unwrap_or(&default);
-        weights::save(&model.session, file)?;
-        println!("curves in {curve}, weights in {}\n", file.display());
-        Ok(())
+        folder.keep(&chart, &model.session, self.save.as_deref())
     }
-}
-
-fn report(confusion: &Confusion) {
-    println!("{confusion}\n");
-    let percent = 100.0 * confusion.accuracy();
-    println!(
-        "test accuracy: {percent:.1}% ({}/{})",
-        confusion.correct(),
-        confusion.total()
-    );
 }
 
 #[cfg(test)]
@@ -123,34 +103,26 @@ mod tests {
     use backprop::Cpu;
 
     use super::*;
-    use crate::support::command::{Request, Show, parse};
+    use crate::support::command;
 
     #[test]
     fn reads_the_command_line() {
-        let given = "--epochs 3 --seed=7 --threads 2 --data d --save s --load l --plan";
+        let given = "--epochs 3 --data d --save s --load l";
         let expected = Program {
             epochs: NonZeroUsize::new(3).unwrap(),
             data: Some("d".into()),
             save: Some("s".into()),
             load: Some("l".into()),
         };
-        let common = Common {
-            seed: 7,
-            threads: NonZeroUsize::new(2),
-            show: Show::Plan,
-        };
-        let read = |given: &str| parse::<Program>(given.split(' '));
-        assert_eq!(read(given).unwrap(), Request::Run(expected, common));
-        for wrong in [
+        let wrong = [
             "--epochs many",
             "--epochs 0",
             "--threads 0",
             "--seed",
             "--fast",
             "stray",
-        ] {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
+        ];
+        command::check(given, expected, &wrong);
     }
 
     #[test]

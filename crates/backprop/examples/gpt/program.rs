@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use backprop::nn::Dropout;
-use backprop::{Backend, weights};
+use backprop::{Backend, Result};
 use lexopt::Parser;
 use lexopt::prelude::*;
 
@@ -100,7 +100,8 @@ impl Example for Program {
         } else {
             self.train_and_save(&mut model, &corpus, training)?;
         }
-        report(&mut model, &corpus, self.temperature)
+        report(&mut model, &corpus, self.temperature)?;
+        Ok(())
     }
 }
 
@@ -110,7 +111,7 @@ impl Program {
         model: &mut Model<B>,
         corpus: &Corpus,
         training: Training,
-    ) -> Result<(), Box<dyn Error>> {
+    ) -> Result<()> {
         let folder = Folder::of(Self::NAME)?;
         let sampling = Sampling {
             count: SAMPLES[0],
@@ -119,14 +120,7 @@ impl Program {
         let history = train::train(model, corpus, training, sampling)?;
         println!("{}\n", history.pace());
         let chart = history.chart(corpus);
-        println!("{}", chart.terminal(72, 14));
-
-        let curve = folder.write("curve.svg", chart.svg())?;
-        let default = folder.file("weights.safetensors");
-        let file = self.save.as_ref().unwrap_or(&default);
-        weights::save(&model.session, file)?;
-        println!("curves in {curve}, weights in {}\n", file.display());
-        Ok(())
+        folder.keep(&chart, &model.session, self.save.as_deref())
     }
 }
 
@@ -155,11 +149,7 @@ fn introduce(source: &Source, corpus: &Corpus) {
     );
 }
 
-fn report<B: Backend>(
-    model: &mut Model<B>,
-    corpus: &Corpus,
-    temperature: f64,
-) -> Result<(), Box<dyn Error>> {
+fn report<B: Backend>(model: &mut Model<B>, corpus: &Corpus, temperature: f64) -> Result<()> {
     let sampling = Sampling {
         count: SAMPLES[1],
         temperature,
@@ -175,12 +165,11 @@ fn report<B: Backend>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::support::command::{Request, Show, parse};
+    use crate::support::command;
 
     #[test]
     fn reads_the_command_line() {
-        let given = "--text t --steps 3 --seed=7 --threads 2 --temperature 1.5 --dropout 0.1 \
-                     --save s --load l --plan";
+        let given = "--text t --steps 3 --temperature 1.5 --dropout 0.1 --save s --load l";
         let expected = Program {
             text: Some("t".into()),
             steps: NonZeroUsize::new(3).unwrap(),
@@ -189,17 +178,7 @@ mod tests {
             save: Some("s".into()),
             load: Some("l".into()),
         };
-        let common = |seed, threads, show| Common {
-            seed,
-            threads: NonZeroUsize::new(threads),
-            show,
-        };
-        let read = |given: &str| parse::<Program>(given.split_whitespace());
-        let request = Request::Run(expected, common(7, 2, Show::Plan));
-        assert_eq!(read(given).unwrap(), request);
-        let none = Request::Run(Program::default(), common(1, 0, Show::Totals));
-        assert_eq!(read("").unwrap(), none);
-        for wrong in [
+        let wrong = [
             "--steps 0",
             "--steps many",
             "--threads 0",
@@ -211,8 +190,7 @@ mod tests {
             "--text",
             "--fast",
             "stray",
-        ] {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
+        ];
+        command::check(given, expected, &wrong);
     }
 }

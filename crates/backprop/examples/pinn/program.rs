@@ -128,23 +128,15 @@ fn solution(profiles: &[Profile]) -> Chart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::support::command::{Request, Show, parse};
+    use crate::support::command;
 
     #[test]
     fn reads_the_command_line() {
-        let given = "--steps 30 --seed=7 --threads 2 --plan";
+        let given = "--steps 30";
         let expected = Program {
             steps: NonZeroUsize::new(30).unwrap(),
         };
-        let common = Common {
-            seed: 7,
-            threads: NonZeroUsize::new(2),
-            show: Show::Plan,
-        };
-        let read = |given: &str| parse::<Program>(given.split(' '));
-        assert_eq!(read(given).unwrap(), Request::Run(expected, common));
-        for wrong in ["--steps 0", "--steps 1.5", "--seed", "--epochs 3", "stray"] {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
+        let wrong = ["--steps 0", "--steps 1.5", "--seed", "--epochs 3", "stray"];
+        command::check(given, expected, &wrong);
     }
 }

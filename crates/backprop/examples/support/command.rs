@@ -50,13 +50,29 @@ pub(crate) enum Show {
 }
 
 /// What a command line asks for.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Request<E> {
+#[derive(PartialEq, Debug)]
+enum Request<E> {
     Run(E, Common),
     Usage,
 }
 
 impl Common {
+    /// Takes the value of an option from the command line, for an example if it is of its own.
+    fn set(
+        &mut self,
+        example: &mut impl Example,
+        option: &str,
+        parser: &mut Parser,
+    ) -> Result<(), lexopt::Error> {
+        match option {
+            "seed" => self.seed = parser.value()?.parse()?,
+            "threads" => self.threads = Some(parser.value()?.parse()?),
+            "plan" => self.show = Show::Plan,
+            own => example.set(own, parser)?,
+        }
+        Ok(())
+    }
+
     /// The processor, with as many threads as were asked for.
     pub(crate) fn cpu(&self) -> backprop::Result<Cpu> {
         match self.threads {
@@ -86,7 +102,7 @@ pub(crate) fn main<E: Example>() -> ExitCode {
     ExitCode::FAILURE
 }
 
-pub(crate) fn parse<E: Example>(
+fn parse<E: Example>(
     arguments: impl IntoIterator<Item = impl Into<OsString>>,
 ) -> Result<Request<E>, lexopt::Error> {
     let mut example = E::default();
@@ -98,17 +114,15 @@ pub(crate) fn parse<E: Example>(
     let mut parser = Parser::from_args(arguments);
     while let Some(argument) = parser.next()? {
         let option = match argument {
-            Short('h') => "help".to_owned(),
+            Short('h') | Long("help") => return Ok(Request::Usage),
             Long(option) => option.to_owned(),
             other => return Err(other.unexpected()),
         };
-        match option.as_str() {
-            "seed" => common.seed = parser.value()?.parse()?,
-            "threads" => common.threads = Some(parser.value()?.parse()?),
-            "plan" => common.show = Show::Plan,
-            "help" => return Ok(Request::Usage),
-            own => example.set(own, &mut parser)?,
-        }
+        let taken = common.set(&mut example, &option, &mut parser);
+        taken.map_err(|error| match error {
+            lexopt::Error::ParsingFailed { .. } => format!("--{option}: {error}").into(),
+            other => other,
+        })?;
     }
     Ok(Request::Run(example, common))
 }
@@ -124,6 +138,34 @@ fn usage<E: Example>() -> String {
         E::NAME,
         aligned.collect::<String>()
     )
+}
+
+/// Reads a command line, with the options that all examples have besides; none at all; and some
+/// wrong ones.
+#[cfg(test)]
+#[track_caller]
+pub(crate) fn check<E: Example + PartialEq + std::fmt::Debug>(
+    given: &str,
+    expected: E,
+    wrong: &[&str],
+) {
+    let read = |given: &str| parse::<E>(given.split_whitespace());
+    let common = Common {
+        seed: 7,
+        threads: NonZeroUsize::new(2),
+        show: Show::Plan,
+    };
+    let given = format!("{given} --seed=7 --threads 2 --plan");
+    assert_eq!(read(&given).unwrap(), Request::Run(expected, common));
+    let nothing = Common {
+        seed: 1,
+        threads: None,
+        show: Show::Totals,
+    };
+    assert_eq!(read("").unwrap(), Request::Run(E::default(), nothing));
+    for wrong in wrong {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
 }
 
 #[cfg(test)]
@@ -144,22 +186,7 @@ mod tests {
 
     #[test]
     fn reads_the_command_line() {
-        let read = |given: &str| parse::<Plain>(given.split_whitespace());
-        let options = |seed, threads, show| {
-            let threads = NonZeroUsize::new(threads);
-            let common = Common {
-                seed,
-                threads,
-                show,
-            };
-            Request::Run(Plain, common)
-        };
-        assert_eq!(read("").unwrap(), options(1, 0, Show::Totals));
-        let given = "--seed=7 --threads 2 --plan";
-        assert_eq!(read(given).unwrap(), options(7, 2, Show::Plan));
-        assert_eq!(read("--help").unwrap(), Request::Usage);
-        assert_eq!(read("-h").unwrap(), Request::Usage);
-        for wrong in [
+        let wrong = [
             "--threads 0",
             "--threads",
             "--seed",
@@ -168,8 +195,12 @@ mod tests {
             "--fast",
             "-x",
             "stray",
-        ] {
-            assert!(read(wrong).is_err(), "{wrong}");
+        ];
+        check("", Plain, &wrong);
+        let error = parse::<Plain>(["--seed", "x"]).unwrap_err().to_string();
+        assert!(error.starts_with("--seed: cannot parse"), "{error}");
+        for help in ["--help", "-h"] {
+            assert_eq!(parse::<Plain>([help]).unwrap(), Request::Usage);
         }
     }
 

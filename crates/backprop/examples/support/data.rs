@@ -1,5 +1,6 @@
 //! Labelled images from IDX files: the digits that come with the project, or MNIST's.
 
+use std::fmt;
 use std::path::Path;
 
 use backprop::{Error, ErrorKind, Result, idx};
@@ -89,6 +90,17 @@ impl Dataset {
 
     pub(crate) fn pixels(&self) -> usize {
         self.size[0] * self.size[1]
+    }
+}
+
+impl fmt::Display for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (train, test) = (self.train.len(), self.test.len());
+        let [rows, columns] = self.size;
+        write!(
+            f,
+            "{train} images of {rows}x{columns} pixels to train on, {test} to test"
+        )
     }
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use backprop::{Error, ErrorKind, Result};
+use backprop::{Backend, Error, ErrorKind, Result, Session, weights};
+
+use super::plot::Chart;
 
 pub(crate) struct Folder(PathBuf);
 
@@ -28,6 +30,22 @@ impl Folder {
         let file = self.file(name);
         fs::write(&file, content).map_err(|why| unwritable(&file, &why))?;
         Ok(file.display().to_string())
+    }
+
+    /// Shows how a training went, and keeps that together with what was learnt: in `file`, or else
+    /// beside it.
+    pub(crate) fn keep<B: Backend>(
+        &self,
+        chart: &Chart,
+        session: &Session<B>,
+        file: Option<&Path>,
+    ) -> Result<()> {
+        println!("{}", chart.terminal(72, 14));
+        let curve = self.write("curve.svg", chart.svg())?;
+        let file = file.map_or_else(|| self.file("weights.safetensors"), Path::to_owned);
+        weights::save(session, &file)?;
+        println!("curves in {curve}, weights in {}\n", file.display());
+        Ok(())
     }
 }
 

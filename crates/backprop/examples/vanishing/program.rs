@@ -31,9 +31,9 @@ impl Example for Program {
     const PURPOSE: &'static str = "Shows how gradients vanish in deep networks, and what helps.";
 
     fn run(&self, common: &Common) -> Result<(), Box<dyn Error>> {
-        println!("{DEPTH} layers of {WIDTH} units, trained for {STEPS} steps each\n");
         let folder = Folder::of(Self::NAME)?;
         let data = Dataset::digits()?;
+        println!("{data}\n{DEPTH} layers of {WIDTH} units, trained for {STEPS} steps each\n");
         let study = Study {
             data: &data,
             depth: DEPTH,
