@@ -1,5 +1,8 @@
 //! Learns to draw handwritten digits out of noise, and has a network that was trained to read digits
 //! tell what it has drawn. `--help` lists the options.
+//!
+//! Takes about @DT of a core. The last line is `recognised samples: @DR`; with AVX2 and seeds 1, 2
+//! and 3 the reader recognises @DS of what was asked for.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
