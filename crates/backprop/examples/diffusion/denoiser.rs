@@ -200,16 +200,14 @@ mod tests {
     fn a_few_steps_reduce_the_loss_and_change_what_is_drawn() {
         let data = data();
         let mut denoiser = Denoiser::new(Cpu::new().unwrap(), &data, 1, 30).unwrap();
-        let first = denoiser.step().unwrap();
+        let mut losses = vec![denoiser.step().unwrap()];
         let before = (denoiser.validate().unwrap(), denoiser.draw(0).unwrap());
-        for _ in 0..29 {
-            denoiser.step().unwrap();
-        }
+        losses.extend((1..30).map(|_| denoiser.step().unwrap()));
         let after = (denoiser.validate().unwrap(), denoiser.draw(0).unwrap());
-        assert!(
-            after.0 < 0.7 * before.0 && after.0 < first,
-            "{first} {before:?} {after:?}"
-        );
+        let sum = |losses: &[f64]| losses.iter().sum::<f64>();
+        assert!(sum(&losses[25..]) < 0.7 * sum(&losses[..5]), "{losses:?}");
+        // The running mean of the weights follows slowly.
+        assert!(after.0 < before.0, "from {} to {}", before.0, after.0);
         assert_eq!(before.1.len(), ROWS * data.classes * data.pixels());
         assert!(
             after

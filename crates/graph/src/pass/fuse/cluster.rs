@@ -10,7 +10,7 @@ use backprop_core::{Axes, Shape, View};
 
 use super::stored::is_made;
 use super::views::{Seen, Views};
-use super::{is_elementwise, is_resident, operands};
+use super::{Form, is_elementwise, is_resident, operands};
 use crate::ir::{Node, NodeId, Op, RegionId};
 use crate::pass::Work;
 
@@ -43,11 +43,11 @@ pub(super) struct Clusters {
 /// A stored value that a program reads, and how.
 pub(super) type Read = Seen;
 
-pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], plain: &[bool]) -> Clusters {
+pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], forms: &[Form]) -> Clusters {
     let mut builder = Builder {
         work,
         views,
-        plain,
+        forms,
         clusters: Clusters {
             list: Vec::new(),
             of: HashMap::new(),
@@ -136,7 +136,7 @@ enum Kind {
 struct Builder<'w> {
     work: &'w Work,
     views: &'w Views,
-    plain: &'w [bool],
+    forms: &'w [Form],
     clusters: Clusters,
     /// The last cluster that reads a stored value in order, over a space.
     readers: HashMap<(NodeId, Shape), usize>,
@@ -258,12 +258,13 @@ impl Builder<'_> {
         if cluster.members.len() >= MOST_MEMBERS || cluster.reads.len() + more > MOST_READS {
             return false;
         }
-        if self.plain[id.index()] || self.plain[first.index()] {
+        let form = self.forms[id.index()].max(self.forms[first.index()]);
+        if form == Form::Plain {
             return self.joins_plainly(cluster, id, reads, c);
         }
         match (self.kind(first), self.kind(id)) {
             (Kind::Contraction, Kind::Points) => self.joins_product(cluster, id, reads, c),
-            (Kind::Points, Kind::Points) => self.joins_points(cluster, id, reads, c),
+            (Kind::Points, Kind::Points) => self.joins_points((cluster, form), id, reads, c),
             _ => false,
         }
     }
@@ -294,7 +295,13 @@ impl Builder<'_> {
                 .all(|read| read.view.is_dense() && read.view.shape == space)
     }
 
-    fn joins_points(&self, cluster: &Cluster, id: NodeId, reads: &[Read], c: usize) -> bool {
+    fn joins_points(
+        &self,
+        (cluster, form): (&Cluster, Form),
+        id: NodeId,
+        reads: &[Read],
+        c: usize,
+    ) -> bool {
         if let Some(axes) = self.reduced_axes(id)
             && cluster.axes.is_some_and(|others| others != axes)
         {
@@ -305,7 +312,10 @@ impl Builder<'_> {
             return self
                 .inner(reads, c)
                 .all(|read| match self.is_per_row(cluster, read.base) {
-                    true => axes.is_some_and(|axes| is_repeated(&read.view, axes)),
+                    true => {
+                        let repeated = axes.is_some_and(|axes| is_repeated(&read.view, axes));
+                        form == Form::Any && repeated
+                    }
                     false => self.in_order(read, cluster.space),
                 });
         }
@@ -314,6 +324,7 @@ impl Builder<'_> {
             .axes
             .is_some_and(|axes| same_points(self.node(id).shape, cluster.space.without(axes)));
         per_row
+            && form == Form::Any
             && is_elementwise(self.node(id))
             && self
                 .inner(reads, c)
