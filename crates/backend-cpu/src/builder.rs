@@ -10,6 +10,10 @@ use crate::{Cpu, Level};
 /// The environment variable that forces a level.
 const LEVEL: &str = "BACKPROP_CPU_LEVEL";
 
+/// More threads than any machine is likely to have processors. Starting so many that the system runs
+/// out of room for them would end the process.
+const MOST_THREADS: usize = 1024;
+
 /// Chooses threads and instructions for a [`Cpu`].
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
@@ -19,7 +23,7 @@ pub struct Builder {
 
 impl Builder {
     /// Runs kernels on `threads` threads, the calling one included (0 counts as 1). By default as
-    /// many as there are processors for this program.
+    /// many as there are processors for this program; at most 1024.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Builder {
         self.threads = Some(threads);
@@ -37,7 +41,7 @@ impl Builder {
     /// Makes the backend. Threads start with the first kernel that needs them.
     ///
     /// # Errors
-    /// If this machine has not the level asked for.
+    /// If this machine has not the level asked for, or more threads are asked for than 1024.
     pub fn build(self) -> Result<Cpu> {
         let level = match self.level {
             Some(level) => level,
@@ -47,8 +51,14 @@ impl Builder {
             return Err(refused(format!("this machine has no {level} instructions")));
         }
         let threads = self.threads.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+            let processors = std::thread::available_parallelism();
+            processors.map_or(1, |processors| processors.get().min(MOST_THREADS))
         });
+        if threads > MOST_THREADS {
+            return Err(refused(format!(
+                "{threads} threads are more than {MOST_THREADS}"
+            )));
+        }
         Ok(Cpu {
             pool: Arc::new(Pool::new(threads)),
             level,
@@ -73,7 +83,7 @@ fn refused(what: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Builder, named};
+    use super::{Builder, MOST_THREADS, named};
     use crate::Level;
 
     #[test]
@@ -85,6 +95,17 @@ mod tests {
         for level in Level::ALL {
             let built = Builder::default().level(level).threads(1).build();
             assert_eq!(built.is_ok(), level.is_available(), "{level}");
+        }
+    }
+
+    #[test]
+    fn so_many_threads_and_no_more() {
+        let most = Builder::default().threads(MOST_THREADS).build().unwrap();
+        assert_eq!(most.threads(), MOST_THREADS);
+        for more in [MOST_THREADS + 1, usize::MAX] {
+            let error = Builder::default().threads(more).build().unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("threads are more than 1024"), "{text}");
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use backprop::prelude::*;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::data::Dataset;
 use crate::method::{BATCH, Budget, Method, Task};
 use crate::pupil::{Pupil, draw, unread};
+use crate::support::data::Dataset;
+use crate::support::progress;
 
 /// A compiled method.
 pub(crate) struct Learner<B: Backend> {
@@ -51,7 +51,7 @@ impl<B: Backend> Learner<B> {
     /// Trains until the budget is spent. Only the steps are timed.
     pub(crate) fn train(&mut self) -> Result<Course> {
         let Budget { steps, passes, .. } = self.budget;
-        let bar = progress_bar(self.name, steps);
+        let bar = progress::bar(steps, "steps");
         let mut points = vec![];
         let mut times = Vec::with_capacity(steps);
         let mut done = 0;
@@ -64,7 +64,7 @@ impl<B: Backend> Learner<B> {
             bar.inc((stop - done) as u64);
             done = stop;
             let accuracy = self.pupil.accuracy()?;
-            bar.set_message(format!("{accuracy:.1}%"));
+            bar.set_message(format!("{}: {accuracy:.1}%", self.name));
             points.push(((done * passes) as f64, accuracy));
         }
         bar.finish_and_clear();
@@ -114,19 +114,8 @@ fn checkpoints(steps: usize) -> Vec<usize> {
     all
 }
 
-/// Drawn on standard error, and not at all where that is no terminal.
-fn progress_bar(name: &'static str, steps: usize) -> ProgressBar {
-    let template = "{prefix:24} {bar:40.cyan/dim} {percent:>3}%  {msg}  {eta} left";
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(steps as u64).with_style(style.progress_chars("━╸─"));
-    bar.with_prefix(name)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::backpropagation::Backpropagation;
 
@@ -141,8 +130,7 @@ mod tests {
 
     #[test]
     fn learns_and_counts() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits");
-        let data = Dataset::digits(&folder).unwrap();
+        let data = Dataset::digits().unwrap();
         let course = || {
             let method = Backpropagation { steps: 150 };
             let cpu = Cpu::new().unwrap();

@@ -1,6 +1,10 @@
 //! One small network, trained to read handwritten digits by backpropagation and by four methods
 //! that do without: what accuracy each reaches, after how many forward passes, in what time.
 //! `--help` lists the options.
+//!
+//! Takes about 25 seconds of a core. The last line is `test accuracy: `, followed by that of each
+//! method: with AVX2 and seed 1, backpropagation 91.9%, finite differences 91.1%, perturbation (SPSA)
+//! 91.1%, forward-forward 89.7% and equilibrium propagation 91.1%.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,29 +12,18 @@
 )]
 
 mod backpropagation;
-#[path = "../digits/data.rs"]
-#[allow(dead_code, reason = "the files of MNIST are not read here")]
-mod data;
 mod differences;
 mod equilibrium;
 mod forward_forward;
 mod learner;
 mod method;
 mod network;
-mod options;
 mod perturbation;
 mod program;
 mod pupil;
 #[path = "../support/mod.rs"]
 mod support;
 
-use options::About;
-
-const ABOUT: About = About {
-    example: "alternatives",
-    purpose: "Trains one network by backpropagation and by methods that do without.",
-};
-
 fn main() -> std::process::ExitCode {
-    ABOUT.main(program::run)
+    support::command::main::<program::Program>()
 }

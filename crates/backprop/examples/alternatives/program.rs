@@ -2,23 +2,20 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
-use backprop::{Backend, Result};
-
-use crate::ABOUT;
 use crate::backpropagation::Backpropagation;
-use crate::data::Dataset;
 use crate::differences::FiniteDifferences;
 use crate::equilibrium::EquilibriumPropagation;
 use crate::forward_forward::ForwardForward;
 use crate::learner::{Course, Learner};
 use crate::method::{BATCH, Budget, Method};
 use crate::network::{WIDTHS, count};
-use crate::options::Options;
 use crate::perturbation::Perturbation;
+use crate::support::command::{Common, Example};
+use crate::support::data::Dataset;
+use crate::support::folder::Folder;
 use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
+use crate::support::step;
 
 /// The methods with their budgets, backpropagation first: the others are compared with it.
 fn methods() -> [Box<dyn Method>; 5] {
@@ -34,44 +31,43 @@ fn methods() -> [Box<dyn Method>; 5] {
     ]
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits");
-    let data = Dataset::digits(&folder)?;
-    let cpu = options.cpu()?;
-    let mut courses = vec![];
-    for method in methods() {
-        let mut learner = Learner::new(cpu.clone(), &*method, &data, options.seed)?;
-        if courses.is_empty() {
-            describe(&learner, &data);
+#[derive(Default)]
+pub(crate) struct Program;
+
+impl Example for Program {
+    const NAME: &'static str = "alternatives";
+    const PURPOSE: &'static str =
+        "Trains one network by backpropagation and by methods that do without.";
+
+    fn run(&self, common: &Common) -> Result<(), Box<dyn Error>> {
+        let folder = Folder::of(Self::NAME)?;
+        let data = Dataset::digits()?;
+        let [pixels, hidden, classes] = WIDTHS;
+        println!(
+            "{data}, in batches of {BATCH}\n\
+             {pixels} pixels, {hidden} hidden units, {classes} classes: {} weights\n",
+            count()
+        );
+        let cpu = common.cpu()?;
+        let mut courses = vec![];
+        for method in methods() {
+            let mut learner = Learner::new(cpu.clone(), &*method, &data, common.seed)?;
+            if courses.is_empty() {
+                step::describe(&learner.pupil.session, common.show);
+            }
+            let course = learner.train()?;
+            println!("{}", course.outcome());
+            courses.push(course);
         }
-        let course = learner.train()?;
-        println!("{}", course.outcome());
-        courses.push(course);
+        report(&courses, &folder)
     }
-    report(&courses)
 }
 
-/// What is trained, and what memory the plan of the first method takes.
-fn describe<B: Backend>(learner: &Learner<B>, data: &Dataset) {
-    let [pixels, hidden, classes] = WIDTHS;
-    println!(
-        "{} images to train on in batches of {BATCH}, {} to test\n\
-         {pixels} pixels, {hidden} hidden units, {classes} classes: {} weights\n",
-        data.train.len(),
-        data.test.len(),
-        count()
-    );
-    println!("{}", learner.pupil.summary());
-}
-
-fn report(courses: &[Course]) -> Result<(), Box<dyn Error>> {
+fn report(courses: &[Course], folder: &Folder) -> Result<(), Box<dyn Error>> {
     let chart = chart(courses);
     println!("\n{}", chart.terminal(84, 20));
-    let folder = Path::new("target").join(ABOUT.example);
-    let file = folder.join("curve.svg");
-    fs::create_dir_all(&folder)?;
-    fs::write(&file, chart.svg())?;
-    println!("curves in {}\n", file.display());
+    let curve = folder.write("curve.svg", chart.svg())?;
+    println!("curves in {curve}\n");
     println!("{}", table(courses));
     let results: Vec<String> = courses
         .iter()
@@ -119,20 +115,15 @@ fn table(courses: &[Course]) -> String {
 }
 
 fn chart(courses: &[Course]) -> Chart {
-    let curve = |course: &Course| Curve {
-        label: course.name,
-        stroke: Stroke::Strong,
-        points: course.points.clone(),
-    };
+    let curve = |course: &Course| Curve::new(course.name, Stroke::Strong, course.points.clone());
+    let title = "test accuracy by forward passes (log scale)";
+    let curves = courses.iter().map(curve).collect();
     let panel = Panel {
-        title: "test accuracy by forward passes (log scale)",
-        scale: Scale::Linear,
         unit: "%",
-        curves: courses.iter().map(curve).collect(),
+        ..Panel::new(title, Scale::Linear, curves)
     };
     Chart {
-        x: "forward passes",
         x_scale: Scale::Log,
-        panels: vec![panel],
+        ..Chart::new("forward passes", vec![panel])
     }
 }

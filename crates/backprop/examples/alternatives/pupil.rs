@@ -5,7 +5,7 @@
 use backprop::prelude::*;
 use backprop::{PlanId, RandomState};
 
-use crate::data::{Dataset, Images};
+use crate::support::data::{Dataset, Images};
 
 /// Images to learn from, `[batch, pixels]`, with the probability of every class,
 /// `[batch, classes]`.
@@ -72,18 +72,6 @@ impl<B: Backend> Pupil<B> {
             hits,
             images: data.test.len(),
         })
-    }
-
-    /// The parameters, and what a step does and takes.
-    pub(crate) fn summary(&self) -> String {
-        let session = &self.session;
-        format!(
-            "{}\n{} launches a step, {:.0} KiB in all at the peak, on {}\n",
-            session.summary(),
-            session.step_plan().launches(),
-            session.memory_bytes() as f64 / 1024.0,
-            session.backend().name()
-        )
     }
 
     /// The percentage of the test images that are read correctly.

@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use backprop::prelude::*;
 use backprop::{Convolution, Pool};
 
-use crate::data::Dataset;
-use crate::shift::shift;
+use crate::support::data::Dataset;
+use crate::support::shift::shift;
 
 pub(crate) const EXAMPLE: &str = "cnn";
 pub(crate) const EPOCHS: NonZeroUsize = NonZeroUsize::new(30).unwrap();

@@ -4,8 +4,8 @@ use backprop::optim::{Averaged, Rate};
 use backprop::prelude::*;
 use backprop::{PlanId, Reduce};
 
-use crate::data::{Dataset, Images};
 use crate::noise::{Descent, Level};
+use crate::support::data::{Dataset, Images};
 use crate::unet::UNet;
 
 /// Images in a training step.

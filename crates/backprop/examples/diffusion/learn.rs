@@ -2,24 +2,22 @@
 
 use std::error::Error;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backprop::Backend;
 
-use crate::data::Dataset;
 use crate::denoiser::{BATCH, Denoiser};
 use crate::sheet::Sheet;
+use crate::support::data::Dataset;
+use crate::support::folder::Folder;
 use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
 use crate::support::progress;
+use crate::support::track::Track;
 
 /// The course of a training, by epochs.
-#[derive(Default)]
 pub(crate) struct History {
-    batch_loss: Vec<(f64, f64)>,
-    loss: Vec<(f64, f64)>,
+    loss: Track,
     validation: Vec<(f64, f64)>,
-    steps: usize,
     took: Duration,
 }
 
@@ -29,30 +27,29 @@ pub(crate) fn learn<B: Backend>(
     denoiser: &mut Denoiser<B>,
     data: &Dataset,
     epochs: NonZeroUsize,
-    folder: &Path,
+    folder: &Folder,
 ) -> Result<History, Box<dyn Error>> {
     let (epochs, steps) = (epochs.get(), steps_an_epoch(data));
     let all = epochs.saturating_mul(steps).saturating_mul(BATCH);
     let bar = progress::bar(all, "examples");
-    let mut history = History::default();
+    let mut history = History {
+        loss: Track::new(steps, steps),
+        validation: Vec::new(),
+        took: Duration::ZERO,
+    };
     let started = Instant::now();
-    for epoch in 0..epochs {
-        let mut sum = 0.0;
-        for step in 0..steps {
+    for epoch in 1..=epochs {
+        for _ in 0..steps {
             let loss = denoiser.step()?;
-            if history.steps == 0 {
+            if history.loss.len() == 0 {
                 // The means of the weights begin with those after the first step.
                 history.look(denoiser, data, (0, folder))?;
             }
-            sum += loss;
-            history.steps += 1;
-            let time = epoch as f64 + (step as f64 + 0.5) / steps as f64;
-            history.batch_loss.push((time, loss));
+            history.loss.push(loss);
             bar.set_message(format!("loss {loss:.3}"));
             bar.inc(BATCH as u64);
         }
-        history.loss.push((epoch as f64 + 0.5, sum / steps as f64));
-        history.look(denoiser, data, (epoch + 1, folder))?;
+        history.look(denoiser, data, (epoch, folder))?;
     }
     history.took = started.elapsed();
     bar.finish_and_clear();
@@ -64,9 +61,9 @@ pub(crate) fn steps_an_epoch(data: &Dataset) -> usize {
     data.train.len().div_ceil(BATCH)
 }
 
-/// Where the drawing after an epoch is kept.
-pub(crate) fn sheet_of(folder: &Path, epoch: usize) -> PathBuf {
-    folder.join(format!("epoch-{epoch:02}.png"))
+/// The file of the drawing after an epoch.
+pub(crate) fn sheet_of(epoch: usize) -> String {
+    format!("epoch-{epoch:02}.png")
 }
 
 impl History {
@@ -75,45 +72,31 @@ impl History {
         &mut self,
         denoiser: &mut Denoiser<B>,
         data: &Dataset,
-        (epoch, folder): (usize, &Path),
+        (epoch, folder): (usize, &Folder),
     ) -> Result<(), Box<dyn Error>> {
         self.validation.push((epoch as f64, denoiser.validate()?));
         let drawn = denoiser.draw(0)?;
-        Sheet::new(&drawn, data.size, data.classes).write(&sheet_of(folder, epoch))
+        let sheet = Sheet::new(&drawn, data.size, data.classes);
+        folder.write(&sheet_of(epoch), sheet.png()?)?;
+        Ok(())
     }
 
     /// How much was done in what time, and what came of it.
     pub(crate) fn outcome(&self) -> String {
         let seconds = self.took.as_secs_f64();
-        let last = |curve: &[(f64, f64)]| curve.last().map_or(f64::NAN, |&(_, loss)| loss);
+        let validation = self.validation.last().map_or(f64::NAN, |&(_, loss)| loss);
         format!(
-            "{} steps in {seconds:.1} s, drawings among them\ntraining loss: {:.4}\nvalidation loss: {:.4}",
-            self.steps,
-            last(&self.loss),
-            last(&self.validation)
+            "{} steps in {seconds:.1} s, drawings among them\n\
+             training loss: {:.4}\nvalidation loss: {validation:.4}",
+            self.loss.len(),
+            self.loss.mean()
         )
     }
 
     pub(crate) fn chart(self) -> Chart {
-        let curve = |label, stroke, points| Curve {
-            label,
-            stroke,
-            points,
-        };
-        let loss = Panel {
-            title: "mean squared error of the prediction (log scale)",
-            scale: Scale::Log,
-            unit: "",
-            curves: vec![
-                curve("training", Stroke::Faint, self.batch_loss),
-                curve("training", Stroke::Strong, self.loss),
-                curve("validation", Stroke::Strong, self.validation),
-            ],
-        };
-        Chart {
-            x: "epoch",
-            x_scale: Scale::Linear,
-            panels: vec![loss],
-        }
+        let mut losses = Vec::from(self.loss.curves("training"));
+        losses.push(Curve::new("validation", Stroke::Strong, self.validation));
+        let title = "mean squared error of the prediction (log scale)";
+        Chart::new("epoch", vec![Panel::new(title, Scale::Log, losses)])
     }
 }

@@ -1,13 +1,14 @@
 //! Learns to draw handwritten digits out of noise, and has a network that was trained to read digits
 //! tell what it has drawn. `--help` lists the options.
+//!
+//! Takes about @DT of a core. The last line is `recognised samples: @DR`; with AVX2 and seeds 1, 2
+//! and 3 the reader recognises @DS of what was asked for.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "an example talks to its terminal"
 )]
 
-#[path = "../digits/data.rs"]
-mod data;
 mod denoiser;
 mod learn;
 #[path = "../digits/model.rs"]
@@ -15,11 +16,8 @@ mod model;
 #[path = "../cnn/network.rs"]
 mod network;
 mod noise;
-mod options;
 mod program;
 mod sheet;
-#[path = "../digits/shift.rs"]
-mod shift;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../digits/train.rs"]
@@ -27,5 +25,5 @@ mod train;
 mod unet;
 
 fn main() -> std::process::ExitCode {
-    program::main()
+    support::command::main::<program::Program>()
 }

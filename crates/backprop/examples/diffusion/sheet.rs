@@ -1,8 +1,6 @@
 //! Contact sheets: many small images on one, as PNG.
 
 use std::error::Error;
-use std::fs;
-use std::path::Path;
 
 /// Dots of the sheet across a dot of an image.
 const SCALE: usize = 5;
@@ -50,13 +48,8 @@ impl Sheet {
         }
     }
 
-    /// The sheet as a PNG file.
-    pub(crate) fn write(&self, file: &Path) -> Result<(), Box<dyn Error>> {
-        fs::write(file, self.png()?)?;
-        Ok(())
-    }
-
-    fn png(&self) -> Result<Vec<u8>, Box<dyn Error>> {
+    /// The sheet as the bytes of a PNG file.
+    pub(crate) fn png(&self) -> Result<Vec<u8>, Box<dyn Error>> {
         let [width, height] = [u32::try_from(self.width)?, u32::try_from(self.height)?];
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, width, height);

@@ -4,8 +4,8 @@ use backprop::PlanId;
 use backprop::optim::Rate;
 use backprop::prelude::*;
 
-use crate::data::{Dataset, Images};
 use crate::network::{Network, RATE};
+use crate::support::data::{Dataset, Images};
 
 /// Images in a training step.
 pub(crate) const BATCH: usize = 32;

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use backprop::prelude::*;
 
-use crate::data::Dataset;
+use crate::support::data::Dataset;
 
 pub(crate) const EXAMPLE: &str = "digits";
 pub(crate) const EPOCHS: NonZeroUsize = NonZeroUsize::new(30).unwrap();

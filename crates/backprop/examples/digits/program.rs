@@ -1,116 +1,133 @@
 //! The program around a network that reads digits: what it is told, what it does and says.
 
 use std::error::Error;
-use std::fs;
-use std::path::Path;
-use std::process::ExitCode;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
-use backprop::{Backend, Cpu, Result, weights};
+use backprop::{Backend, Result, weights};
+use lexopt::Parser;
+use lexopt::prelude::*;
 
-use crate::data::Dataset;
 use crate::model::Model;
-use crate::network::EXAMPLE;
-use crate::options::{Options, Show, usage};
-use crate::support::confusion::Confusion;
-use crate::support::exit;
+use crate::network::{EPOCHS, EXAMPLE};
+use crate::support::command::{Common, Example};
+use crate::support::data::Dataset;
+use crate::support::folder::Folder;
+use crate::support::step;
 use crate::train;
 
-/// Runs the example as the command line says.
-pub(crate) fn main() -> ExitCode {
-    exit::after(Options::parse(std::env::args_os().skip(1)), run)
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Program {
+    epochs: NonZeroUsize,
+    data: Option<PathBuf>,
+    save: Option<PathBuf>,
+    load: Option<PathBuf>,
 }
 
-fn run(options: Options) -> Result<(), Box<dyn Error>> {
-    if options.show == Show::Usage {
-        print!("{}", usage());
-        return Ok(());
+impl Default for Program {
+    fn default() -> Self {
+        Self {
+            epochs: EPOCHS,
+            data: None,
+            save: None,
+            load: None,
+        }
     }
-    let data = match &options.data {
-        Some(folder) => Dataset::mnist(folder)?,
-        None => Dataset::digits(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits"))?,
-    };
-    let cpu = match options.threads {
-        Some(threads) => Cpu::builder().threads(threads.get()).build()?,
-        None => Cpu::new()?,
-    };
-    let steps = options.epochs.get() * train::steps_an_epoch(&data);
-    let mut model = Model::new(cpu, &data, options.seed, steps)?;
-    describe(&model, &data, options.show);
-    if let Some(file) = &options.load {
-        weights::load(&mut model.session, file)?;
-        println!("weights from {}\n", file.display());
-    } else {
-        train_and_save(&mut model, &data, &options)?;
+}
+
+impl Example for Program {
+    const NAME: &'static str = EXAMPLE;
+    const PURPOSE: &'static str = "Trains a network to read handwritten digits.";
+
+    fn usage() -> String {
+        format!(
+            "\
+--epochs N  passes over the training images [{EPOCHS}]
+--data FOLDER  with MNIST's four files, unpacked [the digits of the project]
+--save FILE  where the weights go [target/{EXAMPLE}/weights.safetensors]
+--load FILE  test these weights instead of training
+"
+        )
     }
-    report(&train::test(&mut model, &data)?);
-    Ok(())
-}
 
-/// What is about to happen, and what memory it takes.
-fn describe<B: Backend>(model: &Model<B>, data: &Dataset, show: Show) {
-    let [rows, columns] = data.size;
-    let (train, test) = (data.train.len(), data.test.len());
-    println!("{train} images of {rows}x{columns} pixels to train on, {test} to test\n");
-    if show == Show::Plan {
-        println!("{}", model.session.plan_text());
+    fn set(&mut self, option: &str, parser: &mut Parser) -> Result<(), lexopt::Error> {
+        match option {
+            "epochs" => self.epochs = parser.value()?.parse()?,
+            "data" => self.data = Some(parser.value()?.into()),
+            "save" => self.save = Some(parser.value()?.into()),
+            "load" => self.load = Some(parser.value()?.into()),
+            other => return Err(Long(other).unexpected()),
+        }
+        Ok(())
     }
-    println!("{}", model.session.summary());
-    let plan = model.session.step_plan();
-    let kib = model.session.memory_bytes() as f64 / 1024.0;
-    let name = model.session.backend().name();
-    println!(
-        "{} launches a step, {kib:.0} KiB in all at the peak, on {name}\n",
-        plan.launches()
-    );
+
+    fn run(&self, common: &Common) -> Result<(), Box<dyn Error>> {
+        let data = Dataset::load(self.data.as_deref())?;
+        println!("{data}\n");
+        let steps = self
+            .epochs
+            .get()
+            .saturating_mul(train::steps_an_epoch(&data));
+        let mut model = Model::new(common.cpu()?, &data, common.seed, steps)?;
+        step::describe(&model.session, common.show);
+        if let Some(file) = &self.load {
+            weights::load(&mut model.session, file)?;
+            println!("weights from {}\n", file.display());
+        } else {
+            self.train_and_save(&mut model, &data, common.seed)?;
+        }
+        train::test(&mut model, &data)?.report("test accuracy");
+        Ok(())
+    }
 }
 
-fn train_and_save<B: Backend>(
-    model: &mut Model<B>,
-    data: &Dataset,
-    options: &Options,
-) -> Result<(), Box<dyn Error>> {
-    let history = train::train(model, data, options.epochs, options.seed)?;
-    println!("{}\n", history.pace());
-    let chart = history.chart();
-    println!("{}", chart.terminal(72, 14));
-
-    let folder = Path::new("target").join(EXAMPLE);
-    let curve = folder.join("curve.svg");
-    let file = options
-        .save
-        .clone()
-        .unwrap_or_else(|| folder.join("weights.safetensors"));
-    fs::create_dir_all(&folder)?;
-    fs::write(&curve, chart.svg())?;
-    weights::save(&model.session, &file)?;
-    println!(
-        "curves in {}, weights in {}\n",
-        curve.display(),
-        file.display()
-    );
-    Ok(())
-}
-
-fn report(confusion: &Confusion) {
-    println!("{confusion}\n");
-    let percent = 100.0 * confusion.accuracy();
-    println!(
-        "test accuracy: {percent:.1}% ({}/{})",
-        confusion.correct(),
-        confusion.total()
-    );
+impl Program {
+    fn train_and_save<B: Backend>(
+        &self,
+        model: &mut Model<B>,
+        data: &Dataset,
+        seed: u64,
+    ) -> Result<()> {
+        let folder = Folder::of(EXAMPLE)?;
+        let history = train::train(model, data, self.epochs, seed)?;
+        println!("{}\n", history.pace());
+        let chart = history.chart();
+        folder.keep(&chart, &model.session, self.save.as_deref())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
+    use std::fs;
+
+    use backprop::Cpu;
 
     use super::*;
+    use crate::support::command;
+
+    #[test]
+    fn reads_the_command_line() {
+        let given = "--epochs 3 --data d --save s --load l";
+        let expected = Program {
+            epochs: NonZeroUsize::new(3).unwrap(),
+            data: Some("d".into()),
+            save: Some("s".into()),
+            load: Some("l".into()),
+        };
+        let wrong = [
+            "--epochs many",
+            "--epochs 0",
+            "--threads 0",
+            "--seed",
+            "--fast",
+            "stray",
+        ];
+        command::check(given, expected, &wrong);
+    }
 
     #[test]
     fn what_was_learnt_comes_back_from_a_file() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits");
-        let data = Dataset::digits(&folder).unwrap();
+        let data = Dataset::digits().unwrap();
         let model = |seed| Model::new(Cpu::new().unwrap(), &data, seed, 88).unwrap();
         let file =
             std::env::temp_dir().join(format!("{EXAMPLE}-{}.safetensors", std::process::id()));

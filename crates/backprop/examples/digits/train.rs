@@ -5,22 +5,20 @@ use std::time::{Duration, Instant};
 
 use backprop::{Backend, Result};
 
-use crate::data::{Dataset, Images};
 use crate::model::{BATCH, Model};
 use crate::network::Network;
 use crate::support::confusion::Confusion;
+use crate::support::data::{Dataset, Images};
 use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
 use crate::support::progress;
 use crate::support::random::SplitMix;
+use crate::support::track::Track;
 
 /// The course of a training, by epochs.
-#[derive(Default)]
 pub(crate) struct History {
-    batch_loss: Vec<(f64, f64)>,
-    loss: Vec<(f64, f64)>,
+    loss: Track,
     train_accuracy: Vec<(f64, f64)>,
     test_accuracy: Vec<(f64, f64)>,
-    examples: usize,
     took: Duration,
 }
 
@@ -34,45 +32,45 @@ pub(crate) fn train<B: Backend>(
 ) -> Result<History> {
     let steps = steps_an_epoch(data);
     let epochs = epochs.get();
-    let bar = progress::bar(epochs * steps * BATCH, "examples");
-    let mut history = History::default();
-    history
-        .test_accuracy
-        .push((0.0, 100.0 * test(model, data)?.accuracy()));
+    let bar = progress::bar(epochs.saturating_mul(steps * BATCH), "examples");
+    let mut history = History {
+        loss: Track::new(steps, steps),
+        train_accuracy: Vec::new(),
+        test_accuracy: vec![(0.0, percent_read(model, data)?)],
+        took: Duration::ZERO,
+    };
     let mut order: Vec<usize> = (0..data.train.len()).collect();
     let mut random = SplitMix::new(seed);
     let mut pixels = vec![0.0; BATCH * data.pixels()];
     let mut labels = vec![0; BATCH];
     let started = Instant::now();
-    for epoch in 0..epochs {
+    for epoch in 1..=epochs {
         random.shuffle(&mut order);
-        let (mut loss, mut hits) = (0.0, 0.0);
-        for (step, chosen) in order.chunks_exact(BATCH).enumerate() {
+        let mut hits = 0.0;
+        for chosen in order.chunks_exact(BATCH) {
             data.train.gather(chosen, &mut pixels, &mut labels);
             for image in pixels.chunks_exact_mut(data.pixels()) {
                 Network::vary(image, data.size, || random.next());
             }
             let outcome = model.step(&pixels, &labels)?;
-            loss += outcome.loss;
             hits += outcome.hits;
-            let time = epoch as f64 + (step as f64 + 0.5) / steps as f64;
-            history.batch_loss.push((time, outcome.loss));
+            history.loss.push(outcome.loss);
             bar.set_message(format!("loss {:.3}", outcome.loss));
             bar.inc(BATCH as u64);
         }
-        let time = epoch as f64 + 1.0;
-        history.loss.push((time - 0.5, loss / steps as f64));
-        history
-            .train_accuracy
-            .push((time, 100.0 * hits / (steps * BATCH) as f64));
+        let (time, percent) = (epoch as f64, 100.0 * hits / (steps * BATCH) as f64);
+        history.train_accuracy.push((time, percent));
         history
             .test_accuracy
-            .push((time, 100.0 * test(model, data)?.accuracy()));
-        history.examples += steps * BATCH;
+            .push((time, percent_read(model, data)?));
     }
     history.took = started.elapsed();
     bar.finish_and_clear();
     Ok(history)
+}
+
+fn percent_read<B: Backend>(model: &mut Model<B>, data: &Dataset) -> Result<f64> {
+    Ok(100.0 * test(model, data)?.accuracy())
 }
 
 /// What the network takes the test images for.
@@ -94,41 +92,22 @@ impl History {
     /// How much was done in what time.
     pub(crate) fn pace(&self) -> String {
         let seconds = self.took.as_secs_f64();
-        let speed = self.examples as f64 / seconds;
-        format!(
-            "trained on {} examples in {seconds:.2} s: {speed:.0} examples/s",
-            self.examples
-        )
+        let examples = self.loss.len() * BATCH;
+        let speed = examples as f64 / seconds;
+        format!("trained on {examples} examples in {seconds:.2} s: {speed:.0} examples/s")
     }
 
     pub(crate) fn chart(self) -> Chart {
-        let curve = |label, stroke, points| Curve {
-            label,
-            stroke,
-            points,
-        };
-        let loss = Panel {
-            title: "training loss (log scale)",
-            scale: Scale::Log,
-            unit: "",
-            curves: vec![
-                curve("training", Stroke::Faint, self.batch_loss),
-                curve("training", Stroke::Strong, self.loss),
-            ],
-        };
+        let losses = self.loss.curves("training").into();
+        let loss = Panel::new("training loss (log scale)", Scale::Log, losses);
+        let accuracies = vec![
+            Curve::new("training", Stroke::Strong, self.train_accuracy),
+            Curve::new("test", Stroke::Strong, self.test_accuracy),
+        ];
         let accuracy = Panel {
-            title: "accuracy",
-            scale: Scale::Linear,
             unit: "%",
-            curves: vec![
-                curve("training", Stroke::Strong, self.train_accuracy),
-                curve("test", Stroke::Strong, self.test_accuracy),
-            ],
+            ..Panel::new("accuracy", Scale::Linear, accuracies)
         };
-        Chart {
-            x: "epoch",
-            x_scale: Scale::Linear,
-            panels: vec![loss, accuracy],
-        }
+        Chart::new("epoch", vec![loss, accuracy])
     }
 }

@@ -1,5 +1,9 @@
 //! Trains a small transformer to continue a text, character by character: any text file, or the
 //! source of this project. `--help` lists the options.
+//!
+//! Takes about @GPT minutes of a core. The last line is `validation loss: @LOSS (unigram entropy
+//! @ENT)`, in nats per character: what is left to guess with all the text before, and with none.
+//! For seeds 1, 2 and 3 of an earlier state of the source it was 1.71, 1.69 and 1.72.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -10,7 +14,6 @@ mod batches;
 mod corpus;
 mod model;
 mod network;
-mod options;
 mod program;
 mod source;
 #[path = "../support/mod.rs"]
@@ -18,5 +21,5 @@ mod support;
 mod train;
 
 fn main() -> std::process::ExitCode {
-    program::main()
+    support::command::main::<program::Program>()
 }

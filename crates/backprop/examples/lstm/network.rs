@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use backprop::nn::{Cells, Features, Layer, Linear, Lstm};
 use backprop::prelude::*;
 
-use crate::data::Dataset;
-use crate::shift::shift;
+use crate::support::data::Dataset;
+use crate::support::shift::shift;
 
 pub(crate) const EXAMPLE: &str = "lstm";
 pub(crate) const EPOCHS: NonZeroUsize = NonZeroUsize::new(30).unwrap();

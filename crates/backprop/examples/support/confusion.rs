@@ -18,17 +18,24 @@ impl Confusion {
         Self { classes, counts }
     }
 
-    pub(crate) fn total(&self) -> usize {
+    fn total(&self) -> usize {
         self.counts.iter().sum()
     }
 
-    pub(crate) fn correct(&self) -> usize {
+    fn correct(&self) -> usize {
         (0..self.classes).map(|class| self.row(class)[class]).sum()
     }
 
     /// The part that is right, of all.
     pub(crate) fn accuracy(&self) -> f64 {
         self.correct() as f64 / self.total() as f64
+    }
+
+    /// The table, and a last line that says what part is right and what that is called.
+    pub(crate) fn report(&self, name: &str) {
+        let (correct, total) = (self.correct(), self.total());
+        let percent = 100.0 * self.accuracy();
+        println!("{self}\n\n{name}: {percent:.1}% ({correct}/{total})");
     }
 
     /// The most frequent confusions, worst first: how often, truth, prediction.

@@ -2,19 +2,14 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
-use backprop::{Backend, Result};
-use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::ABOUT;
-use crate::data::Dataset;
 use crate::network::{Activation, DEPTH, Structure, Variant, WIDTH};
-use crate::options::Options;
-use crate::pupil::Pupil;
 use crate::study::Study;
+use crate::support::command::{Common, Example};
+use crate::support::data::Dataset;
+use crate::support::folder::Folder;
 use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
+use crate::support::{progress, step};
 
 /// Training steps of each network.
 const STEPS: usize = 600;
@@ -28,54 +23,54 @@ struct Finding {
     accuracy: f64,
 }
 
-pub(crate) fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits");
-    let data = Dataset::digits(&folder)?;
-    let study = Study {
-        data: &data,
-        depth: DEPTH,
-        seed: options.seed,
-        steps: STEPS,
-    };
-    let cpu = options.cpu()?;
-    let bar = progress_bar(Variant::all().count() * STEPS);
-    let mut findings = vec![];
-    for variant in Variant::all() {
-        bar.set_message(variant.to_string());
-        let norms = study.gradient_norms(cpu.clone(), variant)?;
-        let mut pupil = study.pupil(cpu.clone(), variant)?;
-        if findings.is_empty() {
-            bar.suspend(|| describe(&pupil));
+#[derive(Default)]
+pub(crate) struct Program;
+
+impl Example for Program {
+    const NAME: &'static str = "vanishing";
+    const PURPOSE: &'static str = "Shows how gradients vanish in deep networks, and what helps.";
+
+    fn run(&self, common: &Common) -> Result<(), Box<dyn Error>> {
+        let folder = Folder::of(Self::NAME)?;
+        let data = Dataset::digits()?;
+        println!("{data}\n{DEPTH} layers of {WIDTH} units, trained for {STEPS} steps each\n");
+        let study = Study {
+            data: &data,
+            depth: DEPTH,
+            seed: common.seed,
+            steps: STEPS,
+        };
+        let cpu = common.cpu()?;
+        let bar = progress::bar(Variant::all().count() * STEPS, "steps");
+        let mut findings = vec![];
+        for variant in Variant::all() {
+            bar.set_message(variant.to_string());
+            let norms = study.gradient_norms(cpu.clone(), variant)?;
+            let mut pupil = study.pupil(cpu.clone(), variant)?;
+            if findings.is_empty() {
+                bar.suspend(|| step::describe(&pupil.session, common.show));
+            }
+            for _ in 0..STEPS {
+                pupil.session.step()?;
+                bar.inc(1);
+            }
+            let accuracy = pupil.accuracy()?;
+            findings.push(Finding {
+                variant,
+                norms,
+                accuracy,
+            });
         }
-        for _ in 0..STEPS {
-            pupil.session.step()?;
-            bar.inc(1);
-        }
-        let accuracy = pupil.accuracy()?;
-        findings.push(Finding {
-            variant,
-            norms,
-            accuracy,
-        });
+        bar.finish_and_clear();
+        report(&findings, &folder)
     }
-    bar.finish_and_clear();
-    report(&findings)
 }
 
-/// What is trained, and what memory it takes.
-fn describe<B: Backend>(pupil: &Pupil<B>) {
-    println!("{DEPTH} layers of {WIDTH} units, trained for {STEPS} steps each\n");
-    println!("{}", pupil.summary());
-}
-
-fn report(findings: &[Finding]) -> Result<(), Box<dyn Error>> {
+fn report(findings: &[Finding], folder: &Folder) -> Result<(), Box<dyn Error>> {
     let chart = chart(findings);
     println!("{}", chart.terminal_panels(72, 14));
-    let folder = Path::new("target").join(ABOUT.example);
-    let file = folder.join("gradients.svg");
-    fs::create_dir_all(&folder)?;
-    fs::write(&file, chart.svg())?;
-    println!("curves in {}\n", file.display());
+    let curves = folder.write("gradients.svg", chart.svg())?;
+    println!("curves in {curves}\n");
     println!("{}", table(findings));
     let by_accuracy = |a: &&Finding, b: &&Finding| a.accuracy.total_cmp(&b.accuracy);
     if let (Some(best), Some(worst)) = (
@@ -129,36 +124,17 @@ fn chart(findings: &[Finding]) -> Chart {
         let found = findings.iter().find(|finding| finding.variant == variant);
         let norms = found.map_or(&[][..], |finding| &finding.norms);
         let numbered = norms.iter().enumerate();
-        Curve {
-            label: activation.name(),
-            stroke: Stroke::Strong,
-            points: numbered.map(|(i, &norm)| (i as f64 + 1.0, norm)).collect(),
-        }
+        let points = numbered.map(|(i, &norm)| (i as f64 + 1.0, norm)).collect();
+        Curve::new(activation.name(), Stroke::Strong, points)
     };
     let all = || findings.iter().flat_map(|finding| finding.norms.iter());
     let over = Scale::LogOver(
         all().copied().fold(1.0, f64::min),
         all().copied().fold(1.0, f64::max),
     );
-    let panel = |structure: Structure| Panel {
-        title: structure.title(),
-        scale: over,
-        unit: "",
-        curves: Activation::ALL
-            .map(|activation| curve(structure, activation))
-            .into(),
+    let panel = |structure: Structure| {
+        let curves = Activation::ALL.map(|activation| curve(structure, activation));
+        Panel::new(structure.title(), over, curves.into())
     };
-    Chart {
-        x: "layer",
-        x_scale: Scale::Linear,
-        panels: Structure::ALL.map(panel).into(),
-    }
-}
-
-/// Drawn on standard error, and not at all where that is no terminal.
-fn progress_bar(steps: usize) -> ProgressBar {
-    let template = "{bar:40.cyan/dim} {percent:>3}%  {msg}  {eta} left";
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(steps as u64).with_style(style.progress_chars("━╸─"))
+    Chart::new("layer", Structure::ALL.map(panel).into())
 }

@@ -3,9 +3,9 @@
 use backprop::optim::Rate;
 use backprop::prelude::*;
 
-use crate::data::Dataset;
 use crate::network::{Network, Variant};
 use crate::pupil::{Lesson, Pupil, draw, unread};
+use crate::support::data::Dataset;
 
 /// Images in a training step.
 const BATCH: usize = 32;
@@ -75,14 +75,11 @@ impl Study<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::network::{Activation, Structure};
 
     fn with_study<R>(depth: usize, body: impl FnOnce(Study<'_>) -> R) -> R {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits");
-        let data = Dataset::digits(&folder).unwrap();
+        let data = Dataset::digits().unwrap();
         body(Study {
             data: &data,
             depth,

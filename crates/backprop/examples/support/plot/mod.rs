@@ -41,6 +41,15 @@ pub(crate) enum Stroke {
 }
 
 impl Chart {
+    /// Panels over a linear axis.
+    pub(crate) fn new(x: &'static str, panels: Vec<Panel>) -> Self {
+        Self {
+            x,
+            x_scale: Scale::Linear,
+            panels,
+        }
+    }
+
     /// The first panel's strong curves, drawn with braille dots in about `columns` by `rows`
     /// characters. Where there are several, the name of each stands beside its end.
     pub(crate) fn terminal(&self, columns: usize, rows: usize) -> String {
@@ -72,10 +81,30 @@ impl Chart {
 }
 
 impl Panel {
+    /// Curves of numbers that have no unit.
+    pub(crate) fn new(title: &'static str, scale: Scale, curves: Vec<Curve>) -> Self {
+        Self {
+            title,
+            scale,
+            unit: "",
+            curves,
+        }
+    }
+
     fn y_axis<'a>(&'a self, shown: impl Fn(&Curve) -> bool + 'a) -> scale::Axis {
         let curves = self.curves.iter().filter(move |curve| shown(curve));
         let points = curves.flat_map(|curve| &curve.points);
         scale::Axis::over(self.scale, points.map(|&(_, y)| y))
+    }
+}
+
+impl Curve {
+    pub(crate) fn new(label: &'static str, stroke: Stroke, points: Vec<(f64, f64)>) -> Self {
+        Self {
+            label,
+            stroke,
+            points,
+        }
     }
 }
 

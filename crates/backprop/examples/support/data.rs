@@ -1,8 +1,11 @@
 //! Labelled images from IDX files: the digits that come with the project, or MNIST's.
 
+use std::fmt;
 use std::path::Path;
 
 use backprop::{Error, ErrorKind, Result, idx};
+
+const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/data/digits");
 
 /// Images with their labels. Pixels lie between 0 and 1.
 pub(crate) struct Images {
@@ -43,10 +46,15 @@ impl Images {
 }
 
 impl Dataset {
+    /// MNIST's files in a folder, or else the project's digits.
+    pub(crate) fn load(mnist: Option<&Path>) -> Result<Self> {
+        mnist.map_or_else(Self::digits, Self::mnist)
+    }
+
     /// The project's digits: the last fifth, by other writers, is for testing.
-    pub(crate) fn digits(folder: &Path) -> Result<Self> {
+    pub(crate) fn digits() -> Result<Self> {
         let (mut train, size) = read(
-            folder,
+            Path::new(DIGITS),
             "digits-images-idx3-ubyte",
             "digits-labels-idx1-ubyte",
         )?;
@@ -55,7 +63,7 @@ impl Dataset {
     }
 
     /// MNIST, or what is stored under its names.
-    pub(crate) fn mnist(folder: &Path) -> Result<Self> {
+    fn mnist(folder: &Path) -> Result<Self> {
         let (train, size) = read(folder, "train-images-idx3-ubyte", "train-labels-idx1-ubyte")?;
         let (test, test_size) = read(folder, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")?;
         if test_size != size {
@@ -82,6 +90,17 @@ impl Dataset {
 
     pub(crate) fn pixels(&self) -> usize {
         self.size[0] * self.size[1]
+    }
+}
+
+impl fmt::Display for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (train, test) = (self.train.len(), self.test.len());
+        let [rows, columns] = self.size;
+        write!(
+            f,
+            "{train} images of {rows}x{columns} pixels to train on, {test} to test"
+        )
     }
 }
 
@@ -200,8 +219,7 @@ mod tests {
 
     #[test]
     fn the_last_fifth_of_the_digits_tests() {
-        let data =
-            Dataset::digits(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data/digits")).unwrap();
+        let data = Dataset::digits().unwrap();
         assert_eq!((data.train.len(), data.test.len()), (1437, 360));
         assert_eq!((data.size, data.classes), ([8, 8], 10));
         assert!(
