@@ -1,6 +1,9 @@
 //! The training steps on which this engine is timed, as functions that build and compile them.
 #![forbid(unsafe_code)]
 
+pub mod measure;
+pub mod workload;
+
 use backprop::prelude::*;
 
 /// How the parameters of a workload are updated.
