@@ -14,6 +14,7 @@ use backprop::Cpu;
 use backprop_benches::measure::{Effort, Times, bytes_moved, peak_memory};
 use backprop_benches::workload::file::Reader;
 use backprop_benches::workload::{ALL, Bound, Training, Workload, file};
+use backprop_cpu::Ceiling;
 use lexopt::prelude::*;
 use serde_json::{Value, json};
 
@@ -21,11 +22,12 @@ const USAGE: &str = "\
 Times one training step, or prints what there is to time.
 
   workload list                  all workloads, a line of JSON each
+  workload ceiling [--threads N] what this machine reaches at best
   workload data ID FILE          draws the parameters and data of a workload into a file
   workload run ID FILE [OPTIONS] times the workload on them
 
   --threads N  of the processor [all]
-  --seconds X  of timing, and as many again by half for inference and warm-up [2]
+  --seconds X  of timing; a fourth of that for warm-up, and a fourth for inference [2]
   --plan       print the compiled step instead of timing it
 ";
 
@@ -67,6 +69,9 @@ fn run(parser: &mut lexopt::Parser) -> Result<(), Box<dyn Error>> {
             .for_each(|workload| println!("{}", listed(workload)));
         return Ok(());
     }
+    if command == "ceiling" {
+        return Ok(ceiling(&options(parser)?));
+    }
     let id = parser.value()?.string()?;
     let workload = Workload::named(&id).ok_or_else(|| format!("no workload is called `{id}`"))?;
     let path = PathBuf::from(parser.value()?);
@@ -92,6 +97,13 @@ fn options(parser: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
         }
     }
     Ok(options)
+}
+
+fn ceiling(options: &Options) {
+    let threads = options.threads.unwrap_or(1);
+    let Ceiling { operations, copied } = Ceiling::measure(threads);
+    let result = json!({ "threads": threads, "operations": operations, "copied": copied });
+    println!("{result}");
 }
 
 fn listed(workload: &Workload) -> Value {
