@@ -6,6 +6,9 @@ pub mod workload;
 
 use backprop::prelude::*;
 
+pub mod fsrs;
+pub mod lstm;
+
 /// How the parameters of a workload are updated.
 #[derive(Clone, Copy, Debug)]
 pub enum Optimizer {

@@ -12,7 +12,7 @@ use crate::Level;
 use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
 use crate::split::Split;
-use crate::tile::{Lane, Load, Loop, TILE, function, is_native, load, store};
+use crate::tile::{Lane, Load, Loop, TILE, Values, function, is_native, load, store};
 
 /// Where rows lie.
 #[derive(Debug)]
@@ -210,7 +210,8 @@ impl ScatterAdd {
                 unsafe {
                     let to = sums.add((to + start) * size);
                     (self.load)(tile, picked.add((from + start) * g.dtype.size()), 1, n);
-                    (self.add)(to, [to, tile, to], n);
+                    let operands = [to, tile, to].map(|from| Values::each(from));
+                    (self.add)(to, operands, n);
                 }
             }
         }

@@ -17,7 +17,7 @@ use crate::pool::{Pool, Worker};
 use crate::simd::{Simd, by_level};
 use crate::split::Split;
 use crate::sweep::combine;
-use crate::tile::{Lane, Load, Loop, TILE, fill, is_native, load, store};
+use crate::tile::{Lane, Load, Loop, TILE, Values, fill, is_native, load, store};
 use crate::windows::{Axis, Windows};
 
 /// Where planes of a worker's scratch memory begin: at multiples of a cache line.
@@ -302,7 +302,7 @@ impl Pooling {
                     let from = from.wrapping_offset(at * size as isize);
                     let values = self.values(from, (step, run.len), loaded);
                     let to = totals.add(run.at * lane);
-                    (self.combine)(to, [to, values, to], run.len);
+                    (self.combine)(to, [to, values, to].map(Values::each), run.len);
                 }
             }
             let first = plane * self.windows.places() + places.start;
@@ -343,10 +343,11 @@ impl Pooling {
                         let to = (to + first as isize * step) as usize;
                         let to = sums.add(to * lane);
                         if step == 1 {
-                            (self.combine)(to, [to, values, to], count);
+                            (self.combine)(to, [to, values, to].map(Values::each), count);
                         } else {
                             (self.load_sum)(added, to, step, count);
-                            (self.combine)(added, [added, values, added], count);
+                            let operands = [added, values, added].map(Values::each);
+                            (self.combine)(added, operands, count);
                             put_apart(to, added, (step, count), lane);
                         }
                     }

@@ -10,7 +10,7 @@ use crate::Level;
 use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
 use crate::split::Split;
-use crate::tile::{Lane, Load, Loop, TILE, cast, fill, load, store};
+use crate::tile::{Lane, Load, Loop, TILE, Values, cast, fill, load, store};
 
 /// Rows and columns of a block that are one worker's at a time.
 const STRIP: usize = 128;
@@ -226,7 +226,7 @@ impl Move {
                 // SAFETY: as in `strip`; tiles hold any lane.
                 unsafe {
                     load(loaded, from, columns.from, n);
-                    convert(converted, [loaded; 3], n);
+                    convert(converted, [Values::each(loaded); 3], n);
                     if columns.into == 1 {
                         store(*dtype, to, converted, n);
                         continue;

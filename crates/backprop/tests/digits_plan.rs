@@ -126,3 +126,28 @@ fn a_session_is_on_its_own() {
         .join()
         .unwrap();
 }
+
+#[test]
+fn a_loss_and_the_updates_by_its_gradient_are_one_pass() {
+    const COUNT: usize = 200_000;
+    let g = Graph::new();
+    let x = g.input("x", [COUNT], F32);
+    let parameters = ["w", "b"].map(|name| g.parameter(name, [COUNT], F32, Init::Ones));
+    let [w, b] = parameters;
+    let y = (x * w + b).gelu_tanh() * x.sigmoid();
+    let loss = y.square().mean(..);
+    let grads = g.grad(loss, &parameters).unwrap();
+    let updates = optim::sgd(&g, &parameters, &grads, Sgd::default());
+    let session = Session::compile(&g, Cpu::new().unwrap(), &[loss.key()], updates).unwrap();
+    let plan = session.step_plan();
+    let over_all = |primitive: &&Primitive| match primitive {
+        Primitive::Sweep(sweep) => sweep.space.count() == COUNT,
+        _ => false,
+    };
+    assert_eq!(
+        plan.primitives().iter().filter(over_all).count(),
+        1,
+        "{plan}"
+    );
+    assert_eq!(plan.launches(), 2, "{plan}"); // the other one divides the sum
+}

@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use super::{Fold, REDUCTIONS, Reduced};
 use crate::memory::Operands;
 use crate::pool::Worker;
-use crate::tile::{Code, Frame, Lane, TILE, Total, store};
+use crate::tile::{Code, Frame, Lane, TILE, Total, Values, store};
 
 /// Rows that are added up before their sum is put aside.
 const BLOCK: usize = 64;
@@ -150,7 +150,8 @@ impl Columns {
                         if at + k == start {
                             std::ptr::copy_nonoverlapping(row, sums, size);
                         } else {
-                            (reduced.combine)(sums, [sums, row, sums], piece.columns);
+                            let operands = [sums, row, sums].map(Values::each);
+                            (reduced.combine)(sums, operands, piece.columns);
                         }
                     }
                 }

@@ -7,14 +7,43 @@
 
 use backprop_core::Scalar;
 
-use super::lane::{Lane, Whole};
+use super::lane::{Lane, Whole, opposite};
 use crate::Level;
 use crate::math;
 use crate::simd::{Float32, Real, Simd, Vector, by_level};
 
-/// Computes `n` elements at the first place from those at the others, which
-/// may be the same place.
-pub(crate) type Loop = unsafe fn(*mut u8, [*const u8; 3], usize);
+/// Computes `n` elements at the first place from those that the operands are read from, which may be
+/// the same place.
+pub(crate) type Loop = unsafe fn(*mut u8, [Values; 3], usize);
+
+/// Values that a loop reads: one element for each point, or [`ABREAST`] times the same for all.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Values {
+    start: *const u8,
+    /// 1, or 0 where all points have the same value.
+    step: usize,
+}
+
+impl Values {
+    pub(super) fn new(start: *const u8, step: usize) -> Values {
+        Values { start, step }
+    }
+
+    /// One element for each point.
+    pub(crate) fn each(start: *const u8) -> Values {
+        Values { start, step: 1 }
+    }
+
+    /// Where the values of points from number `i` on are.
+    #[inline(always)]
+    pub(super) fn at<T>(self, i: usize) -> *const T {
+        self.start.cast::<T>().wrapping_add(i * self.step)
+    }
+}
+
+/// Elements that integer loops and conversions read before they write any, so that the compiler may
+/// use registers although both sides can be the same place; no register has more lanes.
+pub(super) const ABREAST: usize = 32;
 
 /// What works on registers of both floating-point types.
 pub(super) trait Algebra {
@@ -210,6 +239,7 @@ pub(crate) fn function(function: Scalar, lane: Lane, level: Level) -> Option<Loo
         Lane::F64 => algebra::<f64>(function, level).or_else(|| comparison::<f64>(function, level)),
         Lane::I32 => whole::<i32>(function, level),
         Lane::I64 => whole::<i64>(function, level),
+        Lane::U8 if function == Scalar::Not => Some(opposite(level)),
         Lane::U8 => whole::<u8>(function, level),
     }
 }
@@ -221,25 +251,24 @@ fn whole<T: Whole>(function: Scalar, level: Level) -> Option<Loop> {
 #[inline(always)]
 unsafe fn algebra_at<S: Simd, T: Real + From<f32>, O: Algebra>(
     to: *mut u8,
-    [a, b, c]: [*const u8; 3],
+    [a, b, c]: [Values; 3],
     n: usize,
 ) {
-    let (to, a, b, c): (*mut T, *const T, *const T, *const T) =
-        (to.cast(), a.cast(), b.cast(), c.cast());
+    let to: *mut T = to.cast();
     let lanes = T::In::<S>::LANES;
     let whole = n - n % lanes;
     // SAFETY: the caller passes `n` elements for each operand of the function.
     unsafe {
-        let second = |i| if O::ARITY > 1 { b.add(i) } else { a.add(i) };
-        let third = |i| if O::ARITY > 2 { c.add(i) } else { a.add(i) };
+        let second = |i| if O::ARITY > 1 { b.at(i) } else { a.at(i) };
+        let third = |i| if O::ARITY > 2 { c.at(i) } else { a.at(i) };
         for i in (0..whole).step_by(lanes) {
-            let x = T::In::<S>::load(a.add(i));
+            let x = T::In::<S>::load(a.at(i));
             let y = T::In::<S>::load(second(i));
             let z = T::In::<S>::load(third(i));
             O::apply(x, y, z).store(to.add(i));
         }
         if whole < n {
-            let x = T::In::<S>::load_first(a.add(whole), n - whole);
+            let x = T::In::<S>::load_first(a.at(whole), n - whole);
             let y = T::In::<S>::load_first(second(whole), n - whole);
             let z = T::In::<S>::load_first(third(whole), n - whole);
             O::apply(x, y, z).store_first(to.add(whole), n - whole);
@@ -247,28 +276,28 @@ unsafe fn algebra_at<S: Simd, T: Real + From<f32>, O: Algebra>(
     }
 }
 by_level! { pub(super) fn algebra_loop [T: Real + From<f32>, O: Algebra] [T, O]
-(to: *mut u8, from: [*const u8; 3], n: usize) = algebra_at; }
+(to: *mut u8, from: [Values; 3], n: usize) = algebra_at; }
 
 #[inline(always)]
-unsafe fn curve_at<S: Simd, O: Curve>(to: *mut u8, [a, b, _]: [*const u8; 3], n: usize) {
-    let (to, a, b): (*mut f32, *const f32, *const f32) = (to.cast(), a.cast(), b.cast());
+unsafe fn curve_at<S: Simd, O: Curve>(to: *mut u8, [a, b, _]: [Values; 3], n: usize) {
+    let to: *mut f32 = to.cast();
     let whole = n - n % S::F32::LANES;
     // SAFETY: the caller passes `n` elements for each operand of the function.
     unsafe {
-        let second = |i| if O::ARITY > 1 { b.add(i) } else { a.add(i) };
+        let second = |i| if O::ARITY > 1 { b.at(i) } else { a.at(i) };
         for i in (0..whole).step_by(S::F32::LANES) {
-            let (x, y) = (S::F32::load(a.add(i)), S::F32::load(second(i)));
+            let (x, y) = (S::F32::load(a.at(i)), S::F32::load(second(i)));
             O::apply(x, y).store(to.add(i));
         }
         if whole < n {
-            let x = S::F32::load_first(a.add(whole), n - whole);
+            let x = S::F32::load_first(a.at(whole), n - whole);
             let y = S::F32::load_first(second(whole), n - whole);
             O::apply(x, y).store_first(to.add(whole), n - whole);
         }
     }
 }
 by_level! { pub(super) fn curve_loop [O: Curve] [O]
-(to: *mut u8, from: [*const u8; 3], n: usize) = curve_at; }
+(to: *mut u8, from: [Values; 3], n: usize) = curve_at; }
 
 /// As many bytes as a register has lanes, at most.
 type Bytes = [u8; 16];
@@ -276,21 +305,20 @@ type Bytes = [u8; 16];
 #[inline(always)]
 unsafe fn comparison_at<S: Simd, T: Real, O: Comparison>(
     to: *mut u8,
-    [a, b, _]: [*const u8; 3],
+    [a, b, _]: [Values; 3],
     n: usize,
 ) {
-    let (a, b): (*const T, *const T) = (a.cast(), b.cast());
     let lanes = T::In::<S>::LANES;
     let whole = n - n % lanes;
     // SAFETY: the caller passes `n` elements of both operands and `n` bytes.
     unsafe {
         for i in (0..whole).step_by(lanes) {
-            let (x, y) = (T::In::<S>::load(a.add(i)), T::In::<S>::load(b.add(i)));
+            let (x, y) = (T::In::<S>::load(a.at(i)), T::In::<S>::load(b.at(i)));
             T::In::<S>::store_mask(O::apply(x, y), to.add(i));
         }
         if whole < n {
-            let x = T::In::<S>::load_first(a.add(whole), n - whole);
-            let y = T::In::<S>::load_first(b.add(whole), n - whole);
+            let x = T::In::<S>::load_first(a.at(whole), n - whole);
+            let y = T::In::<S>::load_first(b.at(whole), n - whole);
             let mut bytes = Bytes::default();
             T::In::<S>::store_mask(O::apply(x, y), bytes.as_mut_ptr());
             std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.add(whole), n - whole);
@@ -298,83 +326,96 @@ unsafe fn comparison_at<S: Simd, T: Real, O: Comparison>(
     }
 }
 by_level! { fn comparison_loop [T: Real, O: Comparison] [T, O]
-(to: *mut u8, from: [*const u8; 3], n: usize) = comparison_at; }
+(to: *mut u8, from: [Values; 3], n: usize) = comparison_at; }
 
 #[inline(always)]
-unsafe fn choice_at<S: Simd, T: Real>(to: *mut u8, [c, a, b]: [*const u8; 3], n: usize) {
-    let (to, a, b): (*mut T, *const T, *const T) = (to.cast(), a.cast(), b.cast());
+unsafe fn choice_at<S: Simd, T: Real>(to: *mut u8, [c, a, b]: [Values; 3], n: usize) {
+    let to: *mut T = to.cast();
     let lanes = T::In::<S>::LANES;
     let whole = n - n % lanes;
     // SAFETY: the caller passes `n` bytes and `n` elements of both operands.
     unsafe {
         for i in (0..whole).step_by(lanes) {
-            let (x, y) = (T::In::<S>::load(a.add(i)), T::In::<S>::load(b.add(i)));
-            T::In::<S>::select(T::In::<S>::load_mask(c.add(i)), x, y).store(to.add(i));
+            let (x, y) = (T::In::<S>::load(a.at(i)), T::In::<S>::load(b.at(i)));
+            T::In::<S>::select(T::In::<S>::load_mask(c.at(i)), x, y).store(to.add(i));
         }
         if whole < n {
-            let x = T::In::<S>::load_first(a.add(whole), n - whole);
-            let y = T::In::<S>::load_first(b.add(whole), n - whole);
+            let x = T::In::<S>::load_first(a.at(whole), n - whole);
+            let y = T::In::<S>::load_first(b.at(whole), n - whole);
             let mut bytes = Bytes::default();
-            std::ptr::copy_nonoverlapping(c.add(whole), bytes.as_mut_ptr(), n - whole);
+            std::ptr::copy_nonoverlapping(c.at(whole), bytes.as_mut_ptr(), n - whole);
             let mask = T::In::<S>::load_mask(bytes.as_ptr());
             T::In::<S>::select(mask, x, y).store_first(to.add(whole), n - whole);
         }
     }
 }
-by_level! { fn choice_loop [T: Real] [T] (to: *mut u8, from: [*const u8; 3], n: usize) = choice_at; }
+by_level! { fn choice_loop [T: Real] [T] (to: *mut u8, from: [Values; 3], n: usize) = choice_at; }
 
 // Integer loops are left to the compiler to vectorise for the level.
+
+/// `to[i] = apply(a[i], b[i])`, also in place where sizes are the same.
+#[inline(always)]
+unsafe fn pairs<A: Copy, B: Copy>(
+    to: *mut u8,
+    [a, b]: [Values; 2],
+    n: usize,
+    apply: impl Fn(A, A) -> B,
+) {
+    let to: *mut B = to.cast();
+    let whole = n - n % ABREAST;
+    // SAFETY: the caller passes `n` elements on all sides.
+    unsafe {
+        for i in (0..whole).step_by(ABREAST) {
+            let x = a.at::<A>(i).cast::<[A; ABREAST]>().read_unaligned();
+            let y = b.at::<A>(i).cast::<[A; ABREAST]>().read_unaligned();
+            let z: [B; ABREAST] = std::array::from_fn(|k| apply(x[k], y[k]));
+            to.add(i).cast::<[B; ABREAST]>().write_unaligned(z);
+        }
+        for i in whole..n {
+            let (x, y) = (a.at::<A>(i).read_unaligned(), b.at::<A>(i).read_unaligned());
+            to.add(i).write_unaligned(apply(x, y));
+        }
+    }
+}
 
 #[inline(always)]
 unsafe fn arithmetic_at<S: Simd, T: Whole, O: Arithmetic>(
     to: *mut u8,
-    [a, b, _]: [*const u8; 3],
+    [a, b, _]: [Values; 3],
     n: usize,
 ) {
-    let (to, a, b): (*mut T, *const T, *const T) = (to.cast(), a.cast(), b.cast());
-    for i in 0..n {
-        // SAFETY: the caller passes `n` elements on all sides.
-        unsafe {
-            let value = O::apply(a.add(i).read_unaligned(), b.add(i).read_unaligned());
-            to.add(i).write_unaligned(value);
-        }
-    }
+    // SAFETY: handed on.
+    unsafe { pairs(to, [a, b], n, O::apply::<T>) }
 }
 by_level! { fn arithmetic_loop [T: Whole, O: Arithmetic] [T, O]
-(to: *mut u8, from: [*const u8; 3], n: usize) = arithmetic_at; }
+(to: *mut u8, from: [Values; 3], n: usize) = arithmetic_at; }
 
 #[inline(always)]
 unsafe fn whole_comparison_at<S: Simd, T: Whole, O: Comparison>(
     to: *mut u8,
-    [a, b, _]: [*const u8; 3],
+    [a, b, _]: [Values; 3],
     n: usize,
 ) {
-    let (a, b): (*const T, *const T) = (a.cast(), b.cast());
-    for i in 0..n {
-        // SAFETY: the caller passes `n` elements on all sides.
-        unsafe {
-            let holds = O::whole(a.add(i).read_unaligned(), b.add(i).read_unaligned());
-            to.add(i).write(u8::from(holds));
-        }
-    }
+    // SAFETY: handed on.
+    unsafe { pairs(to, [a, b], n, |x: T, y: T| u8::from(O::whole(x, y))) }
 }
 by_level! { fn whole_comparison_loop [T: Whole, O: Comparison] [T, O]
-(to: *mut u8, from: [*const u8; 3], n: usize) = whole_comparison_at; }
+(to: *mut u8, from: [Values; 3], n: usize) = whole_comparison_at; }
 
 #[inline(always)]
-unsafe fn whole_choice_at<S: Simd, T: Whole>(to: *mut u8, [c, a, b]: [*const u8; 3], n: usize) {
-    let (to, a, b): (*mut T, *const T, *const T) = (to.cast(), a.cast(), b.cast());
+unsafe fn whole_choice_at<S: Simd, T: Whole>(to: *mut u8, [c, a, b]: [Values; 3], n: usize) {
+    let to: *mut T = to.cast();
     for i in 0..n {
         // SAFETY: the caller passes `n` elements on all sides.
         unsafe {
-            let (x, y) = (a.add(i).read_unaligned(), b.add(i).read_unaligned());
-            to.add(i)
-                .write_unaligned(if c.add(i).read() != 0 { x } else { y });
+            let (x, y) = (a.at::<T>(i).read_unaligned(), b.at::<T>(i).read_unaligned());
+            let holds = c.at::<u8>(i).read() != 0;
+            to.add(i).write_unaligned(if holds { x } else { y });
         }
     }
 }
 by_level! { fn whole_choice_loop [T: Whole] [T]
-(to: *mut u8, from: [*const u8; 3], n: usize) = whole_choice_at; }
+(to: *mut u8, from: [Values; 3], n: usize) = whole_choice_at; }
 
 /// Computes `n` elements through the scalar table: reals in f64, rounded once,
 /// integers and truth values exactly.
@@ -384,7 +425,7 @@ by_level! { fn whole_choice_loop [T: Whole] [T]
 pub(crate) unsafe fn evaluate(
     (function, lane): (Scalar, Lane),
     to: *mut u8,
-    from: [*const u8; 3],
+    from: [Values; 3],
     n: usize,
 ) {
     // SAFETY: handed on.
@@ -402,7 +443,7 @@ pub(crate) unsafe fn evaluate(
 unsafe fn evaluate_real<T: Copy + Into<f64>>(
     function: Scalar,
     to: *mut u8,
-    from: [*const u8; 3],
+    from: [Values; 3],
     n: usize,
     round: fn(f64) -> T,
 ) {
@@ -411,7 +452,7 @@ unsafe fn evaluate_real<T: Copy + Into<f64>>(
     for i in 0..n {
         for (x, from) in x.iter_mut().zip(from) {
             // SAFETY: the caller passes `n` elements for each operand.
-            *x = unsafe { from.cast::<T>().add(i).read_unaligned() }.into();
+            *x = unsafe { from.at::<T>(i).read_unaligned() }.into();
         }
         // SAFETY: the caller passes `n` elements.
         unsafe {
@@ -422,13 +463,13 @@ unsafe fn evaluate_real<T: Copy + Into<f64>>(
     }
 }
 
-unsafe fn evaluate_whole<T: Whole>(function: Scalar, to: *mut u8, from: [*const u8; 3], n: usize) {
+unsafe fn evaluate_whole<T: Whole>(function: Scalar, to: *mut u8, from: [Values; 3], n: usize) {
     let mut x = [0; 3];
     let x = &mut x[..function.arity()];
     for i in 0..n {
         for (x, from) in x.iter_mut().zip(from) {
             // SAFETY: the caller passes `n` elements for each operand.
-            *x = unsafe { from.cast::<T>().add(i).read_unaligned() }.to_i64();
+            *x = unsafe { from.at::<T>(i).read_unaligned() }.to_i64();
         }
         let value = T::wrap(function.eval_int(x).unwrap_or(0));
         // SAFETY: the caller passes `n` elements.

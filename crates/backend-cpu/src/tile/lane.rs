@@ -9,7 +9,7 @@ use std::ops::{BitAnd, BitOr};
 use backprop_core::DType;
 use half::{bf16, f16};
 
-use super::functions::Loop;
+use super::functions::{ABREAST, Loop, Values};
 use super::narrow::{from_bf16, from_f16, to_bf16, to_f16};
 use crate::Level;
 use crate::simd::{Simd, by_level};
@@ -131,6 +131,11 @@ pub(crate) fn cast(from: Lane, dtype: DType, level: Level) -> Loop {
     }
 }
 
+/// The loop that turns truth values round.
+pub(super) fn opposite(level: Level) -> Loop {
+    opposite_loop(level)
+}
+
 /// The loop that rounds what an instruction computed, where its type is
 /// narrower than its lane.
 pub(crate) fn rounding(dtype: DType, level: Level) -> Option<Loop> {
@@ -145,25 +150,21 @@ fn narrowing(dtype: DType, level: Level) -> Loop {
     }
 }
 
-/// Elements that are read before any of theirs is written, so that the compiler
-/// may use registers although both sides can be the same place.
-const ABREAST: usize = 32;
-
 /// `to[i] = convert(from[i])`, also in place where sizes are the same.
 #[inline(always)]
-unsafe fn each<A: Copy, B: Copy>(to: *mut u8, from: *const u8, n: usize, convert: impl Fn(A) -> B) {
-    let (to, from): (*mut B, *const A) = (to.cast(), from.cast());
+unsafe fn each<A: Copy, B: Copy>(to: *mut u8, from: Values, n: usize, convert: impl Fn(A) -> B) {
+    let to: *mut B = to.cast();
     let whole = n - n % ABREAST;
     // SAFETY: the caller passes `n` elements on both sides.
     unsafe {
         for i in (0..whole).step_by(ABREAST) {
-            let x = from.add(i).cast::<[A; ABREAST]>().read_unaligned();
+            let x = from.at::<A>(i).cast::<[A; ABREAST]>().read_unaligned();
             let y: [B; ABREAST] = std::array::from_fn(|k| convert(x[k]));
             to.add(i).cast::<[B; ABREAST]>().write_unaligned(y);
         }
         for i in whole..n {
             to.add(i)
-                .write_unaligned(convert(from.add(i).read_unaligned()));
+                .write_unaligned(convert(from.at::<A>(i).read_unaligned()));
         }
     }
 }
@@ -171,17 +172,18 @@ unsafe fn each<A: Copy, B: Copy>(to: *mut u8, from: *const u8, n: usize, convert
 macro_rules! conversion_loops {
     ($($name:ident = $at:ident [$($declared:tt)*] [$($passed:tt)*] $convert:expr;)*) => { $(
         #[inline(always)]
-        unsafe fn $at<S: Simd, $($declared)*>(to: *mut u8, from: [*const u8; 3], n: usize) {
+        unsafe fn $at<S: Simd, $($declared)*>(to: *mut u8, from: [Values; 3], n: usize) {
             // SAFETY: handed on.
             unsafe { each(to, from[0], n, $convert) }
         }
         by_level! { fn $name [$($declared)*] [$($passed)*]
-        (to: *mut u8, from: [*const u8; 3], n: usize) = $at; }
+        (to: *mut u8, from: [Values; 3], n: usize) = $at; }
     )* };
 }
 conversion_loops! {
     cast_loop = cast_at [A: As<B> + Copy, B: Copy] [A, B] |x: A| x.convert();
     truth_loop = truth_at [A: Copy + Default + PartialEq] [A] |x: A| u8::from(x != A::default());
+    opposite_loop = opposite_at [] [] |x: u8| u8::from(x == 0);
     round_f16_loop = round_f16_at [] [] |x: f32| from_f16(to_f16(x));
     round_bf16_loop = round_bf16_at [] [] |x: f32| from_bf16(to_bf16(x));
     to_f16_loop = to_f16_at [A: As<f64> + Copy] [A] |x: A| f16::from_f64(x.convert()).to_f32();
@@ -274,8 +276,8 @@ pub(crate) unsafe fn store(dtype: DType, to: *mut u8, from: *const u8, n: usize)
     // SAFETY: handed on; what is the same in memory and in a tile is copied.
     unsafe {
         match dtype {
-            DType::F16 => each(to, from, n, to_f16),
-            DType::BF16 => each(to, from, n, to_bf16),
+            DType::F16 => each(to, Values::each(from), n, to_f16),
+            DType::BF16 => each(to, Values::each(from), n, to_bf16),
             _ => std::ptr::copy_nonoverlapping(from, to, n * dtype.size()),
         }
     }

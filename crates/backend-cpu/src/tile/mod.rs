@@ -24,7 +24,8 @@ use std::ops::Range;
 use backprop_core::{DType, Scalar};
 
 use crate::memory::Operands;
-pub(crate) use functions::{Loop, function};
+use functions::ABREAST;
+pub(crate) use functions::{Loop, Values, function};
 pub(crate) use lane::{Lane, Load, cast, fill, is_native, load, store};
 pub(crate) use lower::{Request, lower};
 pub(crate) use reduce::{CHUNK, Reducer, Total};
@@ -39,6 +40,14 @@ const STACK: usize = 32 << 10;
 
 /// Which register of a tile: an index into the table of places.
 type Place = usize;
+
+/// What a step reads: a place, and how far it moves from one point to the next (0 where all points
+/// have the same value).
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    place: Place,
+    step: usize,
+}
 
 /// How many elements a register has in a tile: one a point, or one a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +70,11 @@ enum Operand {
 enum Action {
     Map {
         run: Loop,
-        from: [Place; 3],
+        from: [Taken; 3],
     },
     Evaluate {
         function: (Scalar, Lane),
-        from: [Place; 3],
+        from: [Taken; 3],
     },
     Load(Loader),
     /// One value a row becomes one a point.
@@ -126,6 +135,8 @@ struct Slide {
 #[derive(Debug)]
 struct Uniform {
     place: Place,
+    /// Whether a whole tile of it is needed, and not just what a loop reads again and again.
+    whole: bool,
     value: UniformValue,
 }
 
@@ -140,13 +151,16 @@ enum UniformValue {
     },
 }
 
-/// A register that is copied to memory after the steps.
+/// A register that is copied to memory after the steps, or computed there.
 #[derive(Debug)]
 struct Stored {
     from: Place,
     base: usize,
     dtype: DType,
     domain: Domain,
+    /// For a register that may be computed where it is stored: the bases of inputs that are read
+    /// after it, none of which may lie there.
+    rivals: Option<Box<[usize]>>,
 }
 
 /// A lowered program.
@@ -174,6 +188,8 @@ pub(crate) struct Frame {
     tiles: *mut u8,
     /// Points of a row, where there are rows.
     width: usize,
+    /// One bit for each of the first stored registers: whether it is computed where it is stored.
+    direct: u64,
 }
 
 /// What a worker runs a program on.
@@ -240,12 +256,13 @@ impl Code {
     unsafe fn frame(&self, entry: &Entry<'_>, memory: *mut u8) -> Frame {
         let table: *mut *mut u8 = memory.cast();
         // SAFETY: places, then bases, then tiles lie in the frame's bytes.
-        let frame = unsafe {
+        let mut frame = unsafe {
             Frame {
                 table,
                 bases: table.add(self.places.len()),
                 tiles: memory.add(self.table_bytes().next_multiple_of(64)),
                 width: entry.width,
+                direct: 0,
             }
         };
         for (i, base) in self.bases.iter().enumerate() {
@@ -262,21 +279,44 @@ impl Code {
             unsafe { table.add(place).write(frame.tiles.add(offset)) };
         }
         for uniform in &self.uniforms {
-            // SAFETY: a tile has room for `points` elements; elements of
-            // operands lie inside of them (P1, P4).
+            let count = if uniform.whole { entry.points } else { ABREAST };
+            // SAFETY: a tile has room for `points` elements, a narrow slot for those of a loop;
+            // elements of operands lie inside of them (P1, P4).
             unsafe {
                 let to = frame.place(uniform.place);
                 match uniform.value {
                     UniformValue::Constant(dtype, bits) => {
-                        fill(dtype, f64::from_bits(bits), to, entry.points);
+                        fill(dtype, f64::from_bits(bits), to, count);
                     }
                     UniformValue::Element { base, load, at } => {
-                        load(to, frame.base(base).add(at), 0, entry.points);
+                        load(to, frame.base(base).add(at), 0, count);
                     }
                 }
             }
         }
+        // SAFETY: as above.
+        frame.direct = unsafe { self.direct(&frame) };
         frame
+    }
+
+    /// Which of the first 64 stored registers can be computed where they are stored: no input that is
+    /// read after them lies there (by P3 it either does exactly or does not at all).
+    ///
+    /// # Safety
+    /// The frame has its bases.
+    unsafe fn direct(&self, frame: &Frame) -> u64 {
+        let mut direct = 0;
+        for (i, stored) in self.stored.iter().enumerate().take(64) {
+            let Some(rivals) = &stored.rivals else {
+                continue;
+            };
+            // SAFETY: handed on.
+            let base = |base: usize| unsafe { frame.base(base) };
+            let there = base(stored.base);
+            let free = rivals.iter().all(|&rival| base(rival) != there);
+            direct |= u64::from(free) << i;
+        }
+        direct
     }
 
     /// Runs the program on the points of a range, and on the rows they belong
@@ -302,20 +342,26 @@ impl Code {
                 frame.table.add(slide.place).write(at);
             }
         }
+        let is_direct = |i: usize| i < 64 && frame.direct >> i & 1 == 1;
+        let to = |stored: &Stored| {
+            let start = range(stored.domain).start * stored.dtype.size();
+            // SAFETY: stored points lie in the operand (P1, P4).
+            unsafe { frame.base(stored.base).add(start) }
+        };
+        let direct = self.stored.iter().enumerate();
+        for (_, stored) in direct.filter(|&(i, _)| is_direct(i)) {
+            // SAFETY: the table has the place.
+            unsafe { frame.table.add(stored.from).write(to(stored)) };
+        }
         for step in &self.steps {
             // SAFETY: handed on.
             unsafe { step.run(frame, range(step.domain)) };
         }
-        for stored in &self.stored {
-            let range = range(stored.domain);
-            // SAFETY: stored points lie in the operand (P1, P4), which overlaps
-            // nothing but inputs that have been loaded (P3).
-            unsafe {
-                let to = frame
-                    .base(stored.base)
-                    .add(range.start * stored.dtype.size());
-                store(stored.dtype, to, frame.place(stored.from), range.len());
-            }
+        let copied = self.stored.iter().enumerate();
+        for (_, stored) in copied.filter(|&(i, _)| !is_direct(i)) {
+            let n = range(stored.domain).len();
+            // SAFETY: the operand overlaps nothing but inputs that have been loaded (P3).
+            unsafe { store(stored.dtype, to(stored), frame.place(stored.from), n) };
         }
     }
 
@@ -384,6 +430,14 @@ impl Frame {
     }
 
     /// # Safety
+    /// The place must be one of the code that made the frame.
+    #[inline(always)]
+    unsafe fn values(&self, taken: Taken) -> Values {
+        // SAFETY: handed on.
+        Values::new(unsafe { self.place(taken.place) }, taken.step)
+    }
+
+    /// # Safety
     /// `base` must be one of the code that made the frame.
     #[inline(always)]
     unsafe fn base(&self, base: usize) -> *mut u8 {
@@ -404,11 +458,10 @@ impl Step {
             let to = frame.place(self.to);
             match &self.action {
                 Action::Map { run, from } => {
-                    run(to, from.map(|place| frame.place(place).cast_const()), n);
+                    run(to, from.map(|taken| frame.values(taken)), n);
                 }
                 Action::Evaluate { function, from } => {
-                    let from = from.map(|place| frame.place(place).cast_const());
-                    functions::evaluate(*function, to, from, n);
+                    functions::evaluate(*function, to, from.map(|taken| frame.values(taken)), n);
                 }
                 Action::Load(loader) => loader.run(frame, self.to, range),
                 Action::Spread { load, size, from } => {

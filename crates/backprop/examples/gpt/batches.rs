@@ -1,6 +1,6 @@
 //! Pieces of a text for the steps of a training.
 
-use crate::random::SplitMix;
+use crate::support::random::SplitMix;
 
 /// Contexts with the characters that follow, one row for each context.
 #[derive(Clone, PartialEq, Debug)]

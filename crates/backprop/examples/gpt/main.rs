@@ -8,19 +8,13 @@
 
 mod batches;
 mod corpus;
-#[path = "../support/exit.rs"]
-mod exit;
 mod model;
 mod network;
 mod options;
-#[path = "../support/plot/mod.rs"]
-mod plot;
 mod program;
-#[path = "../support/progress.rs"]
-mod progress;
-#[path = "../support/random.rs"]
-mod random;
 mod source;
+#[path = "../support/mod.rs"]
+mod support;
 mod train;
 
 fn main() -> std::process::ExitCode {

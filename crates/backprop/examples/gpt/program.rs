@@ -10,11 +10,11 @@ use backprop::nn::Dropout;
 use backprop::{Backend, Cpu, weights};
 
 use crate::corpus::{Corpus, unigram_entropy};
-use crate::exit;
 use crate::model::{Model, Sampling, Training};
 use crate::network::Sizes;
 use crate::options::{Options, Show, USAGE};
 use crate::source::Source;
+use crate::support::exit;
 use crate::train;
 
 /// Characters of a sample during the training, and of the one after it.

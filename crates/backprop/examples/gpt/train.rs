@@ -8,8 +8,8 @@ use crate::batches::Passes;
 use crate::corpus::{Corpus, unigram_entropy};
 use crate::model::{Model, Outcome, Sampling, Training};
 use crate::network::Sizes;
-use crate::plot::{Chart, Curve, Panel, Scale, Stroke};
-use crate::progress;
+use crate::support::plot::{Chart, Curve, Panel, Scale, Stroke};
+use crate::support::progress;
 
 /// How often a training pauses to be judged.
 const PAUSES: usize = 8;

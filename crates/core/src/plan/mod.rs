@@ -200,18 +200,21 @@ pub struct Slot {
 
 impl Slot {
     /// The buffer.
+    #[inline]
     #[must_use]
     pub fn buffer(&self) -> Buffer {
         self.buffer
     }
 
     /// The number of bytes.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// The first byte, at an iteration.
+    #[inline]
     #[must_use]
     pub fn offset(&self, at: Iteration) -> usize {
         let moved = self.strides.iter().zip(at.0).map(|(stride, t)| stride * t);
@@ -230,18 +233,21 @@ pub struct Args {
 
 impl Args {
     /// What is read, in the order of [`Primitive::reads`].
+    #[inline]
     #[must_use]
     pub fn reads(&self) -> &[Slot] {
         &self.reads
     }
 
     /// What is written, in the order of [`Primitive::writes`].
+    #[inline]
     #[must_use]
     pub fn writes(&self) -> &[Slot] {
         &self.writes
     }
 
     /// Scratch memory, of at least as many bytes as the kernel asked for.
+    #[inline]
     #[must_use]
     pub fn scratch(&self) -> Option<Slot> {
         self.scratch

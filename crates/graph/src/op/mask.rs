@@ -7,7 +7,7 @@
 
 use backprop_core::Scalar;
 
-use crate::ir::{Node, Op};
+use crate::ir::{Node, NodeId, Op};
 use crate::op::shape;
 use crate::tensor::Tensor;
 
@@ -106,7 +106,37 @@ pub(crate) fn sum<'g>(a: Tensor<'g>, b: Tensor<'g>) -> Tensor<'g> {
         (Some(x), Some(y)) if (x.condition.id, x.counts) == (y.condition.id, y.counts) => {
             x.around(x.g + y.g)
         }
-        (Some(x), Some(y)) => x.place().logical_or(y.place()).select(a + b, 0.0),
+        (Some(x), Some(y)) => {
+            either(x, y).unwrap_or_else(|| x.place().logical_or(y.place()).select(a + b, 0.0))
+        }
         _ => a + b,
     }
+}
+
+/// The sum of cotangents that never count at the same point, because one's place is where a condition
+/// holds and the other's where it does not: the two sides of a choice.
+#[track_caller]
+fn either<'g>(x: Masked<'g>, y: Masked<'g>) -> Option<Tensor<'g>> {
+    let graph = x.g.graph;
+    let opposite = |a: NodeId, b: NodeId| {
+        let not = |a: NodeId, b: NodeId| {
+            let node = graph.node(a);
+            node.op == Op::Scalar(Scalar::Not) && node.inputs[0] == b
+        };
+        not(a, b) || not(b, a)
+    };
+    let (a, b) = (x.place(), y.place());
+    if opposite(a.id, b.id) {
+        return Some(a.select(x.g, y.g));
+    }
+    let both = |place: Tensor<'g>| {
+        let node = graph.node(place.id);
+        let and = node.op == Op::Scalar(Scalar::And);
+        and.then(|| (node.inputs[0], node.inputs[1]))
+    };
+    let ((p, c), (q, d)) = (both(a)?, both(b)?);
+    (p == q && opposite(c, d)).then(|| {
+        let chosen = graph.tensor(c).select(x.g, y.g);
+        graph.tensor(p).select(chosen, 0.0)
+    })
 }

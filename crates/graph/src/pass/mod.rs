@@ -23,6 +23,7 @@ mod schedule;
 mod simplify;
 #[cfg(test)]
 mod tests;
+mod truth;
 
 use std::collections::HashSet;
 

@@ -5,6 +5,7 @@
 use backprop_core::{Number, Reduction, Scalar, Shape};
 
 use super::Work;
+use super::truth::{Truth, truth};
 use crate::ir::{Ir, Node, NodeId, Op, Stride};
 
 pub(super) fn simplify(work: &Work) -> Work {
@@ -165,6 +166,15 @@ fn scalar(ir: &Ir, node: &Node, function: Scalar, single: &[bool]) -> Option<Rew
             ..node.clone()
         })
     };
+    if let Some(known) = truth(ir, function, x) {
+        return Some(match known {
+            Truth::Value(id) => Rewrite::Same(id),
+            Truth::Choice(inputs) => Rewrite::Node(Node {
+                inputs,
+                ..node.clone()
+            }),
+        });
+    }
     match function {
         Scalar::Add if negative_zero(1) || integer && is(1, 0.0) => Some(Rewrite::Same(x[0])),
         Scalar::Add if negative_zero(0) || integer && is(0, 0.0) => Some(Rewrite::Same(x[1])),

@@ -10,6 +10,19 @@ use crate::graph::Graph;
 use crate::ir::{Argument, Ir, Node, NodeId, Op, RegionId, Turn};
 use crate::tensor::Tensor;
 
+/// The cost of functions whose values are kept for the way back, in additions.
+const EXPENSIVE: usize = 10;
+/// The most functions that are computed again for one value.
+const MOST_AGAIN: usize = 12;
+
+/// Whether a rearrangement costs nothing to do again.
+fn is_free(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) | Op::Stop
+    )
+}
+
 /// A region that is being built.
 #[derive(Debug)]
 pub(crate) struct Open {
@@ -84,16 +97,19 @@ impl Graph {
         let node = self.node(id);
         let local = match &node.op {
             Op::Argument(Argument::Element, _) => self.element(node.inputs[0], at)?,
-            // Rearrangements cost nothing to do again.
-            Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) | Op::Stop => {
-                let from = self.ir.borrow().node(node.inputs[0]).region;
-                let input = self.localize_below(node.inputs[0], from, at + 1)?;
-                let region = self.ir.borrow().node(input).region;
+            _ if is_free(&node.op) || self.is_cheap(id, at) => {
+                let mut inputs = Vec::with_capacity(node.inputs.len());
+                for &input in &node.inputs {
+                    let region = self.ir.borrow().node(input).region;
+                    inputs.push(self.localize_below(input, region, at + 1)?);
+                }
+                let region = self.ir.borrow().innermost(&inputs);
                 let again = Node {
-                    inputs: vec![input],
+                    inputs,
                     region,
                     ..node
                 };
+                let again = self.kept_below(again, at + 1);
                 let origin = self.origin_of_node(id);
                 self.ir.borrow_mut().push(again, origin)
             }
@@ -109,8 +125,14 @@ impl Graph {
     /// A node where it is computed: as far out as its operands are, since there it is computed once. A
     /// body that runs once or not at all keeps what is built in it.
     pub(crate) fn kept_inside(&self, node: Node) -> Node {
+        let depth = self.build.borrow().open.len();
+        self.kept_below(node, depth)
+    }
+
+    /// The same with only the outer `depth` regions open.
+    fn kept_below(&self, node: Node, depth: usize) -> Node {
         let (build, ir) = (self.build.borrow(), self.ir.borrow());
-        let conditional = build.open.iter().rfind(|open| open.times == 1);
+        let conditional = build.open[..depth].iter().rfind(|open| open.times == 1);
         match conditional {
             Some(open) if ir.is_inside(open.region, node.region) && ir.find(&node).is_none() => {
                 let region = open.region;
@@ -118,6 +140,37 @@ impl Graph {
             }
             _ => node,
         }
+    }
+
+    /// Whether a value of a body costs less to compute again in the reverse of it (open region number
+    /// `at`) than to write, keep and read: a few cheap functions of what is there anyway, or is stacked
+    /// in its place.
+    fn is_cheap(&self, id: NodeId, at: usize) -> bool {
+        let (ir, build) = (self.ir.borrow(), self.build.borrow());
+        let region = ir.node(id).region;
+        let known = &build.open[at].residuals;
+        let mut open = vec![id];
+        let mut again = 0;
+        while let Some(next) = open.pop() {
+            let node = ir.node(next);
+            let is_there = node.region != region
+                || known.contains_key(&next)
+                || matches!(node.op, Op::Argument(..));
+            if is_there && next != id {
+                continue;
+            }
+            match node.op {
+                Op::Scalar(function) if function.cost() < EXPENSIVE => again += 1,
+                Op::Scalar(_) if next != id => continue,
+                _ if is_free(&node.op) => {}
+                _ => return false,
+            }
+            if again > MOST_AGAIN {
+                return false;
+            }
+            open.extend(&node.inputs);
+        }
+        true
     }
 
     /// The elements of an outer tensor as an argument of open region number `at`.

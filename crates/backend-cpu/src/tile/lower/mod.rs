@@ -13,8 +13,8 @@ use backprop_core::{
 
 use super::chain::{Chains, Inner, Side, chained};
 use super::{
-    Action, Code, Domain, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step, Uniform,
-    UniformValue, Walk, cast, function, is_native, lane, load,
+    Action, Code, Domain, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step, Taken,
+    Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
 };
 use crate::Level;
 
@@ -52,7 +52,8 @@ struct Lowering<'a> {
     chains: Chains,
     held: Vec<Option<Held>>,
     free: Vec<usize>,
-    slots: usize,
+    /// The bytes of each slot.
+    slots: Vec<usize>,
     /// For each place, its slot.
     places: Vec<Option<usize>>,
     code: Code,
@@ -120,7 +121,7 @@ impl<'a> Lowering<'a> {
             chains,
             held: vec![None; count],
             free: Vec::new(),
-            slots: 0,
+            slots: Vec::new(),
             places: Vec::new(),
             code: Code {
                 steps: Vec::new(),
@@ -221,6 +222,11 @@ impl<'a> Lowering<'a> {
             .ok_or_else(|| format!("{register} is not defined"))
     }
 
+    /// The lane of the register that an instruction defines.
+    fn lane_of(&self, at: usize) -> Lane {
+        Lane::of(self.request.body.program.code()[at].1)
+    }
+
     fn domain(&self, at: usize) -> Domain {
         if self.row_valued[at] {
             Domain::Points
@@ -231,9 +237,15 @@ impl<'a> Lowering<'a> {
 
     /// Uniform values stay for good, in slots that no step ever uses.
     fn uniform(&mut self, at: usize, value: UniformValue) {
-        self.slots += 1;
-        let place = self.place(Some(self.slots - 1));
-        self.code.uniforms.push(Uniform { place, value });
+        // Results are stored or reduced from whole tiles.
+        let whole = self.last_use[at] == usize::MAX;
+        let place = self.uniform_place(self.lane_of(at), whole);
+        let uniform = Uniform {
+            place,
+            whole,
+            value,
+        };
+        self.code.uniforms.push(uniform);
         self.held[at] = Some(Held {
             place,
             domain: Domain::Points,
@@ -322,7 +334,7 @@ impl<'a> Lowering<'a> {
 
     fn loaded(&mut self, at: usize, view: &View, source: Source) {
         let walk = Walk::new(&self.own_view(at, view));
-        let (place, slot) = self.slot();
+        let (place, slot) = self.slot(self.lane_of(at));
         let loader = Loader { walk, slot, source };
         let (action, domain) = (Action::Load(loader), self.domain(at));
         self.code.steps.push(Step {
@@ -338,21 +350,24 @@ impl<'a> Lowering<'a> {
         &mut self,
         at: usize,
         operands: &[Register],
-        action: impl Fn([Place; 3]) -> Action,
+        action: impl Fn([Taken; 3]) -> Action,
     ) {
         let domain = self.domain(at);
-        let mut from = [0; 3];
+        let mut from = [Taken::default(); 3];
         let mut spread = Vec::new();
         for (k, operand) in operands.iter().enumerate() {
             let Some(held) = self.held[operand.index()] else {
                 continue;
             };
-            from[k] = held.place;
+            from[k] = Taken {
+                place: held.place,
+                step: usize::from(!held.uniform),
+            };
             if held.domain != domain && !held.uniform {
-                let (place, slot) = self.slot();
+                let (place, slot) = self.slot(self.lane_of(operand.index()));
                 self.spread(held.place, place, *operand);
                 spread.push(slot);
-                from[k] = place;
+                from[k].place = place;
             }
         }
         for k in operands.len()..3 {
@@ -393,7 +408,10 @@ impl<'a> Lowering<'a> {
         if let Some(held) = self.held[at] {
             let action = Action::Map {
                 run,
-                from: [held.place; 3],
+                from: [Taken {
+                    place: held.place,
+                    step: 1,
+                }; 3],
             };
             let (to, domain) = (held.place, held.domain);
             self.code.steps.push(Step { action, to, domain });
@@ -409,7 +427,7 @@ impl<'a> Lowering<'a> {
     ) -> Result<(), Declined> {
         let held = self.held[operand.index()].filter(|held| !held.uniform);
         let from = held.ok_or("the reduction of a constant row")?.place;
-        let (to, slot) = self.slot();
+        let (to, slot) = self.slot(self.lane_of(at));
         let action = Action::Reduce {
             reducer,
             dtype,

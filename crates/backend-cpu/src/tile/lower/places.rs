@@ -2,17 +2,33 @@
 
 use backprop_core::{Inst, Output, Register, Sink};
 
-use super::super::{Action, Code, Lane, Operand, Place, Slide, Stored, is_native};
+use super::super::{ABREAST, Action, Code, Lane, Operand, Place, Slide, Stored, is_native};
 use super::{Held, Lowering};
 
 impl Lowering<'_> {
-    /// A place in the frame.
-    pub(super) fn slot(&mut self) -> (Place, usize) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots += 1;
-            self.slots - 1
-        });
+    /// A place in the frame for values of a lane. Slots are shared among lanes of one size only, so
+    /// that a few wide values do not make a frame of narrow ones outgrow the innermost cache.
+    pub(super) fn slot(&mut self, lane: Lane) -> (Place, usize) {
+        let bytes = self.request.capacity * lane.size();
+        let fits = |&slot: &usize| self.slots[slot] == bytes;
+        let slot = match self.free.iter().rposition(fits) {
+            Some(at) => self.free.remove(at),
+            None => self.new_slot(bytes),
+        };
         (self.place(Some(slot)), slot)
+    }
+
+    /// A slot of so many bytes that nobody had before.
+    fn new_slot(&mut self, bytes: usize) -> usize {
+        self.slots.push(bytes);
+        self.slots.len() - 1
+    }
+
+    /// A place that no step ever writes to, for one value everywhere.
+    pub(super) fn uniform_place(&mut self, lane: Lane, whole: bool) -> Place {
+        let points = if whole { self.request.capacity } else { 0 };
+        let slot = self.new_slot(points.max(ABREAST) * lane.size());
+        self.place(Some(slot))
     }
 
     pub(super) fn place(&mut self, slot: Option<usize>) -> Place {
@@ -44,7 +60,7 @@ impl Lowering<'_> {
     /// Where an instruction writes: to the operand itself where that is sound.
     pub(super) fn target(&mut self, at: usize) -> (Place, Option<usize>) {
         let Some(write) = self.direct_output(at) else {
-            let (place, slot) = self.slot();
+            let (place, slot) = self.slot(self.lane_of(at));
             return (place, Some(slot));
         };
         let base = self.base(Operand::Write(write));
@@ -69,12 +85,35 @@ impl Lowering<'_> {
             o.register.index() == at && o.sink == Sink::Store && is_native(o.tensor.dtype)
         };
         let write = body.outputs.iter().position(stored)?;
+        self.rivals(at, write).is_empty().then_some(write)
+    }
+
+    /// The inputs that are read after instruction `at` and could lie where output `write` does.
+    fn rivals(&self, at: usize, write: usize) -> Vec<usize> {
+        let (body, external) = (self.request.body, self.request.external);
         let dtype = body.outputs[write].tensor.dtype;
-        let read_later = body.program.code().iter().zip(&self.last_use).any(|(inst, &last)| {
-            matches!(*inst, (Inst::Input(i), d) if usize::from(i) >= self.request.external && d == dtype)
-                && last > at
+        let later = body.program.code().iter().zip(&self.last_use);
+        let rivals = later.filter_map(|(inst, &last)| match *inst {
+            (Inst::Input(i), d) if d == dtype && last > at => usize::from(i).checked_sub(external),
+            _ => None,
         });
-        (!read_later).then_some(write)
+        rivals.collect()
+    }
+
+    /// The bases of the rivals of a result that is copied to its operand, where it could be computed
+    /// there but for them.
+    fn rivalry(&mut self, write: usize) -> Option<Box<[usize]>> {
+        let body = self.request.body;
+        let at = body.outputs[write].register.index();
+        let (inst, dtype) = body.program.code()[at];
+        let is_computed = matches!(inst, Inst::Apply(..) | Inst::Cast(_));
+        let first = body.outputs.iter().position(|o| o.register.index() == at);
+        if !is_computed || first != Some(write) || !is_native(dtype) {
+            return None;
+        }
+        let rivals = self.rivals(at, write);
+        let bases = rivals.iter().map(|&read| self.base(Operand::Read(read)));
+        Some(bases.collect())
     }
 
     /// Gives back the slots of those operands that instruction `at` reads last.
@@ -105,29 +144,31 @@ impl Lowering<'_> {
             }
             let domain = self.domain(output.register.index());
             let (from, dtype) = (held.place, output.tensor.dtype);
+            let rivals = self.rivalry(write);
             self.code.stored.push(Stored {
                 from,
                 base,
                 dtype,
                 domain,
+                rivals,
             });
         }
     }
 
-    /// Slots get their bytes, now that the widest element is known.
+    /// Slots get their bytes.
     pub(super) fn finish(mut self) -> Code {
-        let types = self.request.body.program.code().iter();
-        let widest = types
-            .map(|&(_, dtype)| Lane::of(dtype).size())
-            .max()
-            .unwrap_or(1);
-        let bytes = (self.request.capacity * widest).next_multiple_of(64);
-        let offset = |slot: &Option<usize>| slot.map_or(0, |slot| slot * bytes);
+        let mut end = 0;
+        let mut starts = Vec::with_capacity(self.slots.len());
+        for bytes in &self.slots {
+            starts.push(end);
+            end += bytes.next_multiple_of(64);
+        }
+        let offset = |slot: &Option<usize>| slot.map_or(0, |slot| starts[slot]);
         self.code.places = self.places.iter().map(offset).collect();
-        self.code.tile_bytes = self.slots * bytes;
+        self.code.tile_bytes = end;
         for step in &mut self.code.steps {
             if let Action::Load(loader) = &mut step.action {
-                loader.slot *= bytes;
+                loader.slot = starts[loader.slot];
             }
         }
         self.code

@@ -10,13 +10,13 @@ use backprop_core::{Axes, Shape, View};
 
 use super::stored::is_made;
 use super::views::{Seen, Views};
-use super::{is_elementwise, is_resident, operands};
-use crate::ir::{Node, NodeId, Op};
+use super::{Form, is_elementwise, is_resident, operands};
+use crate::ir::{Node, NodeId, Op, RegionId};
 use crate::pass::Work;
 
 /// The most values that one launch reads, and that it writes.
-const MOST_READS: usize = 24;
-const MOST_MEMBERS: usize = 12;
+const MOST_READS: usize = 96;
+const MOST_MEMBERS: usize = 48;
 
 /// Values that one launch makes.
 #[derive(Clone, Debug)]
@@ -43,16 +43,17 @@ pub(super) struct Clusters {
 /// A stored value that a program reads, and how.
 pub(super) type Read = Seen;
 
-pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], plain: &[bool]) -> Clusters {
+pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], forms: &[Form]) -> Clusters {
     let mut builder = Builder {
         work,
         views,
-        plain,
+        forms,
         clusters: Clusters {
             list: Vec::new(),
             of: HashMap::new(),
         },
         readers: HashMap::new(),
+        neighbours: HashMap::new(),
         launches: HashMap::new(),
     };
     let reads: HashMap<NodeId, Vec<Read>> = work
@@ -135,10 +136,13 @@ enum Kind {
 struct Builder<'w> {
     work: &'w Work,
     views: &'w Views,
-    plain: &'w [bool],
+    forms: &'w [Form],
     clusters: Clusters,
     /// The last cluster that reads a stored value in order, over a space.
     readers: HashMap<(NodeId, Shape), usize>,
+    /// In the body of a loop, where a launch costs as much as what it computes: the last cluster over
+    /// the same points, which a value may join though they have nothing else in common.
+    neighbours: HashMap<(RegionId, Shape), usize>,
     /// The cluster of each fused primitive.
     launches: HashMap<NodeId, usize>,
 }
@@ -180,7 +184,10 @@ impl Builder<'_> {
         let siblings = reads.iter().filter(|read| read.view.is_dense());
         let siblings = siblings.filter_map(|read| self.readers.get(&(read.base, space)));
         let behind = |c: &usize| latest.is_none_or(|latest| *c >= latest);
-        let candidates = latest.into_iter().chain(siblings.copied().filter(behind));
+        let region = self.node(id).region;
+        let neighbour = self.neighbours.get(&(region, space));
+        let others = siblings.chain(neighbour).copied().filter(behind);
+        let candidates = latest.into_iter().chain(others);
         let candidates: Vec<usize> = candidates.collect();
         let joined = match self.node(id).op {
             Op::Output(_) => self.launches.get(&self.node(id).inputs[0]).copied(),
@@ -200,6 +207,9 @@ impl Builder<'_> {
             self.launches.insert(self.node(id).inputs[0], c);
         }
         let (axes, kind) = (self.reduced_axes(id), self.kind(id));
+        if kind == Kind::Points && region != RegionId::default() {
+            self.neighbours.insert((region, space), c);
+        }
         let reduction = |read: &Read| {
             let reduced = matches!(self.node(read.base).op, Op::Reduce(..));
             reduced && self.clusters.of.get(&read.base) == Some(&c)
@@ -248,12 +258,13 @@ impl Builder<'_> {
         if cluster.members.len() >= MOST_MEMBERS || cluster.reads.len() + more > MOST_READS {
             return false;
         }
-        if self.plain[id.index()] || self.plain[first.index()] {
+        let form = self.forms[id.index()].max(self.forms[first.index()]);
+        if form == Form::Plain {
             return self.joins_plainly(cluster, id, reads, c);
         }
         match (self.kind(first), self.kind(id)) {
             (Kind::Contraction, Kind::Points) => self.joins_product(cluster, id, reads, c),
-            (Kind::Points, Kind::Points) => self.joins_points(cluster, id, reads, c),
+            (Kind::Points, Kind::Points) => self.joins_points((cluster, form), id, reads, c),
             _ => false,
         }
     }
@@ -284,7 +295,13 @@ impl Builder<'_> {
                 .all(|read| read.view.is_dense() && read.view.shape == space)
     }
 
-    fn joins_points(&self, cluster: &Cluster, id: NodeId, reads: &[Read], c: usize) -> bool {
+    fn joins_points(
+        &self,
+        (cluster, form): (&Cluster, Form),
+        id: NodeId,
+        reads: &[Read],
+        c: usize,
+    ) -> bool {
         if let Some(axes) = self.reduced_axes(id)
             && cluster.axes.is_some_and(|others| others != axes)
         {
@@ -295,7 +312,10 @@ impl Builder<'_> {
             return self
                 .inner(reads, c)
                 .all(|read| match self.is_per_row(cluster, read.base) {
-                    true => axes.is_some_and(|axes| is_repeated(&read.view, axes)),
+                    true => {
+                        let repeated = axes.is_some_and(|axes| is_repeated(&read.view, axes));
+                        form == Form::Any && repeated
+                    }
                     false => self.in_order(read, cluster.space),
                 });
         }
@@ -304,6 +324,7 @@ impl Builder<'_> {
             .axes
             .is_some_and(|axes| same_points(self.node(id).shape, cluster.space.without(axes)));
         per_row
+            && form == Form::Any
             && is_elementwise(self.node(id))
             && self
                 .inner(reads, c)

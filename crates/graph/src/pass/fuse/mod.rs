@@ -9,7 +9,7 @@
 //! 5. [`connect`]: the values between launches.
 //!
 //! The backend is asked about every cluster that is not plain. The values of a declined one are
-//! clustered again, this time into plain forms only.
+//! clustered again, into simpler [forms](Form).
 
 mod cluster;
 mod connect;
@@ -47,12 +47,23 @@ fn is_elementwise(node: &Node) -> bool {
     )
 }
 
+/// What a value may be clustered into, from the widest choice to the narrowest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Form {
+    /// Whatever there is, programs over rows among it.
+    Any,
+    /// No values for each row among those for each point.
+    Points,
+    /// What every backend has.
+    Plain,
+}
+
 pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launches {
     let views = views::views(work, supports);
     let stored = stored::stored(work, &views);
-    let mut plain = vec![false; work.ir.nodes.len()];
+    let mut forms = vec![Form::Any; work.ir.nodes.len()];
     loop {
-        let clusters = cluster::cluster(work, &views, &stored, &plain);
+        let clusters = cluster::cluster(work, &views, &stored, &forms);
         let emitted = emit::emit(work, &views, &clusters);
         let declined: Vec<usize> = (0..clusters.list.len())
             .filter(|&c| {
@@ -73,8 +84,14 @@ pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launch
             return connect::connect(work, &views, &clusters, emitted);
         }
         for c in declined {
-            for member in &clusters.list[c].members {
-                plain[member.index()] = true;
+            let cluster = &clusters.list[c];
+            let widest = cluster.members.iter().map(|m| forms[m.index()]).max();
+            let next = match widest {
+                Some(Form::Any) if cluster.by_rows => Form::Points,
+                _ => Form::Plain,
+            };
+            for member in &cluster.members {
+                forms[member.index()] = next;
             }
         }
     }
