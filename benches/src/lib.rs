@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod measure;
+pub mod peer;
 pub mod workload;
 
 use backprop::prelude::*;

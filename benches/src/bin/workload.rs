@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use backprop::Cpu;
 use backprop_benches::measure::{Effort, Times, bytes_moved, peak_memory};
+use backprop_benches::peer::LOSSES;
 use backprop_benches::workload::file::Reader;
 use backprop_benches::workload::{ALL, Bound, Training, Workload, file};
 use backprop_cpu::Ceiling;
@@ -30,9 +31,6 @@ Times one training step, or prints what there is to time.
   --seconds X  of timing; a fourth of that for warm-up, and a fourth for inference [2]
   --plan       print the compiled step instead of timing it
 ";
-
-/// Losses that engines are compared by: before the first step, and after up to ten.
-const LOSSES: usize = 11;
 
 struct Options {
     threads: Option<usize>,
@@ -70,7 +68,8 @@ fn run(parser: &mut lexopt::Parser) -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     if command == "ceiling" {
-        return Ok(ceiling(&options(parser)?));
+        ceiling(&options(parser)?);
+        return Ok(());
     }
     let id = parser.value()?.string()?;
     let workload = Workload::named(&id).ok_or_else(|| format!("no workload is called `{id}`"))?;

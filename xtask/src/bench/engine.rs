@@ -142,6 +142,7 @@ impl Engine {
                 let mut command = Command::new(program);
                 command.arg(&case.workload).arg(file);
                 command.args([&threads, &seconds]);
+                command.env("RAYON_NUM_THREADS", &threads);
                 command
             }
         };
