@@ -14,14 +14,20 @@ use backprop_cpu::Ceiling;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use harness::{Ready, config, tensor};
 
-/// Sizes m, k and n: layers of multilayer perceptrons and a transformer, and a square.
-const SHAPES: [[usize; 3]; 6] = [
+/// Sizes m, k and n: layers of multilayer perceptrons, a recurrent layer and a transformer, a matrix
+/// times a vector, and squares.
+const SHAPES: [[usize; 3]; 11] = [
     [32, 64, 64],
     [128, 784, 512],
     [128, 512, 10],
     [256, 2048, 2048],
+    [32, 128, 512],
     [768, 128, 512],
+    [768, 512, 128],
+    [1, 512, 512],
+    [128, 128, 128],
     [512, 512, 512],
+    [1024, 1024, 1024],
 ];
 
 /// Which operands are stored transposed.
