@@ -1,6 +1,10 @@
 //! The training steps on which this engine is timed, as functions that build and compile them.
 #![forbid(unsafe_code)]
 
+pub mod measure;
+pub mod peer;
+pub mod workload;
+
 use backprop::prelude::*;
 
 pub mod fsrs;

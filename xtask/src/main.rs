@@ -1,7 +1,7 @@
 //! Development tasks, run as `cargo xtask TASK`.
 //!
-//! They are Rust so that they work wherever the project builds, and depend on nothing so that they
-//! build in a second.
+//! They are Rust so that they work wherever the project builds, and depend on next to nothing so that
+//! they build in seconds.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -9,8 +9,10 @@
     reason = "a command-line program talks to its terminal"
 )]
 
+mod bench;
 mod ci;
 mod command;
+mod peers;
 mod tidy;
 
 use std::path::Path;
@@ -25,7 +27,7 @@ struct Task {
     run: fn(&[String]) -> Outcome,
 }
 
-const TASKS: [Task; 3] = [
+const TASKS: [Task; 5] = [
     Task {
         name: "ci",
         about: "everything a change has to pass: format, clippy, rustdoc, tests",
@@ -40,6 +42,16 @@ const TASKS: [Task; 3] = [
         name: "bless",
         about: "accept what the snapshot tests print now; takes options of cargo test",
         run: ci::bless,
+    },
+    Task {
+        name: "bench",
+        about: "time the workloads on this engine and on the peers that are set up; takes --help",
+        run: bench::run,
+    },
+    Task {
+        name: "peers",
+        about: "set up what `bench` compares with: all of `python` and `rust`, or those named",
+        run: peers::run,
     },
 ];
 

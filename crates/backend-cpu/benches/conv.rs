@@ -1,7 +1,7 @@
 //! How fast convolutions and their vjps are: layers of image networks.
 //!
 //! Criterion's "elements per second" are floating-point operations. What the multiply-adds could
-//! reach at best is in the `gemm` bench: its `peak`, and its products.
+//! reach at best is in the `gemm` bench: its ceiling, and its products.
 //! `cargo bench -p backprop-cpu --bench conv -- "3x3 64"` picks layers.
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(missing_docs, reason = "criterion writes the entry point")]

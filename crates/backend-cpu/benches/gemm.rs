@@ -1,32 +1,33 @@
 //! Matrix products beside the `matrixmultiply` crate and the machine's own ceiling.
 //!
-//! Criterion's "elements per second" are floating-point operations. `peak` is a loop of fused
+//! Criterion's "elements per second" are floating-point operations. The ceiling is a loop of fused
 //! multiply-adds in registers: what no product can exceed. The yardstick has one thread.
 //! `cargo bench -p backprop-cpu --bench gemm -- 128x784x512` picks a shape.
-#![allow(
-    unsafe_code,
-    reason = "the yardstick takes pointers, and the ceiling needs vector instructions"
-)]
+#![allow(unsafe_code, reason = "the yardstick takes pointers")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(missing_docs, reason = "criterion writes the entry point")]
 
 mod harness;
 
-use std::hint::black_box;
-
 use backprop_core::{Body, DType, MatMul, Operand, Primitive, Shape, Source, View};
-use backprop_cpu::Level;
+use backprop_cpu::Ceiling;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use harness::{Ready, config, tensor};
 
-/// Sizes m, k and n: layers of multilayer perceptrons and a transformer, and a square.
-const SHAPES: [[usize; 3]; 6] = [
+/// Sizes m, k and n: layers of multilayer perceptrons, a recurrent layer and a transformer, a matrix
+/// times a vector, and squares.
+const SHAPES: [[usize; 3]; 11] = [
     [32, 64, 64],
     [128, 784, 512],
     [128, 512, 10],
     [256, 2048, 2048],
+    [32, 128, 512],
     [768, 128, 512],
+    [768, 512, 128],
+    [1, 512, 512],
+    [128, 128, 128],
     [512, 512, 512],
+    [1024, 1024, 1024],
 ];
 
 /// Which operands are stored transposed.
@@ -88,80 +89,13 @@ fn yardstick([m, k, n]: [usize; 3], turned: [bool; 2]) -> impl FnMut() {
     }
 }
 
-/// Multiply-adds in registers: rounds, and what one round counts in operations.
-#[cfg(target_arch = "x86_64")]
-mod ceiling {
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-
-    pub(super) const ROUNDS: usize = 400_000;
-    pub(super) const WIDE: usize = 12 * 16 * 2;
-    pub(super) const NARROW: usize = 12 * 8 * 2;
-
-    #[target_feature(enable = "avx512f")]
-    pub(super) fn wide(factor: f32) -> f32 {
-        let mut sums = black_box([_mm512_setzero_ps(); 12]);
-        let factor = _mm512_set1_ps(factor);
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = _mm512_fmadd_ps(*sum, factor, factor);
-            }
-        }
-        sums.into_iter().map(|sum| _mm512_reduce_add_ps(sum)).sum()
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn narrow(factor: f32) -> f32 {
-        let mut sums = black_box([_mm256_setzero_ps(); 12]);
-        let factor = _mm256_set1_ps(factor);
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, factor, factor);
-            }
-        }
-        sums.into_iter().map(|sum| _mm256_cvtss_f32(sum)).sum()
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn peak(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("peak");
-    let wide = Level::Avx512.is_available();
-    let round = if wide { ceiling::WIDE } else { ceiling::NARROW };
-    if !Level::Avx2.is_available() {
-        return;
-    }
+#[allow(clippy::print_stdout, reason = "criterion prints its own there")]
+fn ceiling(_: &mut Criterion) {
     for threads in [1, 2] {
-        group.throughput(Throughput::Elements(
-            (round * ceiling::ROUNDS * threads) as u64,
-        ));
-        group.bench_function(format!("{threads} threads"), |bencher| {
-            let burn = || {
-                let factor = black_box(0.5);
-                // SAFETY: the level is available.
-                black_box(unsafe {
-                    if wide {
-                        ceiling::wide(factor)
-                    } else {
-                        ceiling::narrow(factor)
-                    }
-                })
-            };
-            bencher.iter_custom(|times| {
-                let start = std::time::Instant::now();
-                std::thread::scope(|scope| {
-                    for _ in 0..threads {
-                        scope.spawn(|| (0..times).for_each(|_| _ = burn()));
-                    }
-                });
-                start.elapsed()
-            });
-        });
+        let reached = Ceiling::measure(threads).operations;
+        println!("ceiling, {threads} threads: {:.1} Gelem/s", reached / 1e9);
     }
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-fn peak(_: &mut Criterion) {}
 
 fn products(criterion: &mut Criterion) {
     for sizes in SHAPES {
@@ -180,5 +114,5 @@ fn products(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(name = benches; config = config(); targets = peak, products);
+criterion_group!(name = benches; config = config(); targets = ceiling, products);
 criterion_main!(benches);

@@ -20,6 +20,7 @@
 
 mod attention;
 mod builder;
+mod ceiling;
 mod contraction;
 mod conv;
 mod gemm;
@@ -54,6 +55,7 @@ use memory::Operands;
 use pool::Pool;
 
 pub use builder::Builder;
+pub use ceiling::Ceiling;
 pub use level::Level;
 pub use memory::Buffer;
 

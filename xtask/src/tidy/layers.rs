@@ -87,7 +87,10 @@ fn dependencies(file: &File) -> impl Iterator<Item = &str> {
 
 fn manifests(tree: &Tree) -> impl Iterator<Item = &File> {
     let folders = ["crates/", "benches/", "xtask/"];
-    let member = move |path: &str| folders.iter().any(|folder| path.starts_with(folder));
+    // The peers are a workspace of their own.
+    let member = move |path: &str| {
+        folders.iter().any(|folder| path.starts_with(folder)) && !path.starts_with("benches/peers/")
+    };
     tree.files
         .iter()
         .filter(move |file| member(&file.path) && file.path.ends_with("Cargo.toml"))

@@ -1,0 +1,161 @@
+//! Runs one workload in a process of its own and prints what was measured as one line of JSON.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program talks to its terminal"
+)]
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use backprop::Cpu;
+use backprop_benches::measure::{Effort, Times, bytes_moved, peak_memory};
+use backprop_benches::peer::LOSSES;
+use backprop_benches::workload::file::Reader;
+use backprop_benches::workload::{ALL, Bound, Training, Workload, file};
+use backprop_cpu::Ceiling;
+use lexopt::prelude::*;
+use serde_json::{Value, json};
+
+const USAGE: &str = "\
+Times one training step, or prints what there is to time.
+
+  workload list                  all workloads, a line of JSON each
+  workload ceiling [--threads N] what this machine reaches at best
+  workload data ID FILE          draws the parameters and data of a workload into a file
+  workload run ID FILE [OPTIONS] times the workload on them
+
+  --threads N  of the processor [all]
+  --seconds X  of timing; a fourth of that for warm-up, and a fourth for inference [2]
+  --plan       print the compiled step instead of timing it
+";
+
+struct Options {
+    threads: Option<usize>,
+    seconds: f64,
+    show: Show,
+}
+
+enum Show {
+    Times,
+    Plan,
+}
+
+fn main() -> ExitCode {
+    match run(&mut lexopt::Parser::from_env()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}\n\n{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(parser: &mut lexopt::Parser) -> Result<(), Box<dyn Error>> {
+    let command = match parser.next()? {
+        Some(Value(command)) => command.string()?,
+        Some(Short('h') | Long("help")) | None => {
+            print!("{USAGE}");
+            return Ok(());
+        }
+        Some(other) => return Err(other.unexpected().into()),
+    };
+    if command == "list" {
+        ALL.iter()
+            .for_each(|workload| println!("{}", listed(workload)));
+        return Ok(());
+    }
+    if command == "ceiling" {
+        ceiling(&options(parser)?);
+        return Ok(());
+    }
+    let id = parser.value()?.string()?;
+    let workload = Workload::named(&id).ok_or_else(|| format!("no workload is called `{id}`"))?;
+    let path = PathBuf::from(parser.value()?);
+    match command.as_str() {
+        "data" => Ok(file::write(workload, &path)?),
+        "run" => time(workload, &path, &options(parser)?),
+        other => Err(format!("no command is called `{other}`").into()),
+    }
+}
+
+fn options(parser: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
+    let mut options = Options {
+        threads: None,
+        seconds: 2.0,
+        show: Show::Times,
+    };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("threads") => options.threads = Some(parser.value()?.parse()?),
+            Long("seconds") => options.seconds = parser.value()?.parse()?,
+            Long("plan") => options.show = Show::Plan,
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(options)
+}
+
+fn ceiling(options: &Options) {
+    let threads = options.threads.unwrap_or(1);
+    let Ceiling { operations, copied } = Ceiling::measure(threads);
+    let result = json!({ "threads": threads, "operations": operations, "copied": copied });
+    println!("{result}");
+}
+
+fn listed(workload: &Workload) -> Value {
+    let bytes = match workload.bound {
+        Bound::Bandwidth(bytes) => Some(bytes),
+        Bound::Latency | Bound::Arithmetic => None,
+    };
+    let operations = (workload.bound == Bound::Arithmetic).then_some(workload.operations.step);
+    json!({
+        "id": workload.id, "about": workload.about, "operations": operations, "bytes": bytes,
+    })
+}
+
+fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<dyn Error>> {
+    let mut reader = Reader::open(path)?;
+    let cpu = match options.threads {
+        Some(threads) => Cpu::builder().threads(threads).build()?,
+        None => Cpu::new()?,
+    };
+    let threads = cpu.threads();
+    let start = Instant::now();
+    let mut training = workload.compile(cpu)?;
+    let compiled = start.elapsed();
+    training.fill(|slot| reader.values(slot))?;
+    drop(reader);
+    if let Show::Plan = options.show {
+        print!("{}", training.session.plan_text());
+        return Ok(());
+    }
+    let losses = losses(&mut training)?;
+    let step = Times::of(Effort::seconds(options.seconds), || training.session.step())?;
+    let peak = peak_memory();
+    let inference = training.inference()?;
+    let effort = Effort::seconds(options.seconds / 4.0);
+    let inference = Times::of(effort, || training.session.run(inference))?;
+    let plan = training.session.step_plan();
+    let result = json!({
+        "engine": "backprop", "version": env!("CARGO_PKG_VERSION"), "workload": workload.id,
+        "threads": threads, "step": step.to_json(), "inference": inference.to_json(),
+        "peak_bytes": peak, "planned_bytes": training.session.memory_bytes(),
+        "compile_seconds": compiled.as_secs_f64(), "losses": losses,
+        "launches": plan.launches(), "bytes_moved": bytes_moved(plan),
+        "operations": workload.operations.step,
+    });
+    println!("{result}");
+    Ok(())
+}
+
+/// The loss before the first step, and after each.
+fn losses(training: &mut Training<Cpu>) -> Result<Vec<f64>, backprop::Error> {
+    let step = |_| {
+        training.session.step()?;
+        training.session.scalar(training.loss)
+    };
+    (0..LOSSES).map(step).collect()
+}

@@ -1,0 +1,153 @@
+//! How a workload is timed: after warm-up, step by step, or in batches where a step is too short for
+//! the clock.
+
+use std::time::{Duration, Instant};
+
+use backprop::core::plan::{Command, Step};
+use backprop::core::{Error, Plan};
+use serde_json::{Value, json};
+
+/// How long something is timed.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Before anything is noted.
+    pub warm_up: Duration,
+    /// While times are noted.
+    pub measure: Duration,
+    /// At least so many times, however long that takes.
+    pub least: usize,
+}
+
+impl Effort {
+    /// An effort of so many seconds, with a fourth of them before.
+    #[must_use]
+    pub fn seconds(seconds: f64) -> Effort {
+        let measure = Duration::from_secs_f64(seconds.clamp(0.0, 3600.0));
+        Effort {
+            warm_up: measure / 4,
+            measure,
+            least: 5,
+        }
+    }
+}
+
+/// Times of one run, in seconds, sorted.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Times(Vec<f64>);
+
+/// Steps shorter than this are timed in batches: reading the clock takes some 25 ns.
+const SHORT: Duration = Duration::from_micros(20);
+const BATCH: u32 = 1000;
+
+impl Times {
+    /// Times of `run`, again and again.
+    ///
+    /// # Errors
+    /// The first error of `run`.
+    pub fn of(effort: Effort, mut run: impl FnMut() -> Result<(), Error>) -> Result<Times, Error> {
+        let start = Instant::now();
+        let mut shortest = Duration::MAX;
+        let mut warmed = 0;
+        while warmed < 3 || start.elapsed() < effort.warm_up {
+            let begin = Instant::now();
+            run()?;
+            shortest = shortest.min(begin.elapsed());
+            warmed += 1;
+        }
+        let batch = if shortest < SHORT { BATCH } else { 1 };
+        let mut times = Vec::new();
+        let start = Instant::now();
+        let mut last = start;
+        while times.len() < effort.least || start.elapsed() < effort.measure {
+            for _ in 0..batch {
+                run()?;
+            }
+            let now = Instant::now();
+            times.push((now - last).as_secs_f64() / f64::from(batch));
+            last = now;
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(Times(times))
+    }
+
+    /// The time that this share of the times is at most: 0 for the shortest, 0.5 for the median.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> f64 {
+        let last = self.0.len().saturating_sub(1);
+        let position = (share * last as f64).round() as usize;
+        self.0.get(position).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Median, minimum and deciles, in seconds.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "median": self.quantile(0.5), "min": self.quantile(0.0),
+            "p10": self.quantile(0.1), "p90": self.quantile(0.9), "count": self.0.len(),
+        })
+    }
+}
+
+/// The bytes that the launches of a step read and write, with loops counted as often as they run at
+/// most.
+#[must_use]
+pub fn bytes_moved(plan: &Plan) -> u64 {
+    fn of(steps: &[Step<Command>]) -> u64 {
+        let one = |step: &Step<Command>| match step {
+            Step::Launch(command) => {
+                let args = command.args();
+                let slots = args.reads().iter().chain(args.writes());
+                slots.map(|slot| slot.bytes() as u64).sum()
+            }
+            Step::Loop { times, body, .. } => *times as u64 * of(body),
+        };
+        steps.iter().map(one).sum()
+    }
+    of(plan.steps())
+}
+
+/// The most memory that this process has had in use so far, in bytes, where the system says.
+#[must_use]
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_sorted_times() {
+        let times = Times(vec![1.0, 2.0, 3.0, 4.0, 50.0]);
+        let quantiles = [0.0, 0.5, 0.9, 1.0].map(|share| times.quantile(share));
+        assert_eq!(quantiles, [1.0, 3.0, 50.0, 50.0]);
+        assert!(Times(Vec::new()).quantile(0.5).is_nan());
+    }
+
+    #[test]
+    fn short_runs_are_timed_in_batches() {
+        let mut runs = 0;
+        let effort = Effort {
+            warm_up: Duration::ZERO,
+            measure: Duration::ZERO,
+            least: 2,
+        };
+        Times::of(effort, || {
+            runs += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(runs, 3 + 2 * 1000);
+    }
+
+    #[test]
+    fn memory_is_in_use() {
+        let peak = peak_memory();
+        assert!(peak.is_none_or(|bytes| bytes > 100_000), "{peak:?}");
+    }
+}

@@ -1,0 +1,115 @@
+//! A workload's graph while it is built: layers whose parameters say how they are filled.
+
+use backprop::nn::{Conv, Features, Filter, GroupNorm, Groups, LayerNorm, Linear};
+use backprop::prelude::*;
+
+use super::{Fill, Slot, Target};
+
+/// Standard deviation of weights.
+const WEIGHT: Fill = Fill::Normal(0.02);
+
+/// A graph under construction, with what there is to fill in it. Parameters start at 0, so that
+/// compiling does not draw numbers that a file is to replace.
+#[derive(Debug)]
+pub struct Draft<'g> {
+    /// The graph.
+    pub g: &'g Graph,
+    slots: Vec<Slot>,
+}
+
+impl<'g> Draft<'g> {
+    pub(super) fn new(g: &'g Graph) -> Draft<'g> {
+        Draft {
+            g,
+            slots: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_slots(self) -> Vec<Slot> {
+        self.slots
+    }
+
+    /// All parameters so far.
+    pub(super) fn parameters(&self) -> Vec<Param> {
+        let parameter = |slot: &Slot| match slot.target {
+            Target::Parameter(parameter) => Some(parameter),
+            Target::Input(_) => None,
+        };
+        self.slots.iter().filter_map(parameter).collect()
+    }
+
+    #[track_caller]
+    pub(super) fn parameter(&mut self, name: &str, shape: &[usize], fill: Fill) -> Param {
+        let parameter = self.g.parameter(name, shape, F32, Init::Zeros);
+        self.slots.push(Slot {
+            name: name.to_owned(),
+            shape: self.g.read(parameter).shape(),
+            fill,
+            target: Target::Parameter(parameter),
+        });
+        parameter
+    }
+
+    #[track_caller]
+    pub(super) fn input(&mut self, name: &str, shape: &[usize], fill: Fill) -> Tensor<'g> {
+        let input = self.g.input(name, shape, fill.dtype());
+        self.slots.push(Slot {
+            name: name.to_owned(),
+            shape: input.shape(),
+            fill,
+            target: Target::Input(input.key()),
+        });
+        input
+    }
+
+    /// `name.weight`, small and random, and `name.bias`, 0.
+    #[track_caller]
+    pub(super) fn linear(&mut self, name: &str, features: Features) -> Linear {
+        let Features { input, output } = features;
+        Linear {
+            weight: self.parameter(&format!("{name}.weight"), &[output, input], WEIGHT),
+            bias: Some(self.parameter(&format!("{name}.bias"), &[output], Fill::Zeros)),
+        }
+    }
+
+    /// As [`linear`](Draft::linear), for square windows.
+    #[track_caller]
+    pub(super) fn conv(&mut self, name: &str, filter: Filter<2>) -> Conv {
+        let [rows, columns] = filter.taps;
+        let shape = [filter.output, filter.input, rows, columns];
+        Conv {
+            weight: self.parameter(&format!("{name}.weight"), &shape, WEIGHT),
+            bias: Some(self.parameter(&format!("{name}.bias"), &[filter.output], Fill::Zeros)),
+            how: filter.how,
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn layer_norm(&mut self, name: &str, width: usize) -> LayerNorm {
+        let [weight, bias] = self.affine(name, width);
+        LayerNorm {
+            weight,
+            bias,
+            eps: 1e-5,
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn group_norm(&mut self, name: &str, groups: Groups) -> GroupNorm {
+        let [weight, bias] = self.affine(name, groups.channels);
+        GroupNorm {
+            weight,
+            bias,
+            groups: groups.groups,
+            eps: 1e-5,
+        }
+    }
+
+    #[track_caller]
+    fn affine(&mut self, name: &str, width: usize) -> [Param; 2] {
+        [
+            self.parameter(&format!("{name}.weight"), &[width], Fill::Ones),
+            self.parameter(&format!("{name}.bias"), &[width], Fill::Zeros),
+        ]
+    }
+}
