@@ -2,7 +2,7 @@
 //! with respect to its inputs have to fit together. `--help` lists the options.
 //!
 //! Takes about 7 seconds of a core. The last line is `error against the exact solution: 2.3e-4
-//! (relative L2)`; with AVX2 and seeds 1, 2 and 3 it is @PINN.
+//! (relative L2)`; with AVX2 and seeds 1, 2 and 3 it is 2.3e-4, 2.7e-4 and 2.1e-4.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
