@@ -43,7 +43,7 @@ fn python() -> Outcome {
     )
 }
 
-/// candle, burn and dfdx, in a workspace of their own.
+/// candle, in a workspace of its own.
 fn rust() -> Outcome {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release", "--workspace"]);

@@ -25,20 +25,16 @@ pub(super) enum Peer {
     Tensorflow,
     TensorflowXla,
     Candle,
-    Burn,
-    Dfdx,
 }
 
 impl Peer {
-    pub(super) const ALL: [Peer; 8] = [
+    pub(super) const ALL: [Peer; 6] = [
         Peer::Torch,
         Peer::TorchCompile,
         Peer::Jax,
         Peer::Tensorflow,
         Peer::TensorflowXla,
         Peer::Candle,
-        Peer::Burn,
-        Peer::Dfdx,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -49,8 +45,6 @@ impl Peer {
             Peer::Tensorflow => "tensorflow",
             Peer::TensorflowXla => "tensorflow-xla",
             Peer::Candle => "candle",
-            Peer::Burn => "burn",
-            Peer::Dfdx => "dfdx",
         }
     }
 
@@ -62,7 +56,7 @@ impl Peer {
             Peer::Jax => Some(("jax", "jit")),
             Peer::Tensorflow => Some(("tensorflow", "function")),
             Peer::TensorflowXla => Some(("tensorflow", "xla")),
-            Peer::Candle | Peer::Burn | Peer::Dfdx => None,
+            Peer::Candle => None,
         }
     }
 }
