@@ -10,7 +10,7 @@ use backprop_core::Scalar;
 use super::lane::{Lane, Whole, opposite};
 use crate::Level;
 use crate::math;
-use crate::simd::{Float32, Real, Simd, Vector, by_level};
+use crate::simd::{Float, Float32, Real, Simd, Vector, by_level};
 
 /// Computes `n` elements at the first place from those that the operands are read from, which may be
 /// the same place.
@@ -48,7 +48,7 @@ pub(super) const ABREAST: usize = 32;
 /// What works on registers of both floating-point types.
 pub(super) trait Algebra {
     const ARITY: usize;
-    fn apply<V: Vector<Element: From<f32>>>(a: V, b: V, c: V) -> V;
+    fn apply<V: Float<Element: From<f32>>>(a: V, b: V, c: V) -> V;
 }
 
 /// What works on f32 only: a transcendental function, alone or paired.
@@ -59,7 +59,7 @@ pub(super) trait Curve {
 
 /// What gives truth values.
 trait Comparison {
-    fn apply<V: Vector>(a: V, b: V) -> V::Mask;
+    fn apply<V: Float>(a: V, b: V) -> V::Mask;
     fn whole<T: Whole>(a: T, b: T) -> bool;
 }
 
@@ -70,7 +70,7 @@ trait Arithmetic {
 
 /// The number `x` in every lane.
 #[inline(always)]
-fn number<V: Vector<Element: From<f32>>>(like: V, x: f32) -> V {
+fn number<V: Float<Element: From<f32>>>(like: V, x: f32) -> V {
     like.like(x.into())
 }
 
@@ -81,7 +81,7 @@ macro_rules! algebra {
             const ARITY: usize = $arity;
             #[inline(always)]
             #[allow(unused_variables, reason = "a function uses as many operands as it has")]
-            fn apply<V: Vector<Element: From<f32>>>($a: V, b: V, c: V) -> V {
+            fn apply<V: Float<Element: From<f32>>>($a: V, b: V, c: V) -> V {
                 $(let $b = b; $(let $c = c;)?)?
                 $value
             }
@@ -156,7 +156,7 @@ macro_rules! comparisons {
         $(struct $name;
         impl Comparison for $name {
             #[inline(always)]
-            fn apply<V: Vector>($a: V, $b: V) -> V::Mask {
+            fn apply<V: Float>($a: V, $b: V) -> V::Mask {
                 $vector
             }
             #[inline(always)]
