@@ -87,6 +87,17 @@ macro_rules! algebra {
             }
         })*
 
+        /// The value of a function of both floating-point types.
+        pub(super) fn algebra_of<V: Float<Element: From<f32>>>(
+            function: Scalar,
+            [a, b, c]: [V; 3],
+        ) -> Option<V> {
+            Some(match function {
+                $(Scalar::$name => $name::apply(a, b, c),)*
+                _ => return None,
+            })
+        }
+
         fn algebra<T: Real + From<f32>>(function: Scalar, level: Level) -> Option<Loop> {
             Some(match function {
                 $(Scalar::$name => algebra_loop::<T, $name>(level),)*
@@ -137,6 +148,14 @@ macro_rules! curves {
             }
         })*
 
+        /// The value of a transcendental function.
+        pub(super) fn curve_of<V: Float32>(function: Scalar, x: V) -> Option<V> {
+            Some(match function {
+                $(Scalar::$name => $name::apply(x, x),)*
+                _ => return None,
+            })
+        }
+
         fn curve(function: Scalar, level: Level) -> Option<Loop> {
             Some(match function {
                 $(Scalar::$name => curve_loop::<$name>(level),)*
@@ -164,6 +183,14 @@ macro_rules! comparisons {
                 $whole
             }
         })*
+
+        /// The value of a comparison.
+        pub(super) fn comparison_of<V: Float>(function: Scalar, a: V, b: V) -> Option<V::Mask> {
+            Some(match function {
+                $(Scalar::$name => $name::apply(a, b),)*
+                _ => return None,
+            })
+        }
 
         fn comparison<T: Real>(function: Scalar, level: Level) -> Option<Loop> {
             Some(match function {

@@ -13,8 +13,8 @@ use backprop_core::{
 
 use super::chain::{Chains, Inner, Side, chained};
 use super::{
-    Action, Code, Domain, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step, Taken,
-    Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
+    Action, Code, Domain, Formula, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step,
+    Taken, Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
 };
 use crate::Level;
 
@@ -71,9 +71,13 @@ pub(crate) fn lower(request: &Request<'_>) -> Result<Code, Declined> {
         return Err(format!("the layout of {tensor}"));
     }
     let mut lowering = Lowering::new(request);
-    for (at, &(inst, dtype)) in body.program.code().iter().enumerate() {
-        if lowering.last_use[at] > 0 && !lowering.chains.taken[at] {
-            lowering.instruction(at, inst, dtype)?;
+    // What computes nothing comes first, so that steps that compute lie together.
+    for computes in [false, true] {
+        for (at, &(inst, dtype)) in body.program.code().iter().enumerate() {
+            let is_wanted = lowering.last_use[at] > 0 && !lowering.chains.taken[at];
+            if is_wanted && computes == !inst.operands().is_empty() {
+                lowering.instruction(at, inst, dtype)?;
+            }
         }
     }
     lowering.outputs();
@@ -133,6 +137,7 @@ impl<'a> Lowering<'a> {
                 places: Vec::new(),
                 tile_bytes: 0,
                 capacity: request.capacity,
+                points: request.space.count(),
             },
         }
     }
@@ -148,11 +153,10 @@ impl<'a> Lowering<'a> {
                 self.loaded(at, &view, Source::Coordinates);
             }
             Inst::Cast(operand) => {
-                let from = self.lane(operand)?;
-                let action = |from_places| Action::Map {
-                    run: cast(from, dtype, level),
-                    from: from_places,
-                };
+                let source = self.dtype(operand)?;
+                let run = cast(Lane::of(source), dtype, level);
+                let formula = Some(Formula::Cast(source, dtype));
+                let action = |from| Action::Map { run, from, formula };
                 self.computed(at, &[operand], action);
             }
             Inst::Apply(scalar, _) => match self.chains.inner[at] {
@@ -176,10 +180,12 @@ impl<'a> Lowering<'a> {
     ) -> Result<(), Declined> {
         let level = self.request.level;
         let last = operands.last().copied().unwrap_or(Register(0));
-        let lane = self.lane(last)?;
+        let operand = self.dtype(last)?;
+        let lane = Lane::of(operand);
         let run = function(scalar, lane, level);
+        let formula = Some(Formula::Apply(scalar, operand));
         self.computed(at, operands, |from| match run {
-            Some(run) => Action::Map { run, from },
+            Some(run) => Action::Map { run, from, formula },
             None => Action::Evaluate {
                 function: (scalar, lane),
                 from,
@@ -207,19 +213,23 @@ impl<'a> Lowering<'a> {
             Side::Right => second.operands().first(),
         };
         operands.extend(other);
-        let lane = self.lane(a)?;
-        let run = chained((scalar, outer), inner.side, (lane, self.request.level));
+        let dtype = self.dtype(a)?;
+        let (pair, lane) = ((scalar, outer), Lane::of(dtype));
+        let run = chained(pair, inner.side, (lane, self.request.level));
         let run = run.ok_or_else(|| format!("{scalar:?} in {outer:?}"))?;
-        self.computed(at, &operands, |from| Action::Map { run, from });
+        let formula = Some(Formula::Pair(pair, inner.side, dtype));
+        self.computed(at, &operands, |from| Action::Map { run, from, formula });
         self.release(at, first.operands());
         Ok(())
     }
 
     fn lane(&self, register: Register) -> Result<Lane, Declined> {
+        self.dtype(register).map(Lane::of)
+    }
+
+    fn dtype(&self, register: Register) -> Result<DType, Declined> {
         let dtype = self.request.body.program.dtype(register);
-        dtype
-            .map(Lane::of)
-            .ok_or_else(|| format!("{register} is not defined"))
+        dtype.ok_or_else(|| format!("{register} is not defined"))
     }
 
     /// The lane of the register that an instruction defines.
@@ -412,6 +422,7 @@ impl<'a> Lowering<'a> {
                     place: held.place,
                     step: 1,
                 }; 3],
+                formula: None,
             };
             let (to, domain) = (held.place, held.domain);
             self.code.steps.push(Step { action, to, domain });
