@@ -6,6 +6,7 @@
 //! written nowhere.
 
 use std::collections::HashMap;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::formula::{Formula, Kind};
@@ -66,13 +67,13 @@ impl Native {
     /// As for [`Native::run`]; there are elements for `start + rest` points.
     #[cold]
     unsafe fn tail(&self, table: &mut [*mut u8; STREAMS], (start, rest): (usize, usize)) {
-        let mut copies = [Elements([0; 32]); STREAMS];
+        let mut copies = [const { MaybeUninit::<Elements>::uninit() }; STREAMS];
         let mut elements = *table;
         let sized = |stream: &Stream| (start * stream.size, rest * stream.size);
         for (i, stream) in self.streams.iter().enumerate().filter(|(_, s)| s.size > 0) {
             let (at, bytes) = sized(stream);
             elements[i] = elements[i].wrapping_add(at);
-            table[i] = copies[i].0.as_mut_ptr();
+            table[i] = copies[i].write(Elements([0; 32])).0.as_mut_ptr();
             // SAFETY: the elements exist, and are less than a register.
             unsafe { table[i].copy_from_nonoverlapping(elements[i], bytes) };
         }
@@ -97,6 +98,7 @@ impl Code {
         if self.points < WORTH {
             return;
         }
+        self.spread_early();
         let mut at = 0;
         while at < self.steps.len() {
             let mut run = Run::new(self, self.lanes_from(at));
@@ -115,6 +117,19 @@ impl Code {
             } else {
                 at = end.max(at + 1);
             }
+        }
+    }
+
+    /// Moves the steps that spread a value over its row to where that is known, out of the way of
+    /// runs. Nothing else is ever in the place that they write to.
+    fn spread_early(&mut self) {
+        for at in 0..self.steps.len() {
+            let Action::Spread { from, .. } = self.steps[at].action else {
+                continue;
+            };
+            let known = self.steps[..at].iter().rposition(|step| step.to == from);
+            let first = known.map_or(0, |known| known + 1);
+            self.steps[first..=at].rotate_right(1);
         }
     }
 
@@ -274,5 +289,80 @@ impl<'a> Run<'a> {
             lanes: width.lanes(),
             streams: streams.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backprop_core::{Axes, Body, DType, Inst, Output, Program, Register, Scalar, Shape};
+    use backprop_core::{Sink, Source, TensorType};
+
+    use crate::Level;
+    use crate::tile::{Action, Code, Request, lower};
+
+    /// Lowers and compiles a program of so many inputs over 1,000 points, which stores its last
+    /// register.
+    fn compiled(inputs: usize, program: Program) -> Code {
+        let space = Shape::new(&[1000]).unwrap();
+        let tensor = |dtype| TensorType::dense(dtype, space);
+        let register = Register(program.len() as u16 - 1);
+        let body = Body {
+            inputs: vec![Source::dense(tensor(DType::F32)); inputs],
+            outputs: vec![Output {
+                register,
+                sink: Sink::Store,
+                tensor: tensor(program.dtype(register).unwrap()),
+            }],
+            program,
+        };
+        let mut code = lower(&Request {
+            body: &body,
+            space,
+            external: 0,
+            row_axes: Axes::NONE,
+            capacity: super::super::TILE,
+            level: Level::detect(),
+        })
+        .unwrap();
+        code.compile();
+        code
+    }
+
+    /// The program of `x0 * x1 + x2`, then functions of one operand each.
+    fn chain(functions: &[Scalar]) -> Program {
+        let mut program = Program::default();
+        let mut push = |inst, dtype| program.push(inst, dtype).unwrap();
+        let [a, b, c] = [0, 1, 2].map(|i| push(Inst::Input(i), DType::F32));
+        let product = push(Inst::Apply(Scalar::Mul, [a, b, a]), DType::F32);
+        let mut last = push(Inst::Apply(Scalar::Add, [product, c, product]), DType::F32);
+        for &function in functions {
+            last = push(Inst::Apply(function, [last; 3]), DType::F32);
+        }
+        program
+    }
+
+    /// Streams of the machine code among the steps.
+    fn streams(code: &Code) -> Vec<usize> {
+        let native = code.steps.iter().filter_map(|step| match &step.action {
+            Action::Native(native) => Some(native.streams.len()),
+            _ => None,
+        });
+        native.collect()
+    }
+
+    #[test]
+    fn a_run_is_one_step_that_touches_only_operands() {
+        if Level::detect() < Level::Avx2 || !cfg!(unix) {
+            return;
+        }
+        use Scalar::{Exp, Neg, Relu, Sin, Tanh};
+        let code = compiled(3, chain(&[Tanh, Relu, Exp]));
+        assert_eq!((code.steps.len(), streams(&code)), (1, vec![4]));
+        // A sine is interpreted; what it reads and gives lies in the frame.
+        let code = compiled(3, chain(&[Tanh, Relu, Sin, Neg, Exp, Neg]));
+        assert_eq!((code.steps.len(), streams(&code)), (3, vec![4, 2]));
+        // One step is none the faster.
+        let code = compiled(3, chain(&[]));
+        assert_eq!((code.steps.len(), streams(&code)), (1, vec![]));
     }
 }

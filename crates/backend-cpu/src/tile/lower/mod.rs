@@ -75,7 +75,7 @@ pub(crate) fn lower(request: &Request<'_>) -> Result<Code, Declined> {
     for computes in [false, true] {
         for (at, &(inst, dtype)) in body.program.code().iter().enumerate() {
             let is_wanted = lowering.last_use[at] > 0 && !lowering.chains.taken[at];
-            if is_wanted && computes == !inst.operands().is_empty() {
+            if is_wanted && computes != inst.operands().is_empty() {
                 lowering.instruction(at, inst, dtype)?;
             }
         }
@@ -364,7 +364,6 @@ impl<'a> Lowering<'a> {
     ) {
         let domain = self.domain(at);
         let mut from = [Taken::default(); 3];
-        let mut spread = Vec::new();
         for (k, operand) in operands.iter().enumerate() {
             let Some(held) = self.held[operand.index()] else {
                 continue;
@@ -374,10 +373,7 @@ impl<'a> Lowering<'a> {
                 step: usize::from(!held.uniform),
             };
             if held.domain != domain && !held.uniform {
-                let (place, slot) = self.slot(self.lane_of(operand.index()));
-                self.spread(held.place, place, *operand);
-                spread.push(slot);
-                from[k].place = place;
+                from[k].place = self.spread(held.place, *operand);
             }
         }
         for k in operands.len()..3 {
@@ -390,10 +386,18 @@ impl<'a> Lowering<'a> {
             domain,
         });
         self.hold(at, to, slot);
-        self.free.extend(spread);
     }
 
-    fn spread(&mut self, from: Place, to: Place, register: Register) {
+    /// A place of its own, which no other step writes to: so the step can be moved forward.
+    fn spread(&mut self, from: Place, register: Register) -> Place {
+        let known = self.code.steps.iter().find(
+            |step| matches!(step.action, Action::Spread { from: known, .. } if known == from),
+        );
+        if let Some(step) = known {
+            return step.to;
+        }
+        let slot = self.new_slot(self.request.capacity * self.lane_of(register.index()).size());
+        let to = self.place(Some(slot));
         let dtype = self
             .request
             .body
@@ -411,6 +415,7 @@ impl<'a> Lowering<'a> {
             to,
             domain: Domain::Points,
         });
+        to
     }
 
     /// Rounds a register where it is.
