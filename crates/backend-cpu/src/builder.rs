@@ -14,11 +14,24 @@ const LEVEL: &str = "BACKPROP_CPU_LEVEL";
 /// out of room for them would end the process.
 const MOST_THREADS: usize = 1024;
 
+/// How elementwise programs run. Their results are the same bits either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Programs {
+    /// As machine code made for each program, where the processor (x86-64 with AVX2) and the system
+    /// allow it, and interpreted elsewhere.
+    #[default]
+    Compiled,
+    /// Step by step, a tile at a time.
+    Interpreted,
+}
+
 /// Chooses threads and instructions for a [`Cpu`].
 #[derive(Debug, Clone, Default)]
 pub struct Builder {
     threads: Option<usize>,
     level: Option<Level>,
+    programs: Programs,
 }
 
 impl Builder {
@@ -35,6 +48,13 @@ impl Builder {
     #[must_use]
     pub fn level(mut self, level: Level) -> Builder {
         self.level = Some(level);
+        self
+    }
+
+    /// Runs elementwise programs this way.
+    #[must_use]
+    pub fn programs(mut self, programs: Programs) -> Builder {
+        self.programs = programs;
         self
     }
 
@@ -62,6 +82,7 @@ impl Builder {
         Ok(Cpu {
             pool: Arc::new(Pool::new(threads)),
             level,
+            programs: self.programs,
         })
     }
 }

@@ -9,6 +9,7 @@ use crate::gemm::{self, Call, Finish, Product};
 use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
 use crate::sweep::Elementwise;
+use crate::tile::Code;
 
 /// A prepared contraction.
 #[derive(Debug)]
@@ -81,6 +82,11 @@ impl Fate {
             epilogue,
             points: space.count(),
         })
+    }
+
+    /// The program of the epilogue, if there is one.
+    pub(crate) fn program(&mut self) -> Option<&mut Code> {
+        self.epilogue.as_mut().map(Elementwise::program)
     }
 
     pub(crate) fn finish(&self) -> Finish {

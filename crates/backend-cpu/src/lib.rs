@@ -1,6 +1,7 @@
 //! The CPU backend of the backprop engine.
 //!
-//! Elementwise work runs in a tile interpreter over vector registers, matrix
+//! Elementwise work runs in a tile interpreter over vector registers or, on
+//! x86-64, in machine code that is made when a kernel is prepared, matrix
 //! products in packed register tiles, everything on one pool of threads. Results
 //! are the same bits for any number of threads; they depend on the operands and
 //! on the [`Level`] of vector instructions.
@@ -25,6 +26,7 @@ mod contraction;
 mod conv;
 mod gemm;
 mod indexing;
+mod jit;
 mod level;
 mod math;
 mod matmul;
@@ -54,7 +56,7 @@ use conv::Wanted;
 use memory::Operands;
 use pool::Pool;
 
-pub use builder::Builder;
+pub use builder::{Builder, Programs};
 pub use ceiling::Ceiling;
 pub use level::Level;
 pub use memory::Buffer;
@@ -64,6 +66,7 @@ pub use memory::Buffer;
 pub struct Cpu {
     pool: Arc<Pool>,
     level: Level,
+    programs: Programs,
 }
 
 /// A prepared primitive.
@@ -119,7 +122,13 @@ impl Cpu {
         self.pool.threads()
     }
 
-    fn kernel(&self, primitive: &Primitive, work: Work) -> Kernel {
+    fn kernel(&self, primitive: &Primitive, mut work: Work) -> Kernel {
+        if self.programs == Programs::Compiled
+            && self.level >= Level::Avx2
+            && let Some(code) = work.program()
+        {
+            code.compile();
+        }
         let operands = primitive.reads().into_iter().chain(primitive.writes());
         let mut sizes: Vec<usize> = operands.map(|tensor| tensor.bytes()).collect();
         if work.scratch() > 0 {
@@ -144,6 +153,17 @@ impl Cpu {
 }
 
 impl Work {
+    /// The elementwise program that is part of the work.
+    fn program(&mut self) -> Option<&mut tile::Code> {
+        match self {
+            Work::Sweep(sweep) => Some(sweep.program()),
+            Work::Rows(rows) => Some(rows.program()),
+            Work::MatMul(matmul) => matmul.fate.program(),
+            Work::Conv(conv) => conv.program(),
+            _ => None,
+        }
+    }
+
     fn scratch(&self) -> usize {
         match self {
             Work::Sweep(sweep) => sweep.scratch(),

@@ -92,6 +92,11 @@ impl Rows {
         })
     }
 
+    /// The program of a row.
+    pub(crate) fn program(&mut self) -> &mut Code {
+        &mut self.code
+    }
+
     pub(crate) fn scratch(&self) -> usize {
         self.code.scratch() * self.threads
     }

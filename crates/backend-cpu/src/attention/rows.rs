@@ -8,7 +8,7 @@ use backprop_core::DType;
 
 use crate::gemm::Number;
 use crate::math;
-use crate::simd::{Scalar, Simd, Vector, by_level};
+use crate::simd::{Float, Scalar, Simd, Vector, by_level};
 
 /// A type with exponentials and logarithms.
 pub(super) trait Transcendental: Number {

@@ -10,7 +10,7 @@ use super::lower::{Geometry, Wanted, merged};
 use crate::Level;
 use crate::gemm::{Call, Make, Number, Product, Sink, Source, typed};
 use crate::pool::Worker;
-use crate::simd::{Simd, Vector, by_level};
+use crate::simd::{Float, Simd, Vector, by_level};
 use crate::windows::Windows;
 
 /// The most rows of a group's product that are worth it.

@@ -166,6 +166,14 @@ impl Conv {
         }))
     }
 
+    /// The program of the epilogue, if there is one.
+    pub(crate) fn program(&mut self) -> Option<&mut crate::tile::Code> {
+        match self {
+            Conv::Whole(contraction) => contraction.fate.program(),
+            Conv::Phased(phased) => phased.fate.program(),
+        }
+    }
+
     /// Bytes of scratch.
     pub(crate) fn scratch(&self) -> usize {
         match self {

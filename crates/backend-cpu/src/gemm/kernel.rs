@@ -10,7 +10,7 @@
 
 use super::Number;
 use crate::Level;
-use crate::simd::{Scalar, Simd, Vector, by_level};
+use crate::simd::{Float, Scalar, Simd, Vector, by_level};
 
 /// Registers of a row of the wide tile. The narrow one, for the last few columns, has a single one.
 pub(super) const SPAN: usize = 2;

@@ -9,7 +9,7 @@ use super::Number;
 use super::kernel::Onto;
 use super::pack::block;
 use super::source::Source;
-use crate::simd::{Simd, Vector, by_level};
+use crate::simd::{Float, Simd, Vector, by_level};
 
 /// Rows read side by side.
 const STREAMS: usize = 8;

@@ -276,7 +276,7 @@ fn circle<V: Float32>(x: V, quarters: f32) -> V {
 #[inline(always)]
 pub(crate) fn sin<V: Float32>(x: V) -> V {
     if x.like(CIRCLE_LIMIT).lt(x.abs()).any() {
-        return by_lane(x, f64::sin);
+        return x.by_lane(f64::sin);
     }
     circle(x, 0.0)
 }
@@ -285,22 +285,7 @@ pub(crate) fn sin<V: Float32>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn cos<V: Float32>(x: V) -> V {
     if x.like(CIRCLE_LIMIT).lt(x.abs()).any() {
-        return by_lane(x, f64::cos);
+        return x.by_lane(f64::cos);
     }
     circle(x, 1.0)
-}
-
-/// `function` of every lane, computed in f64 and rounded once.
-#[inline(always)]
-pub(crate) fn by_lane<V: Float32>(x: V, function: fn(f64) -> f64) -> V {
-    let mut lanes = [0.0f32; 16];
-    // SAFETY: no register has more than 16 lanes, and `x` exists, so its
-    // instructions do.
-    unsafe {
-        x.store(lanes.as_mut_ptr());
-        for lane in &mut lanes[..V::LANES] {
-            *lane = function(f64::from(*lane)) as f32;
-        }
-        V::load(lanes.as_ptr())
-    }
 }

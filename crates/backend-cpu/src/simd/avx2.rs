@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Float32, Mask, Simd, Vector};
+use super::{Float, Float32, Mask, Simd, Vector, by_lane};
 
 /// AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
@@ -75,38 +75,14 @@ macro_rules! vector {
      fma $fma:ident, xor $xor:ident, and $and:ident, andnot $andnot:ident, or $or:ident,
      round $round:ident, cmp $cmp:ident, max $max:ident, min $min:ident, blend $blend:ident,
      bytes $load8:ident $store8:ident, sqrt $sqrt:ident, first $first:ident, swap $swap:ident) => {
-        impl Vector for $name {
+        impl Float for $name {
             type Element = $element;
             type Mask = Self;
-            const LANES: usize = $lanes;
 
             #[inline(always)]
-            unsafe fn splat(x: $element) -> Self {
-                Self(have!($set(x)))
-            }
-            #[inline(always)]
-            unsafe fn load(from: *const $element) -> Self {
-                Self(have!($load(from)))
-            }
-            #[inline(always)]
-            unsafe fn load_first(from: *const $element, n: usize) -> Self {
-                Self(have!($loadz(from, first_words(n, $words))))
-            }
-            #[inline(always)]
-            unsafe fn load_mask(from: *const u8) -> Self {
-                Self(have!($load8(from)))
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut $element) {
-                have!($store(to, self.0))
-            }
-            #[inline(always)]
-            unsafe fn store_first(self, to: *mut $element, n: usize) {
-                have!($storez(to, n, self.0))
-            }
-            #[inline(always)]
-            unsafe fn store_mask(mask: Self, to: *mut u8) {
-                have!($store8(mask.0, to))
+            fn like(self, x: $element) -> Self {
+                // SAFETY: `self` exists, so its instructions do.
+                unsafe { Self::splat(x) }
             }
             $(#[inline(always)]
             fn $method(self, other: Self) -> Self {
@@ -185,6 +161,39 @@ macro_rules! vector {
             #[inline(always)]
             fn select(mask: Self, yes: Self, no: Self) -> Self {
                 Self(have!($blend(no.0, yes.0, mask.0)))
+            }
+        }
+
+        impl Vector for $name {
+            const LANES: usize = $lanes;
+
+            #[inline(always)]
+            unsafe fn splat(x: $element) -> Self {
+                Self(have!($set(x)))
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $element) -> Self {
+                Self(have!($load(from)))
+            }
+            #[inline(always)]
+            unsafe fn load_first(from: *const $element, n: usize) -> Self {
+                Self(have!($loadz(from, first_words(n, $words))))
+            }
+            #[inline(always)]
+            unsafe fn load_mask(from: *const u8) -> Self {
+                Self(have!($load8(from)))
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $element) {
+                have!($store(to, self.0))
+            }
+            #[inline(always)]
+            unsafe fn store_first(self, to: *mut $element, n: usize) {
+                have!($storez(to, n, self.0))
+            }
+            #[inline(always)]
+            unsafe fn store_mask(mask: Self, to: *mut u8) {
+                have!($store8(mask.0, to))
             }
             #[inline(always)]
             fn swap(self, distance: usize) -> Self {
@@ -346,6 +355,10 @@ fn power_of_two(n: __m256i) -> __m256 {
 }
 
 impl Float32 for F32 {
+    #[inline(always)]
+    fn by_lane(self, function: fn(f64) -> f64) -> Self {
+        by_lane(self, function)
+    }
     /// In two steps, of which the first is exact.
     #[inline(always)]
     fn scale(self, n: Self) -> Self {

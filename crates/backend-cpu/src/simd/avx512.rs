@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Float32, Mask, Simd, Vector};
+use super::{Float, Float32, Mask, Simd, Vector, by_lane};
 
 /// AVX-512 F, DQ, VL and BW.
 #[derive(Debug, Clone, Copy)]
@@ -64,38 +64,14 @@ macro_rules! vector {
      fma $fma:ident, abs $abs:ident, xor $xor:ident, and $and:ident, andnot $andnot:ident, or $or:ident,
      round $round:ident, cmp $cmp:ident, max $max:ident, min $min:ident, blend $blend:ident,
      bytes $load8:ident $store8:ident, sqrt $sqrt:ident, first $first:ident, swap $swap:ident) => {
-        impl Vector for $name {
+        impl Float for $name {
             type Element = $element;
             type Mask = $mask;
-            const LANES: usize = $lanes;
 
             #[inline(always)]
-            unsafe fn splat(x: $element) -> Self {
-                Self(have!($set(x)))
-            }
-            #[inline(always)]
-            unsafe fn load(from: *const $element) -> Self {
-                Self(have!($load(from)))
-            }
-            #[inline(always)]
-            unsafe fn load_first(from: *const $element, n: usize) -> Self {
-                Self(have!($loadz(((1u32 << n) - 1) as $mask, from)))
-            }
-            #[inline(always)]
-            unsafe fn load_mask(from: *const u8) -> $mask {
-                have!(_mm_cmpneq_epu8_mask($load8(from.cast()), _mm_setzero_si128()) as $mask)
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut $element) {
-                have!($store(to, self.0))
-            }
-            #[inline(always)]
-            unsafe fn store_first(self, to: *mut $element, n: usize) {
-                have!($storez(to, ((1u32 << n) - 1) as $mask, self.0))
-            }
-            #[inline(always)]
-            unsafe fn store_mask(mask: $mask, to: *mut u8) {
-                have!($store8(to.cast(), _mm_maskz_set1_epi8(u16::from(mask), 1)))
+            fn like(self, x: $element) -> Self {
+                // SAFETY: `self` exists, so its instructions do.
+                unsafe { Self::splat(x) }
             }
             $(#[inline(always)]
             fn $method(self, other: Self) -> Self {
@@ -175,6 +151,39 @@ macro_rules! vector {
             fn select(mask: $mask, yes: Self, no: Self) -> Self {
                 Self(have!($blend(mask, no.0, yes.0)))
             }
+        }
+
+        impl Vector for $name {
+            const LANES: usize = $lanes;
+
+            #[inline(always)]
+            unsafe fn splat(x: $element) -> Self {
+                Self(have!($set(x)))
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $element) -> Self {
+                Self(have!($load(from)))
+            }
+            #[inline(always)]
+            unsafe fn load_first(from: *const $element, n: usize) -> Self {
+                Self(have!($loadz(((1u32 << n) - 1) as $mask, from)))
+            }
+            #[inline(always)]
+            unsafe fn load_mask(from: *const u8) -> $mask {
+                have!(_mm_cmpneq_epu8_mask($load8(from.cast()), _mm_setzero_si128()) as $mask)
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $element) {
+                have!($store(to, self.0))
+            }
+            #[inline(always)]
+            unsafe fn store_first(self, to: *mut $element, n: usize) {
+                have!($storez(to, ((1u32 << n) - 1) as $mask, self.0))
+            }
+            #[inline(always)]
+            unsafe fn store_mask(mask: $mask, to: *mut u8) {
+                have!($store8(to.cast(), _mm_maskz_set1_epi8(u16::from(mask), 1)))
+            }
             #[inline(always)]
             fn swap(self, distance: usize) -> Self {
                 Self($swap(self.0, distance))
@@ -229,6 +238,10 @@ fn swap_f64(x: __m512d, distance: usize) -> __m512d {
 }
 
 impl Float32 for F32 {
+    #[inline(always)]
+    fn by_lane(self, function: fn(f64) -> f64) -> Self {
+        by_lane(self, function)
+    }
     #[inline(always)]
     fn scale(self, n: Self) -> Self {
         Self(have!(_mm512_scalef_ps(self.0, n.0)))

@@ -7,8 +7,9 @@
 //!
 //! Making a register out of nothing ([`Vector::splat`], [`Vector::load`]) is
 //! unsafe: the instructions must exist. A register that exists is the proof of
-//! that, so everything that starts from one is safe, [`Vector::like`] (a
-//! constant) among it. Hence the transcendental functions need no `unsafe`.
+//! that, so everything that starts from one is safe, [`Float::like`] (a
+//! constant) among it. Hence the transcendental functions need no `unsafe`, and
+//! nothing of a register but that it is a [`Float`].
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -29,7 +30,7 @@ pub(crate) use scalar::Scalar;
 /// One instruction set.
 pub(crate) trait Simd: Copy + 'static {
     /// Its register of f32.
-    type F32: Float32;
+    type F32: Float32 + Vector<Element = f32>;
     /// Its register of f64.
     type F64: Vector<Element = f64>;
 
@@ -64,15 +65,60 @@ pub(crate) trait Mask: Copy {
     fn any(self) -> bool;
 }
 
-/// A register of `LANES` elements.
+/// Numbers to compute with: a register full of them, or the record of a computation that is to be
+/// done later.
 ///
 /// Every method is exactly rounded where IEEE 754 defines the operation, and
 /// means the same at every level, NaN included.
-pub(crate) trait Vector: Copy {
+pub(crate) trait Float: Copy {
     /// What a lane holds.
     type Element: Copy;
     /// What a comparison gives.
     type Mask: Mask;
+
+    /// All lanes `x`, vouched for by a register that exists.
+    fn like(self, x: Self::Element) -> Self;
+
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    fn sqrt(self) -> Self;
+    /// `self * factor + addend`, rounded once.
+    fn mul_add(self, factor: Self, addend: Self) -> Self;
+    fn neg(self) -> Self;
+    fn abs(self) -> Self;
+    /// The magnitude of `self` with the sign of `sign`.
+    fn copysign(self, sign: Self) -> Self;
+    fn floor(self) -> Self;
+    fn ceil(self) -> Self;
+    /// To the nearest integer, ties to even.
+    fn round(self) -> Self;
+    fn trunc(self) -> Self;
+
+    /// The larger lane; NaN if either is NaN.
+    fn max(self, other: Self) -> Self;
+    /// The smaller lane; NaN if either is NaN.
+    fn min(self, other: Self) -> Self;
+    /// `self`, or `limit` where that is larger. `limit` is not NaN; a NaN of
+    /// `self` stays.
+    fn at_least(self, limit: Self) -> Self;
+    /// `self`, or `limit` where that is smaller. `limit` is not NaN; a NaN of
+    /// `self` stays.
+    fn at_most(self, limit: Self) -> Self;
+
+    /// False where either is NaN, like all comparisons but [`ne`](Self::ne).
+    fn lt(self, other: Self) -> Self::Mask;
+    fn le(self, other: Self) -> Self::Mask;
+    fn equal(self, other: Self) -> Self::Mask;
+    /// True where either is NaN.
+    fn ne(self, other: Self) -> Self::Mask;
+    /// `yes` where `mask` is true, else `no`.
+    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
+}
+
+/// A register of `LANES` elements.
+pub(crate) trait Vector: Float {
     /// Lanes in a register, a power of two.
     const LANES: usize;
 
@@ -118,50 +164,6 @@ pub(crate) trait Vector: Copy {
     /// `mask` must come from this level, and `LANES` bytes must be writable.
     unsafe fn store_mask(mask: Self::Mask, to: *mut u8);
 
-    /// All lanes `x`, vouched for by a register that exists.
-    #[inline(always)]
-    fn like(self, x: Self::Element) -> Self {
-        // SAFETY: `self` exists, so its instructions do.
-        unsafe { Self::splat(x) }
-    }
-
-    fn add(self, other: Self) -> Self;
-    fn sub(self, other: Self) -> Self;
-    fn mul(self, other: Self) -> Self;
-    fn div(self, other: Self) -> Self;
-    fn sqrt(self) -> Self;
-    /// `self * factor + addend`, rounded once.
-    fn mul_add(self, factor: Self, addend: Self) -> Self;
-    fn neg(self) -> Self;
-    fn abs(self) -> Self;
-    /// The magnitude of `self` with the sign of `sign`.
-    fn copysign(self, sign: Self) -> Self;
-    fn floor(self) -> Self;
-    fn ceil(self) -> Self;
-    /// To the nearest integer, ties to even.
-    fn round(self) -> Self;
-    fn trunc(self) -> Self;
-
-    /// The larger lane; NaN if either is NaN.
-    fn max(self, other: Self) -> Self;
-    /// The smaller lane; NaN if either is NaN.
-    fn min(self, other: Self) -> Self;
-    /// `self`, or `limit` where that is larger. `limit` is not NaN; a NaN of
-    /// `self` stays.
-    fn at_least(self, limit: Self) -> Self;
-    /// `self`, or `limit` where that is smaller. `limit` is not NaN; a NaN of
-    /// `self` stays.
-    fn at_most(self, limit: Self) -> Self;
-
-    /// False where either is NaN, like all comparisons but [`ne`](Self::ne).
-    fn lt(self, other: Self) -> Self::Mask;
-    fn le(self, other: Self) -> Self::Mask;
-    fn equal(self, other: Self) -> Self::Mask;
-    /// True where either is NaN.
-    fn ne(self, other: Self) -> Self::Mask;
-    /// `yes` where `mask` is true, else `no`.
-    fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
-
     /// Lane `i` of the result is lane `i ^ distance`; `distance` is a power of
     /// two below `LANES`, known when the kernel is compiled.
     fn swap(self, distance: usize) -> Self;
@@ -205,7 +207,9 @@ pub(crate) trait Vector: Copy {
 }
 
 /// What exp and log need besides: powers of two in f32.
-pub(crate) trait Float32: Vector<Element = f32> {
+pub(crate) trait Float32: Float<Element = f32> {
+    /// `function` of every lane, computed in f64 and rounded once.
+    fn by_lane(self, function: fn(f64) -> f64) -> Self;
     /// `self * 2^n`, rounded once, for |self| in [0.5, 2] and integral `n`.
     fn scale(self, n: Self) -> Self;
     /// `2^self` for an integral `self` in [-126, 127].
@@ -213,6 +217,25 @@ pub(crate) trait Float32: Vector<Element = f32> {
     /// `(m, e)` with `self = m * 2^e` and `m` in [1, 2), for a positive finite
     /// `self`, subnormals included.
     fn split(self) -> (Self, Self);
+}
+
+/// `function` of every lane, computed in f64 and rounded once.
+#[inline(always)]
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(dead_code, reason = "a single lane needs no loop")
+)]
+fn by_lane<V: Vector<Element = f32>>(x: V, function: fn(f64) -> f64) -> V {
+    let mut lanes = [0.0f32; 16];
+    // SAFETY: no register has more than 16 lanes, and `x` exists, so its
+    // instructions do.
+    unsafe {
+        x.store(lanes.as_mut_ptr());
+        for lane in &mut lanes[..V::LANES] {
+            *lane = function(f64::from(*lane)) as f32;
+        }
+        V::load(lanes.as_ptr())
+    }
 }
 
 /// Instantiates a generic kernel once per instruction set.

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Float32, Mask, Simd, Vector};
+use super::{Float, Float32, Mask, Simd, Vector, by_lane};
 
 /// Advanced SIMD, which every aarch64 has.
 #[derive(Debug, Clone, Copy)]
@@ -91,9 +91,62 @@ macro_rules! vector {
      set $set:ident, load $load:ident, store $store:ident, load_mask $loadm:ident, store_mask $storem:ident,
      fma $fma:ident, lt $lt:ident, le $le:ident, equal $eq:ident, blend $blend:ident,
      sign $sign:ident, first $first:ident, swap $swap:ident) => {
-        impl Vector for $name {
+        impl Float for $name {
             type Element = $element;
             type Mask = $maskty;
+
+            #[inline(always)]
+            fn like(self, x: $element) -> Self {
+                // SAFETY: `self` exists, so its instructions do.
+                unsafe { Self::splat(x) }
+            }
+            $(#[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                Self(have!($intrinsic(self.0, other.0)))
+            })*
+            $(#[inline(always)]
+            fn $unary(self) -> Self {
+                Self(have!($one(self.0)))
+            })*
+            #[inline(always)]
+            fn mul_add(self, factor: Self, addend: Self) -> Self {
+                Self(have!($fma(addend.0, self.0, factor.0)))
+            }
+            #[inline(always)]
+            fn copysign(self, sign: Self) -> Self {
+                Self(have!($blend($sign(1 << (<$word>::BITS - 1)), sign.0, self.0)))
+            }
+            #[inline(always)]
+            fn at_least(self, limit: Self) -> Self {
+                self.max(limit)
+            }
+            #[inline(always)]
+            fn at_most(self, limit: Self) -> Self {
+                self.min(limit)
+            }
+            #[inline(always)]
+            fn lt(self, other: Self) -> $maskty {
+                $maskty(have!($lt(self.0, other.0)))
+            }
+            #[inline(always)]
+            fn le(self, other: Self) -> $maskty {
+                $maskty(have!($le(self.0, other.0)))
+            }
+            #[inline(always)]
+            fn equal(self, other: Self) -> $maskty {
+                $maskty(have!($eq(self.0, other.0)))
+            }
+            #[inline(always)]
+            fn ne(self, other: Self) -> $maskty {
+                self.equal(other).inverse()
+            }
+            #[inline(always)]
+            fn select(mask: $maskty, yes: Self, no: Self) -> Self {
+                Self(have!($blend(mask.0, yes.0, no.0)))
+            }
+        }
+
+        impl Vector for $name {
             const LANES: usize = $lanes;
 
             #[inline(always)]
@@ -139,50 +192,6 @@ macro_rules! vector {
                 for (i, lane) in lanes.into_iter().enumerate() {
                     have!(to.add(i).write((lane & 1) as u8));
                 }
-            }
-            $(#[inline(always)]
-            fn $method(self, other: Self) -> Self {
-                Self(have!($intrinsic(self.0, other.0)))
-            })*
-            $(#[inline(always)]
-            fn $unary(self) -> Self {
-                Self(have!($one(self.0)))
-            })*
-            #[inline(always)]
-            fn mul_add(self, factor: Self, addend: Self) -> Self {
-                Self(have!($fma(addend.0, self.0, factor.0)))
-            }
-            #[inline(always)]
-            fn copysign(self, sign: Self) -> Self {
-                Self(have!($blend($sign(1 << (<$word>::BITS - 1)), sign.0, self.0)))
-            }
-            #[inline(always)]
-            fn at_least(self, limit: Self) -> Self {
-                self.max(limit)
-            }
-            #[inline(always)]
-            fn at_most(self, limit: Self) -> Self {
-                self.min(limit)
-            }
-            #[inline(always)]
-            fn lt(self, other: Self) -> $maskty {
-                $maskty(have!($lt(self.0, other.0)))
-            }
-            #[inline(always)]
-            fn le(self, other: Self) -> $maskty {
-                $maskty(have!($le(self.0, other.0)))
-            }
-            #[inline(always)]
-            fn equal(self, other: Self) -> $maskty {
-                $maskty(have!($eq(self.0, other.0)))
-            }
-            #[inline(always)]
-            fn ne(self, other: Self) -> $maskty {
-                self.equal(other).inverse()
-            }
-            #[inline(always)]
-            fn select(mask: $maskty, yes: Self, no: Self) -> Self {
-                Self(have!($blend(mask.0, yes.0, no.0)))
             }
             #[inline(always)]
             fn swap(self, distance: usize) -> Self {
@@ -237,6 +246,10 @@ fn power_of_two(n: int32x4_t) -> float32x4_t {
 }
 
 impl Float32 for F32 {
+    #[inline(always)]
+    fn by_lane(self, function: fn(f64) -> f64) -> Self {
+        by_lane(self, function)
+    }
     /// In two steps, of which the first is exact.
     #[inline(always)]
     fn scale(self, n: Self) -> Self {

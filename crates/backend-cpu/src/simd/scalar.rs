@@ -1,6 +1,6 @@
 //! One lane: portable Rust.
 
-use super::{Float32, Mask, Simd, Vector};
+use super::{Float, Float32, Mask, Simd, Vector};
 
 /// No vector instructions.
 #[derive(Debug, Clone, Copy)]
@@ -29,40 +29,13 @@ impl Mask for bool {
 /// A number is its own register.
 macro_rules! vector {
     ($t:ty) => {
-        impl Vector for $t {
+        impl Float for $t {
             type Element = $t;
             type Mask = bool;
-            const LANES: usize = 1;
 
             #[inline(always)]
-            unsafe fn splat(x: $t) -> Self {
+            fn like(self, x: $t) -> Self {
                 x
-            }
-            #[inline(always)]
-            unsafe fn load(from: *const $t) -> Self {
-                // SAFETY: the caller vouches for one readable element.
-                unsafe { from.read_unaligned() }
-            }
-            #[inline(always)]
-            unsafe fn load_first(_: *const $t, _: usize) -> Self {
-                0.0
-            }
-            #[inline(always)]
-            unsafe fn load_mask(from: *const u8) -> bool {
-                // SAFETY: the caller vouches for one readable byte.
-                unsafe { from.read() != 0 }
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut $t) {
-                // SAFETY: the caller vouches for one writable element.
-                unsafe { to.write_unaligned(self) }
-            }
-            #[inline(always)]
-            unsafe fn store_first(self, _: *mut $t, _: usize) {}
-            #[inline(always)]
-            unsafe fn store_mask(mask: bool, to: *mut u8) {
-                // SAFETY: the caller vouches for one writable byte.
-                unsafe { to.write(u8::from(mask)) }
             }
             #[inline(always)]
             fn add(self, other: Self) -> Self {
@@ -160,6 +133,41 @@ macro_rules! vector {
             fn select(mask: bool, yes: Self, no: Self) -> Self {
                 if mask { yes } else { no }
             }
+        }
+
+        impl Vector for $t {
+            const LANES: usize = 1;
+
+            #[inline(always)]
+            unsafe fn splat(x: $t) -> Self {
+                x
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const $t) -> Self {
+                // SAFETY: the caller vouches for one readable element.
+                unsafe { from.read_unaligned() }
+            }
+            #[inline(always)]
+            unsafe fn load_first(_: *const $t, _: usize) -> Self {
+                0.0
+            }
+            #[inline(always)]
+            unsafe fn load_mask(from: *const u8) -> bool {
+                // SAFETY: the caller vouches for one readable byte.
+                unsafe { from.read() != 0 }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $t) {
+                // SAFETY: the caller vouches for one writable element.
+                unsafe { to.write_unaligned(self) }
+            }
+            #[inline(always)]
+            unsafe fn store_first(self, _: *mut $t, _: usize) {}
+            #[inline(always)]
+            unsafe fn store_mask(mask: bool, to: *mut u8) {
+                // SAFETY: the caller vouches for one writable byte.
+                unsafe { to.write(u8::from(mask)) }
+            }
             #[inline(always)]
             fn swap(self, _: usize) -> Self {
                 self
@@ -181,6 +189,10 @@ fn power_of_two(n: i32) -> f32 {
 }
 
 impl Float32 for f32 {
+    #[inline(always)]
+    fn by_lane(self, function: fn(f64) -> f64) -> Self {
+        function(f64::from(self)) as f32
+    }
     /// In two steps, of which the first is exact.
     #[inline(always)]
     fn scale(self, n: Self) -> Self {

@@ -1,6 +1,6 @@
 //! Every level against plain Rust, lane by lane.
 
-use super::{Float32, Mask, Real, Simd, Vector};
+use super::{Float, Float32, Mask, Real, Simd, Vector};
 use crate::Level;
 
 fn levels() -> impl Iterator<Item = Level> {
@@ -101,11 +101,11 @@ table! {
     max, |a, b, c| a.max(b), if a.is_nan() || b.is_nan() { a + b } else { a.max(b) };
     min, |a, b, c| a.min(b), if a.is_nan() || b.is_nan() { a + b } else { a.min(b) };
     clamp, |a, b, c| a.at_least(a.like((-1f32).into())).at_most(a.like(2f32.into())), a.clamp(-1.0, 2.0);
-    lt, |a, b, c| Vector::select(a.lt(b), b, c), if a < b { b } else { c };
-    le, |a, b, c| Vector::select(a.le(b), b, c), if a <= b { b } else { c };
-    equal, |a, b, c| Vector::select(a.equal(b), b, c), if a == b { b } else { c };
-    ne, |a, b, c| Vector::select(a.ne(b), b, c), if a != b { b } else { c };
-logic, |a, b, c| Vector::select(a.lt(b).and(b.lt(c)).or(a.equal(c)), a, b),
+    lt, |a, b, c| Float::select(a.lt(b), b, c), if a < b { b } else { c };
+    le, |a, b, c| Float::select(a.le(b), b, c), if a <= b { b } else { c };
+    equal, |a, b, c| Float::select(a.equal(b), b, c), if a == b { b } else { c };
+    ne, |a, b, c| Float::select(a.ne(b), b, c), if a != b { b } else { c };
+logic, |a, b, c| Float::select(a.lt(b).and(b.lt(c)).or(a.equal(c)), a, b),
         if (a < b && b < c) || a == c { a } else { b };
 }
 

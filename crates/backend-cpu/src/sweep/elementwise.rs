@@ -45,6 +45,11 @@ impl Elementwise {
         Ok(Elementwise { code })
     }
 
+    /// The program.
+    pub(crate) fn program(&mut self) -> &mut Code {
+        &mut self.code
+    }
+
     /// Calls `work` with what runs the program. The inputs that are not handed
     /// over are the launch's reads from `first_read` on. Constants are laid out
     /// once, for ranges of up to `points` points (longer ones are cut).

@@ -289,6 +289,11 @@ impl Sweep {
         })
     }
 
+    /// The program at each point.
+    pub(crate) fn program(&mut self) -> &mut Code {
+        &mut self.code
+    }
+
     /// Bytes of scratch: frames of the threads, then partial results.
     pub(crate) fn scratch(&self) -> usize {
         self.frames() + self.work.partial_bytes()

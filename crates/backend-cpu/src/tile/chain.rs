@@ -14,7 +14,7 @@ use super::functions::{
 };
 use super::{Lane, Loop};
 use crate::Level;
-use crate::simd::{Float32, Real, Vector};
+use crate::simd::{Float, Float32, Real};
 
 /// Where the inner instruction's result stands among the outer one's operands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ struct OnRight<P, Q>(PhantomData<(P, Q)>);
 impl<P: Algebra, Q: Algebra> Algebra for OnLeft<P, Q> {
     const ARITY: usize = 3;
     #[inline(always)]
-    fn apply<V: Vector<Element: From<f32>>>(a: V, b: V, c: V) -> V {
+    fn apply<V: Float<Element: From<f32>>>(a: V, b: V, c: V) -> V {
         Q::apply(P::apply(a, b, b), c, c)
     }
 }
@@ -46,7 +46,7 @@ impl<P: Algebra, Q: Algebra> Algebra for OnLeft<P, Q> {
 impl<P: Algebra, Q: Algebra> Algebra for OnRight<P, Q> {
     const ARITY: usize = 3;
     #[inline(always)]
-    fn apply<V: Vector<Element: From<f32>>>(a: V, b: V, c: V) -> V {
+    fn apply<V: Float<Element: From<f32>>>(a: V, b: V, c: V) -> V {
         Q::apply(c, P::apply(a, b, b), c)
     }
 }

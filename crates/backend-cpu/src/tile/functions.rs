@@ -10,7 +10,7 @@ use backprop_core::Scalar;
 use super::lane::{Lane, Whole, opposite};
 use crate::Level;
 use crate::math;
-use crate::simd::{Float32, Real, Simd, Vector, by_level};
+use crate::simd::{Float, Float32, Real, Simd, Vector, by_level};
 
 /// Computes `n` elements at the first place from those that the operands are read from, which may be
 /// the same place.
@@ -48,7 +48,7 @@ pub(super) const ABREAST: usize = 32;
 /// What works on registers of both floating-point types.
 pub(super) trait Algebra {
     const ARITY: usize;
-    fn apply<V: Vector<Element: From<f32>>>(a: V, b: V, c: V) -> V;
+    fn apply<V: Float<Element: From<f32>>>(a: V, b: V, c: V) -> V;
 }
 
 /// What works on f32 only: a transcendental function, alone or paired.
@@ -59,7 +59,7 @@ pub(super) trait Curve {
 
 /// What gives truth values.
 trait Comparison {
-    fn apply<V: Vector>(a: V, b: V) -> V::Mask;
+    fn apply<V: Float>(a: V, b: V) -> V::Mask;
     fn whole<T: Whole>(a: T, b: T) -> bool;
 }
 
@@ -70,7 +70,7 @@ trait Arithmetic {
 
 /// The number `x` in every lane.
 #[inline(always)]
-fn number<V: Vector<Element: From<f32>>>(like: V, x: f32) -> V {
+fn number<V: Float<Element: From<f32>>>(like: V, x: f32) -> V {
     like.like(x.into())
 }
 
@@ -81,11 +81,22 @@ macro_rules! algebra {
             const ARITY: usize = $arity;
             #[inline(always)]
             #[allow(unused_variables, reason = "a function uses as many operands as it has")]
-            fn apply<V: Vector<Element: From<f32>>>($a: V, b: V, c: V) -> V {
+            fn apply<V: Float<Element: From<f32>>>($a: V, b: V, c: V) -> V {
                 $(let $b = b; $(let $c = c;)?)?
                 $value
             }
         })*
+
+        /// The value of a function of both floating-point types.
+        pub(super) fn algebra_of<V: Float<Element: From<f32>>>(
+            function: Scalar,
+            [a, b, c]: [V; 3],
+        ) -> Option<V> {
+            Some(match function {
+                $(Scalar::$name => $name::apply(a, b, c),)*
+                _ => return None,
+            })
+        }
 
         fn algebra<T: Real + From<f32>>(function: Scalar, level: Level) -> Option<Loop> {
             Some(match function {
@@ -137,6 +148,14 @@ macro_rules! curves {
             }
         })*
 
+        /// The value of a transcendental function.
+        pub(super) fn curve_of<V: Float32>(function: Scalar, x: V) -> Option<V> {
+            Some(match function {
+                $(Scalar::$name => $name::apply(x, x),)*
+                _ => return None,
+            })
+        }
+
         fn curve(function: Scalar, level: Level) -> Option<Loop> {
             Some(match function {
                 $(Scalar::$name => curve_loop::<$name>(level),)*
@@ -156,7 +175,7 @@ macro_rules! comparisons {
         $(struct $name;
         impl Comparison for $name {
             #[inline(always)]
-            fn apply<V: Vector>($a: V, $b: V) -> V::Mask {
+            fn apply<V: Float>($a: V, $b: V) -> V::Mask {
                 $vector
             }
             #[inline(always)]
@@ -164,6 +183,14 @@ macro_rules! comparisons {
                 $whole
             }
         })*
+
+        /// The value of a comparison.
+        pub(super) fn comparison_of<V: Float>(function: Scalar, a: V, b: V) -> Option<V::Mask> {
+            Some(match function {
+                $(Scalar::$name => $name::apply(a, b),)*
+                _ => return None,
+            })
+        }
 
         fn comparison<T: Real>(function: Scalar, level: Level) -> Option<Loop> {
             Some(match function {

@@ -1,5 +1,4 @@
-//! The tile interpreter: how programs run without being compiled to machine
-//! code.
+//! The tile interpreter: how programs run, except for what becomes machine code.
 //!
 //! A program is lowered once, when its kernel is prepared, to steps that each
 //! are one tight loop over a tile: a few hundred consecutive points whose
@@ -11,10 +10,12 @@
 //! memory, so that most loads and stores need no step of their own.
 
 mod chain;
+mod formula;
 mod functions;
 mod lane;
 mod lower;
 mod narrow;
+mod native;
 mod reduce;
 mod walk;
 
@@ -24,10 +25,12 @@ use std::ops::Range;
 use backprop_core::{DType, Scalar};
 
 use crate::memory::Operands;
+use formula::Formula;
 use functions::ABREAST;
 pub(crate) use functions::{Loop, Values, function};
 pub(crate) use lane::{Lane, Load, cast, fill, is_native, load, store};
 pub(crate) use lower::{Request, lower};
+use native::Native;
 pub(crate) use reduce::{CHUNK, Reducer, Total};
 pub(crate) use walk::Walk;
 
@@ -71,7 +74,11 @@ enum Action {
     Map {
         run: Loop,
         from: [Taken; 3],
+        /// What the loop computes, where that can also be done by machine code.
+        formula: Option<Formula>,
     },
+    /// Several steps in machine code.
+    Native(Native),
     Evaluate {
         function: (Scalar, Lane),
         from: [Taken; 3],
@@ -178,6 +185,8 @@ pub(crate) struct Code {
     places: Vec<usize>,
     tile_bytes: usize,
     capacity: usize,
+    /// Points of the whole space.
+    points: usize,
 }
 
 /// The memory of a worker while it runs a program.
@@ -457,9 +466,10 @@ impl Step {
         unsafe {
             let to = frame.place(self.to);
             match &self.action {
-                Action::Map { run, from } => {
+                Action::Map { run, from, .. } => {
                     run(to, from.map(|taken| frame.values(taken)), n);
                 }
+                Action::Native(native) => native.run(frame, n),
                 Action::Evaluate { function, from } => {
                     functions::evaluate(*function, to, from.map(|taken| frame.values(taken)), n);
                 }

@@ -10,7 +10,7 @@ use backprop_core::{DType, Reduction};
 use super::TILE;
 use super::lane::{self, Lane, Whole};
 use crate::Level;
-use crate::simd::{Real, Simd, Vector, by_level};
+use crate::simd::{Float, Real, Simd, Vector, by_level};
 
 /// Elements of a row that are reduced to one partial result, where a long row
 /// is shared out to threads.
@@ -42,8 +42,8 @@ impl Total {
         match (self, later) {
             (Total::Real(a), Total::Real(b)) => Total::Real(match reduction {
                 Reduction::Sum => a + b,
-                Reduction::Max => Vector::max(a, b),
-                Reduction::Min => Vector::min(a, b),
+                Reduction::Max => Float::max(a, b),
+                Reduction::Min => Float::min(a, b),
             }),
             (Total::Whole(a), Total::Whole(b)) => Total::Whole(match reduction {
                 Reduction::Sum => a.wrapping_add(b),

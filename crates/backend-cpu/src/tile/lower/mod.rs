@@ -13,8 +13,8 @@ use backprop_core::{
 
 use super::chain::{Chains, Inner, Side, chained};
 use super::{
-    Action, Code, Domain, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step, Taken,
-    Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
+    Action, Code, Domain, Formula, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step,
+    Taken, Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
 };
 use crate::Level;
 
@@ -71,9 +71,13 @@ pub(crate) fn lower(request: &Request<'_>) -> Result<Code, Declined> {
         return Err(format!("the layout of {tensor}"));
     }
     let mut lowering = Lowering::new(request);
-    for (at, &(inst, dtype)) in body.program.code().iter().enumerate() {
-        if lowering.last_use[at] > 0 && !lowering.chains.taken[at] {
-            lowering.instruction(at, inst, dtype)?;
+    // What computes nothing comes first, so that steps that compute lie together.
+    for computes in [false, true] {
+        for (at, &(inst, dtype)) in body.program.code().iter().enumerate() {
+            let is_wanted = lowering.last_use[at] > 0 && !lowering.chains.taken[at];
+            if is_wanted && computes != inst.operands().is_empty() {
+                lowering.instruction(at, inst, dtype)?;
+            }
         }
     }
     lowering.outputs();
@@ -133,6 +137,7 @@ impl<'a> Lowering<'a> {
                 places: Vec::new(),
                 tile_bytes: 0,
                 capacity: request.capacity,
+                points: request.space.count(),
             },
         }
     }
@@ -148,11 +153,10 @@ impl<'a> Lowering<'a> {
                 self.loaded(at, &view, Source::Coordinates);
             }
             Inst::Cast(operand) => {
-                let from = self.lane(operand)?;
-                let action = |from_places| Action::Map {
-                    run: cast(from, dtype, level),
-                    from: from_places,
-                };
+                let source = self.dtype(operand)?;
+                let run = cast(Lane::of(source), dtype, level);
+                let formula = Some(Formula::Cast(source, dtype));
+                let action = |from| Action::Map { run, from, formula };
                 self.computed(at, &[operand], action);
             }
             Inst::Apply(scalar, _) => match self.chains.inner[at] {
@@ -176,10 +180,12 @@ impl<'a> Lowering<'a> {
     ) -> Result<(), Declined> {
         let level = self.request.level;
         let last = operands.last().copied().unwrap_or(Register(0));
-        let lane = self.lane(last)?;
+        let operand = self.dtype(last)?;
+        let lane = Lane::of(operand);
         let run = function(scalar, lane, level);
+        let formula = Some(Formula::Apply(scalar, operand));
         self.computed(at, operands, |from| match run {
-            Some(run) => Action::Map { run, from },
+            Some(run) => Action::Map { run, from, formula },
             None => Action::Evaluate {
                 function: (scalar, lane),
                 from,
@@ -207,19 +213,23 @@ impl<'a> Lowering<'a> {
             Side::Right => second.operands().first(),
         };
         operands.extend(other);
-        let lane = self.lane(a)?;
-        let run = chained((scalar, outer), inner.side, (lane, self.request.level));
+        let dtype = self.dtype(a)?;
+        let (pair, lane) = ((scalar, outer), Lane::of(dtype));
+        let run = chained(pair, inner.side, (lane, self.request.level));
         let run = run.ok_or_else(|| format!("{scalar:?} in {outer:?}"))?;
-        self.computed(at, &operands, |from| Action::Map { run, from });
+        let formula = Some(Formula::Pair(pair, inner.side, dtype));
+        self.computed(at, &operands, |from| Action::Map { run, from, formula });
         self.release(at, first.operands());
         Ok(())
     }
 
     fn lane(&self, register: Register) -> Result<Lane, Declined> {
+        self.dtype(register).map(Lane::of)
+    }
+
+    fn dtype(&self, register: Register) -> Result<DType, Declined> {
         let dtype = self.request.body.program.dtype(register);
-        dtype
-            .map(Lane::of)
-            .ok_or_else(|| format!("{register} is not defined"))
+        dtype.ok_or_else(|| format!("{register} is not defined"))
     }
 
     /// The lane of the register that an instruction defines.
@@ -354,7 +364,6 @@ impl<'a> Lowering<'a> {
     ) {
         let domain = self.domain(at);
         let mut from = [Taken::default(); 3];
-        let mut spread = Vec::new();
         for (k, operand) in operands.iter().enumerate() {
             let Some(held) = self.held[operand.index()] else {
                 continue;
@@ -364,10 +373,7 @@ impl<'a> Lowering<'a> {
                 step: usize::from(!held.uniform),
             };
             if held.domain != domain && !held.uniform {
-                let (place, slot) = self.slot(self.lane_of(operand.index()));
-                self.spread(held.place, place, *operand);
-                spread.push(slot);
-                from[k].place = place;
+                from[k].place = self.spread(held.place, *operand);
             }
         }
         for k in operands.len()..3 {
@@ -380,10 +386,18 @@ impl<'a> Lowering<'a> {
             domain,
         });
         self.hold(at, to, slot);
-        self.free.extend(spread);
     }
 
-    fn spread(&mut self, from: Place, to: Place, register: Register) {
+    /// A place of its own, which no other step writes to: so the step can be moved forward.
+    fn spread(&mut self, from: Place, register: Register) -> Place {
+        let known = self.code.steps.iter().find(
+            |step| matches!(step.action, Action::Spread { from: known, .. } if known == from),
+        );
+        if let Some(step) = known {
+            return step.to;
+        }
+        let slot = self.new_slot(self.request.capacity * self.lane_of(register.index()).size());
+        let to = self.place(Some(slot));
         let dtype = self
             .request
             .body
@@ -401,6 +415,7 @@ impl<'a> Lowering<'a> {
             to,
             domain: Domain::Points,
         });
+        to
     }
 
     /// Rounds a register where it is.
@@ -412,6 +427,7 @@ impl<'a> Lowering<'a> {
                     place: held.place,
                     step: 1,
                 }; 3],
+                formula: None,
             };
             let (to, domain) = (held.place, held.domain);
             self.code.steps.push(Step { action, to, domain });

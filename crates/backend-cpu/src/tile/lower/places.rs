@@ -19,7 +19,7 @@ impl Lowering<'_> {
     }
 
     /// A slot of so many bytes that nobody had before.
-    fn new_slot(&mut self, bytes: usize) -> usize {
+    pub(super) fn new_slot(&mut self, bytes: usize) -> usize {
         self.slots.push(bytes);
         self.slots.len() - 1
     }
