@@ -31,9 +31,14 @@ impl Effort {
     }
 }
 
-/// Times of one run, in seconds, sorted.
+/// Times of one run, in seconds.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Times(Vec<f64>);
+pub struct Times {
+    sorted: Vec<f64>,
+    /// What the process spent on a run on all processors together, where the system says. Unlike the
+    /// time that passes, it hardly depends on what else the machine does.
+    processor: Option<f64>,
+}
 
 /// Steps shorter than this are timed in batches: reading the clock takes some 25 ns.
 const SHORT: Duration = Duration::from_micros(20);
@@ -56,6 +61,7 @@ impl Times {
         }
         let batch = if shortest < SHORT { BATCH } else { 1 };
         let mut times = Vec::new();
+        let spent = processor_time();
         let start = Instant::now();
         let mut last = start;
         while times.len() < effort.least || start.elapsed() < effort.measure {
@@ -66,24 +72,29 @@ impl Times {
             times.push((now - last).as_secs_f64() / f64::from(batch));
             last = now;
         }
+        let runs = times.len() as f64 * f64::from(batch);
+        let spent = processor_time().zip(spent);
         times.sort_by(f64::total_cmp);
-        Ok(Times(times))
+        Ok(Times {
+            sorted: times,
+            processor: spent.map(|(after, before)| (after - before) / runs),
+        })
     }
 
     /// The time that this share of the times is at most: 0 for the shortest, 0.5 for the median.
     #[must_use]
     pub fn quantile(&self, share: f64) -> f64 {
-        let last = self.0.len().saturating_sub(1);
+        let last = self.sorted.len().saturating_sub(1);
         let position = (share * last as f64).round() as usize;
-        self.0.get(position).copied().unwrap_or(f64::NAN)
+        self.sorted.get(position).copied().unwrap_or(f64::NAN)
     }
 
-    /// Median, minimum and deciles, in seconds.
+    /// Median, minimum, deciles and the processor's time, in seconds.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({
             "median": self.quantile(0.5), "min": self.quantile(0.0),
-            "p10": self.quantile(0.1), "p90": self.quantile(0.9), "count": self.0.len(),
+            "p10": self.quantile(0.1), "p90": self.quantile(0.9), "count": self.sorted.len(), "processor": self.processor,
         })
     }
 }
@@ -106,6 +117,16 @@ pub fn bytes_moved(plan: &Plan) -> u64 {
     of(plan.steps())
 }
 
+/// The seconds that this process has spent on all processors together.
+fn processor_time() -> Option<f64> {
+    let line = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name before it may have spaces and parentheses of its own.
+    let mut fields = line.rsplit(')').next()?.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    // Linux tells programs of 100 ticks a second, whatever its own are.
+    Some((ticks()? + ticks()?) / 100.0)
+}
+
 /// The most memory that this process has had in use so far, in bytes, where the system says.
 #[must_use]
 pub fn peak_memory() -> Option<u64> {
@@ -123,10 +144,15 @@ mod tests {
 
     #[test]
     fn quantiles_are_of_sorted_times() {
-        let times = Times(vec![1.0, 2.0, 3.0, 4.0, 50.0]);
+        let times = |sorted| Times {
+            sorted,
+            processor: None,
+        };
+        let empty = times(Vec::new());
+        let times = times(vec![1.0, 2.0, 3.0, 4.0, 50.0]);
         let quantiles = [0.0, 0.5, 0.9, 1.0].map(|share| times.quantile(share));
         assert_eq!(quantiles, [1.0, 3.0, 50.0, 50.0]);
-        assert!(Times(Vec::new()).quantile(0.5).is_nan());
+        assert!(empty.quantile(0.5).is_nan());
     }
 
     #[test]
@@ -143,6 +169,18 @@ mod tests {
         })
         .unwrap();
         assert_eq!(runs, 3 + 2 * 1000);
+    }
+
+    #[test]
+    fn a_busy_process_spends_time() {
+        let Some(before) = processor_time() else {
+            return;
+        };
+        let mut sum = 0_u64;
+        while processor_time().is_some_and(|now| now < before + 0.05) {
+            sum = (0..100_000).fold(sum, |sum, x| std::hint::black_box(sum ^ x));
+        }
+        assert!(processor_time() >= Some(before + 0.05), "{sum}");
     }
 
     #[test]

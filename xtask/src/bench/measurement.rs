@@ -28,6 +28,8 @@ impl fmt::Display for Case {
 pub(super) struct Times {
     pub(super) median: f64,
     pub(super) min: f64,
+    /// Of all processors together, where it is known.
+    pub(super) processor: Option<f64>,
 }
 
 /// What one process measured.
@@ -54,6 +56,7 @@ impl Run {
             Ok::<Times, String>(Times {
                 median: number(&printed[name]["median"], name)?,
                 min: number(&printed[name]["min"], name)?,
+                processor: printed[name]["processor"].as_f64(),
             })
         };
         let losses = printed["losses"].as_array().into_iter().flatten();
@@ -80,8 +83,8 @@ pub(super) struct Cases(Vec<(Case, Vec<Run>, Option<String>)>);
 pub(super) struct Summary {
     /// The median of the medians, and the shortest step of all.
     pub(super) step: Times,
-    /// From the smallest to the largest median, as a share of the median.
-    pub(super) spread: f64,
+    /// From the smallest to the largest median, as a share of the median, if there are several.
+    pub(super) spread: Option<f64>,
     pub(super) inference: Times,
     pub(super) peak_bytes: Option<f64>,
     /// Of the first run: a cache may serve the later ones.
@@ -167,17 +170,23 @@ impl Summary {
         let median = middle(&steps);
         let inferences = sorted(runs.iter().map(|run| run.inference.median));
         let least = |times: fn(&Run) -> f64| runs.iter().map(times).fold(f64::INFINITY, f64::min);
+        let spent = |times: fn(&Run) -> Option<f64>| {
+            let spent = sorted(runs.iter().filter_map(times));
+            (!spent.is_empty()).then(|| middle(&spent))
+        };
         let peaks = runs.iter().filter_map(|run| run.peak_bytes);
         let range = steps.last().unwrap_or(&median) - steps.first().unwrap_or(&median);
         Summary {
             step: Times {
                 median,
                 min: least(|run| run.step.min),
+                processor: spent(|run| run.step.processor),
             },
-            spread: range / median,
+            spread: (runs.len() > 1).then_some(range / median),
             inference: Times {
                 median: middle(&inferences),
                 min: least(|run| run.inference.min),
+                processor: spent(|run| run.inference.processor),
             },
             peak_bytes: peaks.reduce(f64::max),
             compile_seconds: runs.first().map_or(0.0, |run| run.compile_seconds),
@@ -202,7 +211,7 @@ pub(super) mod tests {
     /// A run of one step time, with two losses.
     pub(in crate::bench) fn run(step: f64, losses: [f64; 2]) -> Run {
         let line = serde_json::json!({
-            "version": "1.0", "step": {"median": step, "min": step / 2.0},
+            "version": "1.0", "step": {"median": step, "min": step / 2.0, "processor": 2.0 * step},
             "inference": {"median": step / 4.0, "min": step / 8.0},
             "peak_bytes": 1e6, "compile_seconds": 0.5, "losses": losses,
         });
@@ -223,7 +232,8 @@ pub(super) mod tests {
         let summary = Summary::of(&runs);
         assert_eq!(summary.step.median, 2.0);
         assert_eq!(summary.step.min, 0.5);
-        assert_eq!(summary.spread, 1.0);
+        assert_eq!(summary.spread, Some(1.0));
+        assert_eq!(summary.step.processor, Some(4.0));
         assert_eq!(summary.inference.median, 0.5);
         assert_eq!(summary.peak_bytes, Some(1e6));
     }

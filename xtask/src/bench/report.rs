@@ -24,15 +24,16 @@ pub(super) struct Report {
 }
 
 const HEADER: &str = "\
-| threads | engine | step | spread | shortest | speed | of shortest | inference | step / inference | peak memory | compile | reached |
-|---|---|---|---|---|---|---|---|---|---|---|---|
+| threads | engine | step | spread | shortest | processor | speed | by shortest | by processor | inference | step / inference | peak memory | compile | reached |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 
 const LEGEND: &str = "\
 `step` is the median over rounds of the median step, `spread` the range of these medians, `shortest` the
-shortest step. `speed` is how many times faster than the fastest peer, by medians and then by shortest
-steps. `reached` is the arithmetic of a step over the measured peak of multiply-adds, or the bytes that a
-step has to move over the measured bandwidth of copying.
+shortest step, and `processor` what a step spends on all processors together, which depends least on what
+else the machine does. `speed` is how many times faster than the fastest peer, by medians, shortest steps
+and processor time. `reached` is the arithmetic of a step over the measured peak of multiply-adds, or the
+bytes that a step has to move over the measured bandwidth, by medians.
 ";
 
 impl Report {
@@ -126,16 +127,13 @@ impl Report {
                 .map(|(case, runs)| (case, Summary::of(runs)))
                 .collect();
             let peers = here.iter().filter(|(case, _)| !is_own(case));
-            let fastest = |times: fn(&Summary) -> f64| {
+            let fastest = |times: Measure| {
                 peers
                     .clone()
-                    .map(|(_, summary)| times(summary))
+                    .filter_map(|(_, summary)| times(summary))
                     .reduce(f64::min)
             };
-            let best = (
-                fastest(|summary| summary.step.median),
-                fastest(|summary| summary.step.min),
-            );
+            let best = MEASURES.map(fastest);
             for (case, summary) in &here {
                 let reached = self.reached(workload, threads, summary);
                 let _ = writeln!(text, "{}", row(case, summary, best, &reached));
@@ -210,29 +208,42 @@ fn is_own(case: &Case) -> bool {
     case.engine.split(' ').next() == Some("backprop")
 }
 
-fn row(case: &Case, summary: &Summary, best: (Option<f64>, Option<f64>), reached: &str) -> String {
-    let speed = |best: Option<f64>, time: f64| {
-        best.map_or_else(String::new, |best| format!("{:.2}", best / time))
-    };
+/// One way to say how long a step takes.
+type Measure = fn(&Summary) -> Option<f64>;
+
+/// By which engines are compared.
+const MEASURES: [Measure; 3] = [
+    |summary| Some(summary.step.median),
+    |summary| Some(summary.step.min),
+    |summary| summary.step.processor,
+];
+
+fn row(case: &Case, summary: &Summary, best: [Option<f64>; 3], reached: &str) -> String {
+    let speeds = [0, 1, 2].map(|i| match (best[i], MEASURES[i](summary)) {
+        (Some(best), Some(time)) => format!("{:.2}", best / time),
+        _ => String::new(),
+    });
     let Summary {
         step, inference, ..
     } = summary;
-    let peak = summary
-        .peak_bytes
-        .map_or_else(String::new, |bytes| format!("{:.1} MB", bytes / 1e6));
-    format!(
-        "| {} | {} | {} | {:.0}% | {} | {} | {} | {} | {:.1} | {peak} | {} | {reached} |",
-        case.threads,
-        case.engine,
+    let known = |value: Option<f64>, show: fn(f64) -> String| value.map_or_else(String::new, show);
+    // An engine that does not compile has nothing to tell.
+    let compile = Some(summary.compile_seconds).filter(|&seconds| seconds > 0.0);
+    let cells = [
+        case.threads.to_string(),
+        case.engine.clone(),
         duration(step.median),
-        100.0 * summary.spread,
+        known(summary.spread, |spread| format!("{:.0}%", 100.0 * spread)),
         duration(step.min),
-        speed(best.0, step.median),
-        speed(best.1, step.min),
+        known(step.processor, duration),
+        speeds.join(" | "),
         duration(inference.median),
-        step.median / inference.median,
-        duration(summary.compile_seconds),
-    )
+        format!("{:.1}", step.median / inference.median),
+        known(summary.peak_bytes, |bytes| format!("{:.1} MB", bytes / 1e6)),
+        known(compile, duration),
+        reached.to_owned(),
+    ];
+    format!("| {} |", cells.join(" | "))
 }
 
 /// A time in seconds, with a unit that leaves a number of at least 1.
@@ -284,10 +295,10 @@ mod tests {
         };
         assert_eq!(
             row("backprop"),
-            "| 1 | backprop | 1.00 ms | 0% | 500.00 us | 3.00 | 3.00 | 250.00 us | 4.0 | 1.0 MB | \
-             500.00 ms | 2.0 GFLOP/s (50%) |"
+            "| 1 | backprop | 1.00 ms |  | 500.00 us | 2.00 ms | 3.00 | 3.00 | 3.00 | 250.00 us | 4.0 | \
+             1.0 MB | 500.00 ms | 2.0 GFLOP/s (50%) |"
         );
-        assert!(row("jax").contains("| 1.00 | 1.00 |"));
+        assert!(row("jax").contains("| 1.00 | 1.00 | 1.00 |"));
         assert!(row("torch").contains("| 0.60 | 0.60 |"));
         assert!(text.contains("- not set up: tensorflow"));
         assert!(text.contains("The losses of all engines agree."));
