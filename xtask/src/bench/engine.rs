@@ -176,6 +176,7 @@ fn finished(mut child: Child) -> Result<String, String> {
     };
     match output.status.success() {
         true => Ok(last(&output.stdout)),
-        false => Err(last(&output.stderr)),
+        // What a signal ended has said nothing.
+        false => Err(format!("{}: {}", output.status, last(&output.stderr))),
     }
 }
