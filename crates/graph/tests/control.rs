@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use backprop_core::{
-    DType::Bool, DType::F32, DType::F64, DType::I32, DType::I64, Reference, Result,
+    DType::Bool, DType::F32, DType::F64, DType::I32, DType::I64, Error, ErrorKind, Reference,
+    Result,
 };
 use backprop_graph::{Graph, Left, Session, Tensor, Updates};
 
@@ -134,6 +135,23 @@ fn a_side_that_is_not_chosen_is_not_looked_at() -> Result<()> {
         assert!(error.to_string().contains(what), "{error}");
     }
     Ok(())
+}
+
+#[test]
+fn tensors_of_another_graph_are_an_error() {
+    let (g, other) = (Graph::new(), Graph::new());
+    let x = g.input("x", [4], F32);
+    let foreign = (0..50).fold(other.input("y", [4], F32), |y, _| y.exp());
+    g.cond(foreign.gt(0.0).all(..), || vec![x], || vec![x]);
+    g.cond(x.gt(0.0).all(..), || vec![foreign], || vec![x]);
+    g.while_loop(3, &[x], |_| foreign.gt(0.0).all(..), |v| v.to_vec());
+    g.scan_counted(foreign.sum(..).cast(I32), 4, &[], &[x], |_| Left::default());
+    g.vmap(&[x], |_| vec![foreign]);
+    g.vmap(&[foreign], |y| y.to_vec());
+    let error = g.check().unwrap_err();
+    let mixed = |e: &Error| matches!(e.kind(), ErrorKind::MixedGraphs { .. });
+    assert!(error.all().all(mixed), "{error}");
+    assert!(error.all().count() >= 6, "{error}");
 }
 
 #[test]

@@ -57,7 +57,8 @@ impl Graph {
         build: impl FnOnce() -> Vec<Tensor<'g>>,
         place: Place,
     ) -> Vec<Tensor<'g>> {
-        let Some(local) = self.localize(count.id).filter(|_| self.is_sound(count)) else {
+        let sound = self.is_sound(count);
+        let Some(local) = sound.then(|| self.localize(count.id)).flatten() else {
             self.apply("cond", &[count], place, |_| {
                 Err(bad_attribute("cond", "its condition failed to build"))
             });

@@ -56,10 +56,10 @@ impl Graph {
             .map(|&batch| self.argument(Argument::Element, batch))
             .collect();
         let results = body(&elements);
-        let left = results.iter().map(|x| self.localize(x.id));
-        let left: Option<Vec<NodeId>> = left.collect();
-        self.build.borrow_mut().open.pop();
         let sound = results.iter().all(|x| self.is_sound(*x));
+        let left = results.iter().filter(|_| sound);
+        let left: Option<Vec<NodeId>> = left.map(|x| self.localize(x.id)).collect();
+        self.build.borrow_mut().open.pop();
         let Some(left) = left.filter(|_| sound) else {
             let problem = bad_attribute("vmap", "a result of its body failed to build");
             if sound {
