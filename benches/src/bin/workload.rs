@@ -30,17 +30,21 @@ Times one training step, or prints what there is to time.
   --threads N  of the processor [all]
   --seconds X  of timing; a fourth of that for warm-up, and a fourth for inference [2]
   --plan       print the compiled step instead of timing it
+  --profile    print the time of each launch of the step instead
+  --trace FILE write the launches of a step for Perfetto, with --profile
 ";
 
 struct Options {
     threads: Option<usize>,
     seconds: f64,
     show: Show,
+    trace: Option<PathBuf>,
 }
 
 enum Show {
     Times,
     Plan,
+    Profile,
 }
 
 fn main() -> ExitCode {
@@ -86,12 +90,15 @@ fn options(parser: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
         threads: None,
         seconds: 2.0,
         show: Show::Times,
+        trace: None,
     };
     while let Some(argument) = parser.next()? {
         match argument {
             Long("threads") => options.threads = Some(parser.value()?.parse()?),
             Long("seconds") => options.seconds = parser.value()?.parse()?,
             Long("plan") => options.show = Show::Plan,
+            Long("profile") => options.show = Show::Profile,
+            Long("trace") => options.trace = Some(PathBuf::from(parser.value()?)),
             other => return Err(other.unexpected()),
         }
     }
@@ -128,9 +135,13 @@ fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<d
     let compiled = start.elapsed();
     training.fill(|slot| reader.values(slot))?;
     drop(reader);
-    if let Show::Plan = options.show {
-        print!("{}", training.session.plan_text());
-        return Ok(());
+    match options.show {
+        Show::Times => {}
+        Show::Plan => {
+            print!("{}", training.session.plan_text());
+            return Ok(());
+        }
+        Show::Profile => return profile(&mut training, options),
     }
     let losses = losses(&mut training)?;
     let step = Times::of(Effort::seconds(options.seconds), || training.session.step())?;
@@ -148,6 +159,19 @@ fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<d
         "operations": workload.operations.step,
     });
     println!("{result}");
+    Ok(())
+}
+
+/// Prints where the time of a step goes.
+fn profile(training: &mut Training<Cpu>, options: &Options) -> Result<(), Box<dyn Error>> {
+    let effort = Effort::seconds(options.seconds);
+    let step = Times::of(effort, || training.session.step())?.quantile(0.5);
+    let steps = (options.seconds / step).ceil().clamp(1.0, 1e6);
+    let profile = training.session.profile(steps as u32)?;
+    print!("{profile}");
+    if let Some(path) = &options.trace {
+        std::fs::write(path, profile.trace())?;
+    }
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::plan::{Buffer, Command, Iteration, Step, ValueId};
+use crate::executable::OneByOne;
+use crate::plan::{Buffer, Iteration};
 use crate::{
-    Args, Attention, AttentionVjp, Conv, Error, ErrorKind, Indexing, Layout, MatMul, Plan, Pool,
-    Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
+    Args, Attention, AttentionVjp, Conv, Error, ErrorKind, Executable, Indexing, Layout, MatMul,
+    Plan, Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 
 /// The buffers of a session.
@@ -266,7 +267,7 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
         plan: Arc<Plan>,
         kernels: Vec<Self::Kernel>,
     ) -> Result<Box<dyn Executable<Self>>> {
-        Ok(Box::new(OneByOne { plan, kernels }))
+        Ok(Box::new(OneByOne::new(plan, kernels)))
     }
 
     /// The error for a primitive that this backend does not execute.
@@ -275,78 +276,5 @@ pub trait Backend: Clone + Debug + Send + Sync + 'static {
             backend: self.name(),
             primitive: primitive.to_string(),
         })
-    }
-}
-
-/// A plan on a device, ready to run.
-pub trait Executable<B: Backend>: Send {
-    /// Runs the whole step once.
-    ///
-    /// # Errors
-    /// If the device fails.
-    fn step(&mut self, backend: &B, memory: &mut Memory<B::Buffer>) -> Result<()>;
-}
-
-struct OneByOne<B: Backend> {
-    plan: Arc<Plan>,
-    kernels: Vec<B::Kernel>,
-}
-
-impl<B: Backend> Executable<B> for OneByOne<B> {
-    fn step(&mut self, backend: &B, memory: &mut Memory<B::Buffer>) -> Result<()> {
-        self.run(
-            self.plan.steps(),
-            backend,
-            memory,
-            (Iteration::default(), 0),
-        )
-    }
-}
-
-impl<B: Backend> OneByOne<B> {
-    fn run(
-        &self,
-        steps: &[Step<Command>],
-        backend: &B,
-        memory: &mut Memory<B::Buffer>,
-        (at, depth): (Iteration, usize),
-    ) -> Result<()> {
-        for step in steps {
-            match step {
-                Step::Launch(command) => {
-                    let kernel = &self.kernels[command.kernel()];
-                    backend.launch(kernel, memory, command.args(), at)?;
-                }
-                Step::Loop {
-                    times,
-                    count,
-                    reverse,
-                    body,
-                    ..
-                } => {
-                    for round in 0..*times {
-                        let rounds = match count {
-                            Some(count) => self.count(*count, backend, memory)?.min(*times),
-                            None => *times,
-                        };
-                        if round >= rounds {
-                            break;
-                        }
-                        let mut at = at;
-                        at.0[depth] = if *reverse { rounds - 1 - round } else { round };
-                        self.run(body, backend, memory, (at, depth + 1))?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// How many iterations a value allows.
-    fn count(&self, count: ValueId, backend: &B, memory: &Memory<B::Buffer>) -> Result<usize> {
-        let span = self.plan.values()[count.index()].span;
-        let mut bytes = [0; size_of::<i64>()];
-        backend.download(memory.buffer(span.buffer), span.offset, &mut bytes)?;
-        Ok(usize::try_from(i64::from_le_bytes(bytes)).unwrap_or(0))
     }
 }

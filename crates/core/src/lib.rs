@@ -21,6 +21,7 @@ pub mod random;
 mod backend;
 mod dtype;
 mod error;
+mod executable;
 mod layout;
 mod primitive;
 mod program;
@@ -30,9 +31,10 @@ mod shape;
 mod special;
 mod view;
 
-pub use backend::{Backend, Executable, Memory};
+pub use backend::{Backend, Memory};
 pub use dtype::{DType, Element};
 pub use error::{Error, ErrorKind, Note, Place, Result};
+pub use executable::{Executable, Watch};
 pub use layout::Layout;
 pub use plan::{Args, Plan};
 pub use primitive::{

@@ -35,6 +35,6 @@ pub use op::*;
 pub use op::{Entry, catalogue};
 pub use operand::Operand;
 pub use scan::{Iteration, Left, Scanned};
-pub use session::{ParameterInfo, PlanId, Session};
+pub use session::{LineTime, ParameterInfo, PlanId, Profile, Session};
 pub use tensor::{Key, Param, Tensor};
 pub use updates::Updates;

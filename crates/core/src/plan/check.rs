@@ -36,9 +36,23 @@ impl Plan {
             primitive.check()?;
         }
         let mut checker = Checker::new(&draft)?;
-        let steps = checker.steps(&draft.steps, &mut Vec::new())?;
+        let mut steps = checker.steps(&draft.steps, &mut Vec::new())?;
         checker.finish()?;
+        number(&mut steps, &mut 0);
         Ok(Plan { draft, steps })
+    }
+}
+
+/// Gives every command its line.
+fn number(steps: &mut [Step<Command>], next: &mut usize) {
+    for step in steps {
+        match step {
+            Step::Launch(command) => {
+                command.line = *next;
+                *next += 1;
+            }
+            Step::Loop { body, .. } => number(body, next),
+        }
     }
 }
 
@@ -297,6 +311,7 @@ impl<'d> Checker<'d> {
         }
         let slots = |operands: Vec<(Span, Slot)>| operands.into_iter().map(|(_, s)| s).collect();
         Ok(Command {
+            line: 0,
             kernel: launch.primitive,
             args: Args {
                 reads: slots(reads),

@@ -257,11 +257,18 @@ impl Args {
 /// A launch of a checked plan.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Command {
+    line: usize,
     kernel: usize,
     args: Args,
 }
 
 impl Command {
+    /// Which of the plan's [lines](Plan::lines) this is.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        self.line
+    }
+
     /// The kernel, by the position of its primitive.
     #[must_use]
     pub fn kernel(&self) -> usize {
@@ -305,6 +312,22 @@ impl Plan {
     #[must_use]
     pub fn draft(&self) -> &Draft {
         &self.draft
+    }
+
+    /// The launches in the order of the text, those in loops once.
+    #[must_use]
+    pub fn lines(&self) -> Vec<&Launch> {
+        fn gather<'p>(steps: &'p [Step<Launch>], lines: &mut Vec<&'p Launch>) {
+            for step in steps {
+                match step {
+                    Step::Launch(launch) => lines.push(launch),
+                    Step::Loop { body, .. } => gather(body, lines),
+                }
+            }
+        }
+        let mut lines = Vec::new();
+        gather(&self.draft.steps, &mut lines);
+        lines
     }
 
     /// The size of a buffer in bytes.

@@ -38,7 +38,9 @@ impl Plan {
         names.join(" ")
     }
 
-    fn line(&self, launch: &Launch) -> String {
+    /// A launch as a line of the text: results, primitive, operands, place.
+    #[must_use]
+    pub fn describe(&self, launch: &Launch) -> String {
         let mut line = format!(
             "{} = {} ({})",
             self.names(&launch.writes),
@@ -64,7 +66,7 @@ impl Plan {
         for step in steps {
             write!(f, "{:indent$}", "")?;
             match step {
-                Step::Launch(launch) => writeln!(f, "{}", self.line(launch))?,
+                Step::Launch(launch) => writeln!(f, "{}", self.describe(launch))?,
                 Step::Loop {
                     times,
                     count,

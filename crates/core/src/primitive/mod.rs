@@ -17,6 +17,7 @@ mod rows;
 mod sort;
 mod sweep;
 mod window;
+mod work;
 
 use std::fmt;
 

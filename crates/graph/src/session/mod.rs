@@ -1,6 +1,7 @@
 //! State and plans on one device.
 
 mod exchange;
+mod profile;
 mod storage;
 
 use std::collections::{BTreeSet, HashSet};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use backprop_core::{Backend, Error, ErrorKind, Executable, Memory, Place, Plan, Result};
 
 pub use exchange::ParameterInfo;
+pub use profile::{LineTime, Profile};
 use storage::Storage;
 
 use crate::graph::Graph;
@@ -278,7 +280,16 @@ impl<B: Backend> Session<B> {
     }
 
     fn run_at(&mut self, id: PlanId, place: Place) -> Result<()> {
-        let Some(loaded) = self.plans.get_mut(id.0) else {
+        self.check_ready(id, place)?;
+        let loaded = &mut self.plans[id.0];
+        loaded.executable.step(&self.backend, &mut self.memory)?;
+        loaded.has_run = true;
+        self.check_requirements(id)
+    }
+
+    /// Whether a plan has all it needs to run.
+    fn check_ready(&self, id: PlanId, place: Place) -> Result<()> {
+        let Some(loaded) = self.plans.get(id.0) else {
             let what = "the plan belongs to another session".to_owned();
             return Err(Error::new(ErrorKind::Unknown { what }).at(place));
         };
@@ -289,9 +300,7 @@ impl<B: Backend> Session<B> {
             let error = Error::new(ErrorKind::NotFed { name }).at(place);
             return Err(error.note("input", "declared", Some(born)));
         }
-        loaded.executable.step(&self.backend, &mut self.memory)?;
-        loaded.has_run = true;
-        self.check_requirements(id)
+        Ok(())
     }
 
     /// Whether everything that the graph requires of its values held in the last run of a plan.
