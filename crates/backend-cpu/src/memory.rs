@@ -23,8 +23,13 @@ impl Buffer {
             return Ok(Buffer::default());
         }
         let layout = Layout::from_size_align(bytes, ALIGNMENT).map_err(|_| refused())?;
-        // SAFETY: the layout has a size.
-        let start = NonNull::new(unsafe { alloc::alloc_zeroed(layout) }).ok_or_else(refused)?;
+        let start = if bytes < pages::LARGE {
+            // SAFETY: the layout has a size.
+            NonNull::new(unsafe { alloc::alloc_zeroed(layout) })
+        } else {
+            pages::map(bytes)
+        };
+        let start = start.ok_or_else(refused)?;
         Ok(Buffer { start, bytes })
     }
 
@@ -49,6 +54,72 @@ impl Default for Buffer {
     }
 }
 
+/// Memory in large pages, where the system has them: a matrix of many columns touches a page for each
+/// row, and the processor remembers but some 2,000 of them.
+#[cfg(all(target_os = "linux", not(miri)))]
+mod pages {
+    use std::ptr::{self, NonNull};
+
+    /// Bytes from which on memory is mapped.
+    pub(super) const LARGE: usize = 2 * PAGE;
+    /// A large page of most processors.
+    const PAGE: usize = 2 << 20;
+
+    /// Maps zeroed memory that begins with a large page.
+    pub(super) fn map(bytes: usize) -> Option<NonNull<u8>> {
+        let all = bytes.checked_next_multiple_of(PAGE)?.checked_add(PAGE)?;
+        // SAFETY: new memory, of which pieces before and after what is kept are given back. Advice may
+        // be declined.
+        unsafe {
+            let (access, kind) = (
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            );
+            let mapped = libc::mmap(ptr::null_mut(), all, access, kind, -1, 0);
+            if mapped == libc::MAP_FAILED {
+                return None;
+            }
+            let before = mapped.cast::<u8>().align_offset(PAGE);
+            let start = mapped.cast::<u8>().add(before);
+            let kept = size(bytes);
+            if before > 0 {
+                libc::munmap(mapped, before);
+            }
+            libc::munmap(start.add(kept).cast(), all - before - kept);
+            libc::madvise(start.cast(), kept, libc::MADV_HUGEPAGE);
+            NonNull::new(start)
+        }
+    }
+
+    /// Bytes in whole pages of whatever size.
+    fn size(bytes: usize) -> usize {
+        bytes.next_multiple_of(64 << 10)
+    }
+
+    /// Gives memory back.
+    ///
+    /// # Safety
+    /// `start` must be what [`map`] gave for this size.
+    pub(super) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { libc::munmap(start.as_ptr().cast(), size(bytes)) };
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(miri))))]
+mod pages {
+    use std::ptr::NonNull;
+
+    /// No memory is as large.
+    pub(super) const LARGE: usize = usize::MAX;
+
+    pub(super) fn map(_: usize) -> Option<NonNull<u8>> {
+        None
+    }
+
+    pub(super) unsafe fn unmap(_: NonNull<u8>, _: usize) {}
+}
+
 /// As aligned as a buffer.
 #[repr(align(64))]
 struct Line;
@@ -58,7 +129,10 @@ impl Drop for Buffer {
         if self.bytes == 0 {
             return;
         }
-        if let Ok(layout) = Layout::from_size_align(self.bytes, ALIGNMENT) {
+        if self.bytes >= pages::LARGE {
+            // SAFETY: mapped with this very size.
+            unsafe { pages::unmap(self.start, self.bytes) };
+        } else if let Ok(layout) = Layout::from_size_align(self.bytes, ALIGNMENT) {
             // SAFETY: allocated with this very layout.
             unsafe { alloc::dealloc(self.start.as_ptr(), layout) }
         }

@@ -17,6 +17,9 @@ pub(super) const SPAN: usize = 2;
 /// The tallest tile of any level.
 pub(super) const MAX_ROWS: usize = 14;
 
+/// Steps along K between two decisions of the loop.
+const UNROLL: usize = 4;
+
 /// An instruction set with the size of its register file.
 pub(super) trait Registers: Simd {
     /// Rows of the tallest tile.
@@ -170,24 +173,47 @@ where
         }
         let mut a = A::new(tile);
         let mut b = tile.b;
-        for _ in 0..tile.depth {
-            let mut row = [T::In::<S>::splat(T::default()); SPAN];
-            for (s, part) in row.iter_mut().enumerate() {
-                *part = T::In::<S>::load(b.add(s * lanes));
+        // The loop's own instructions count where two threads share a core's front end.
+        for _ in 0..tile.depth / UNROLL {
+            for _ in 0..UNROLL {
+                step::<S, T, A, ROWS, SPAN>(&mut sums, &mut a, &mut b, tile.b_step);
             }
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let x = T::In::<S>::splat(a.at(i));
-                for s in 0..SPAN {
-                    sum[s] = x.mul_add(row[s], sum[s]);
-                }
-            }
-            a.next();
-            b = b.wrapping_offset(tile.b_step);
+        }
+        for _ in 0..tile.depth % UNROLL {
+            step::<S, T, A, ROWS, SPAN>(&mut sums, &mut a, &mut b, tile.b_step);
         }
         put::<S, T, ROWS>(tile, 0, sums.map(|row| row[0]));
         if SPAN > 1 {
             put::<S, T, ROWS>(tile, lanes, sums.map(|row| row[SPAN - 1]));
         }
+    }
+}
+
+/// One step along K.
+///
+/// # Safety
+/// `a` must be in a column inside of A, `b` at a row of B.
+#[inline(always)]
+unsafe fn step<S: Simd, T: Number, A: Left<T>, const ROWS: usize, const SPAN: usize>(
+    sums: &mut [[T::In<S>; SPAN]; ROWS],
+    a: &mut A,
+    b: &mut *const T,
+    b_step: isize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut row = [T::In::<S>::splat(T::default()); SPAN];
+        for (s, part) in row.iter_mut().enumerate() {
+            *part = T::In::<S>::load(b.add(s * T::In::<S>::LANES));
+        }
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let x = T::In::<S>::splat(a.at(i));
+            for s in 0..SPAN {
+                sum[s] = x.mul_add(row[s], sum[s]);
+            }
+        }
+        a.next();
+        *b = b.wrapping_offset(b_step);
     }
 }
 

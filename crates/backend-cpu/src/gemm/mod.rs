@@ -11,6 +11,7 @@
 //! Both cuts depend on the shape alone. So an element has the same bits for any strides, threads
 //! and panel heights, and at every level.
 
+mod ahead;
 mod gather;
 mod inner;
 mod kernel;

@@ -23,21 +23,25 @@ const SMALL: usize = 1 << 15;
 const GRAIN: usize = 1 << 17;
 /// The same for matrix times vector, where memory sets the pace.
 const VECTOR_GRAIN: usize = 1 << 15;
-/// Bytes of a packed block of A.
-const LEFT_BYTES: usize = 512 << 10;
-/// Bytes of packed A that is held while the elements of a batch go by.
-const HELD_BYTES: usize = 16 << 20;
+/// Bytes of a packed block of A, where not all of it is held.
+const LEFT_BYTES: usize = 256 << 10;
+/// Bytes of packed rows of A that are multiplied with a group of panels before the next ones.
+const STACK_BYTES: usize = 128 << 10;
+/// Bytes of packed A that is held while the columns of B go by.
+const HELD_BYTES: usize = 4 << 20;
+/// The same for an A that all elements of a batch share.
+const SHARED_BYTES: usize = 16 << 20;
 /// Bytes of packed panels of B that are used with several blocks of A.
-const RIGHT_BYTES: usize = 512 << 10;
-/// Panels of B packed together otherwise: enough that long pieces of B's rows are read at a time.
-const GROUP: usize = 4;
-/// Bytes from a row of B to the next for which a panel read in place stays in the first-level
-/// cache.
-const NEAR_BYTES: usize = 2 << 10;
+const RIGHT_BYTES: usize = 256 << 10;
+/// Bytes of a row of the panels of B that are packed together: enough that long pieces of B's rows are
+/// read at a time, and that sums are handed over in long pieces.
+const GROUP_BYTES: usize = 512;
+/// Bytes of a B that is read in place: lines of its panels do not compete for the first-level cache.
+const NEAR_BYTES: usize = 32 << 10;
 /// Rows of A that do not repay a copy of such a B.
 const FEW_ROWS: usize = 192;
 /// Bytes of sums to be handed over while in cache.
-const TILE_BYTES: usize = 512 << 10;
+const TILE_BYTES: usize = 128 << 10;
 /// A cache line, in bytes. Shares of the scratch memory start at multiples.
 const LINE: usize = 64;
 
@@ -178,7 +182,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                 let left = match cut.left {
                     Access::InPlace => 0,
                     Access::Packed => cut.height * depth,
-                    Access::Held => cut.height * problem.k,
+                    Access::Held => problem.m.div_ceil(self.grid.0) * problem.k,
                 };
                 // A gathered panel may be turned on its way.
                 let spare = usize::from(self.gathers.right.is_some());
@@ -234,8 +238,8 @@ impl<T: Number> Blocking<T> {
         let (size, panel) = (size_of::<T>(), SPAN * lanes);
         let rows = m.div_ceil(grid.0);
         let columns = n.div_ceil(panel).div_ceil(grid.1) * panel;
-        // A few rows of A do not repay a copy of B; nor do more, where its rows lie close together.
-        let close = problem.right.row.unsigned_abs() * size <= NEAR_BYTES;
+        // A few rows of A do not repay a copy of B; nor do more, where it fits a cache.
+        let close = problem.right.row.unsigned_abs() * k * size <= NEAR_BYTES;
         let few_rows = rows <= 2 * tallest || (rows <= FEW_ROWS && close);
         let right_lies = E::IS_WIDE && gathers.right.is_none();
         let right = if right_lies && problem.right.column == 1 && few_rows {
@@ -252,39 +256,35 @@ impl<T: Number> Blocking<T> {
             <= 1
             && rows * k * size <= LEFT_BYTES;
         let left_lies = E::IS_WIDE && gathers.left.is_none();
-        let shared = parts == 1
-            && problem.units() > 1
-            && problem.batch.iter().all(|axis| axis.left == 0)
-            && rows * k.max(panel) * size <= HELD_BYTES;
+        let shared = problem.units() > 1 && problem.batch.iter().all(|axis| axis.left == 0);
+        let most = if shared { SHARED_BYTES } else { HELD_BYTES };
         let left = if left_lies && columns <= 3 * panel && near {
             Access::InPlace
-        } else if shared {
+        } else if parts == 1 && rows * k * size <= most {
             Access::Held
         } else {
             Access::Packed
         };
         let row_bytes = k.div_ceil(blocks(k)).max(1) * size;
-        let height = match left {
-            Access::InPlace | Access::Held => rows,
-            Access::Packed => rows.min((LEFT_BYTES / row_bytes).max(tallest)),
+        let group = (GROUP_BYTES / (panel * size)).max(1);
+        let height = match (left, problem.finish) {
+            (Access::Packed, _) => rows.min((LEFT_BYTES / row_bytes).max(tallest)),
+            (_, Finish::Store) => rows,
+            (_, Finish::Hand) => rows.min((TILE_BYTES / (group * panel * size)).max(tallest)),
         };
-        let (height, width) = match problem.finish {
-            Finish::Store => (height, columns),
-            Finish::Hand if left == Access::Held => {
-                let width = TILE_BYTES / (height.max(1) * size) / panel * panel;
-                (height, columns.min(width.max(panel)))
+        // Packed rows that are not held are used with as many columns as there are.
+        let (width, group) = match left {
+            Access::Packed if height < rows => {
+                (columns, (RIGHT_BYTES / (row_bytes * panel)).max(group))
             }
-            Finish::Hand => {
-                let height = height.min(TILE_BYTES / (panel * size)).max(tallest);
-                let width = TILE_BYTES / (height * size) / panel * panel;
-                (height, columns.min(width.max(panel)))
-            }
+            Access::Packed => (columns, group),
+            Access::InPlace | Access::Held => (group * panel, group),
         };
-        let group = if height >= rows {
-            GROUP
-        } else {
-            (RIGHT_BYTES / (row_bytes * panel)).max(GROUP)
+        let width = match problem.finish {
+            Finish::Store => width,
+            Finish::Hand => (TILE_BYTES / (height * size) / panel * panel).max(panel),
         };
+        let width = width.min(columns);
         Self {
             tiles: match left {
                 Access::InPlace => Tiles::strided(problem.level),
@@ -315,9 +315,16 @@ impl<T: Number> Blocking<T> {
     }
 
     /// Rows cut into strips of nearly equal height, none taller than a tile.
-    pub(super) fn strips(&self, rows: usize) -> impl Iterator<Item = Range<usize>> {
-        let count = rows.div_ceil(self.tallest);
-        (0..count).map(move |strip| share(rows, strip, count))
+    pub(super) fn strip(&self, rows: usize, index: usize) -> Range<usize> {
+        share(rows, index, rows.div_ceil(self.tallest))
+    }
+
+    /// The numbers of strips which stay in the second-level cache, packed, while panels go by.
+    pub(super) fn stacks(&self, rows: usize, depth: usize) -> impl Iterator<Item = Range<usize>> {
+        let strips = rows.div_ceil(self.tallest);
+        let bytes = self.tallest * depth * size_of::<T>();
+        let stacks = strips.div_ceil((STACK_BYTES / bytes.max(1)).max(1));
+        (0..stacks).map(move |stack| share(strips, stack, stacks))
     }
 
     /// The same strips put together where they have the same height: the taller ones, and the

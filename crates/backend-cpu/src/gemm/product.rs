@@ -47,6 +47,7 @@ pub(crate) fn typed<T, E>(call: &Call<'_, u8, u8>, run: impl Fn(&Call<'_, T, E>)
             right,
             scratch,
             sink,
+            ahead: call.ahead,
         })
     };
     match call.sink {

@@ -8,11 +8,12 @@
 
 use std::ops::Range;
 
+use super::ahead::{Ahead, is_far};
 use super::gather::Gathered;
 use super::kernel::{Onto, Tile};
 use super::pack::Panel;
 use super::vector::{Line, LineFn};
-use super::{Access, Blocking, Gemm, Number, Order, Route, Source};
+use super::{Access, Blocking, Gemm, Number, Order, Route, Source, Strides};
 use crate::pool::{Worker, share};
 
 /// Where finished sums go.
@@ -35,6 +36,8 @@ pub(crate) struct Call<'a, T, E> {
     /// [`Gemm::scratch`] bytes, aligned to a cache line.
     pub(crate) scratch: *mut u8,
     pub(crate) sink: Sink<'a, T>,
+    /// Is told of ranges that will soon be handed over.
+    pub(crate) ahead: Option<&'a dyn Fn(Range<usize>)>,
 }
 
 /// Some rows by some columns of C, over a part of K.
@@ -50,6 +53,7 @@ struct Task<'a, T, E> {
     /// C of this element of the batch, or where parts are collected; or a function, and room for
     /// sums.
     sink: Sink<'a, T>,
+    ahead: Option<&'a dyn Fn(Range<usize>)>,
     room: Room<T>,
 }
 
@@ -78,6 +82,24 @@ enum Left<T, E> {
     Packed(*mut T),
 }
 
+impl<T, E> Task<'_, T, E> {
+    /// The rows whose sums are completed one after the other.
+    fn parts(&self, cut: &Blocking<T>) -> impl Iterator<Item = Range<usize>> + use<T, E> {
+        let rows = self.rows.clone();
+        let count = rows.len().div_ceil(cut.height);
+        (0..count).map(move |i| {
+            let part = share(rows.len(), i, count);
+            rows.start + part.start..rows.start + part.end
+        })
+    }
+
+    /// Where some of the rows are held, over a block of K.
+    fn held(&self, rows: &Range<usize>, k: &Range<usize>) -> *mut T {
+        let before = self.rows.len() * k.start + (rows.start - self.rows.start) * k.len();
+        self.room.left.wrapping_add(before)
+    }
+}
+
 /// Calls `pack` with the lines of each of several panels of `pitch` lines, one after the other.
 fn each_panel<T>(
     (lines, k): (Range<usize>, &Range<usize>),
@@ -92,6 +114,8 @@ fn each_panel<T>(
 
 /// One block of K for an area.
 struct Step {
+    /// Its number.
+    block: usize,
     k: Range<usize>,
     onto: Onto,
 }
@@ -106,7 +130,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
     pub(crate) unsafe fn run(&self, worker: Worker<'_>, call: &Call<'_, T, E>) {
         let (down, across) = self.grid;
         let tasks = self.problem.units() * self.parts * down * across;
-        let mut held = 0..0;
+        let mut held = None;
         for task in worker.share(tasks) {
             let task = self.task(task, worker.id(), call);
             if task.rows.is_empty() || task.columns.is_empty() {
@@ -118,9 +142,10 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                 match &self.route {
                     Route::Vector(line) => self.vector(&task, *line),
                     Route::Tiles(cut) => {
-                        if cut.left == Access::Held && held != task.rows {
+                        let lines = Some((task.left, task.rows.clone()));
+                        if cut.left == Access::Held && held != lines {
                             self.hold(&task, cut);
-                            held = task.rows.clone();
+                            held = lines;
                         }
                         self.tiles(&task, cut);
                     }
@@ -155,6 +180,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                 Sink::Store(c) => Sink::Store(c.wrapping_add(base)),
                 hand @ Sink::Hand(_) => hand,
             },
+            ahead: call.ahead.filter(|_| self.parts == 1),
             room: Room {
                 right: own,
                 left: own.wrapping_add(space.right),
@@ -188,9 +214,11 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
     unsafe fn hold(&self, task: &Task<'_, T, E>, cut: &Blocking<T>) {
         for block in 0..self.blocks {
             let k = self.block(block);
-            let to = task.room.left.wrapping_add(task.rows.len() * k.start);
-            // SAFETY: blocks are packed one after the other, and there is room for all.
-            unsafe { self.pack_left(task, cut, (&task.rows, &k), to) };
+            for rows in task.parts(cut) {
+                let to = task.held(&rows, &k);
+                // SAFETY: blocks are packed one after the other, and there is room for all.
+                unsafe { self.pack_left(task, cut, (&rows, &k), to) };
+            }
         }
     }
 
@@ -198,9 +226,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         let n = self.problem.n;
         for first in task.columns.clone().step_by(cut.width) {
             let columns = first..task.columns.end.min(first + cut.width);
-            let count = task.rows.len().div_ceil(cut.height);
-            for part in (0..count).map(|i| share(task.rows.len(), i, count)) {
-                let rows = task.rows.start + part.start..task.rows.start + part.end;
+            for rows in task.parts(cut) {
                 let (c, c_row) = match task.sink {
                     Sink::Store(c) => (c.wrapping_add(rows.start * n + first), n),
                     Sink::Hand(_) => (task.room.tile, columns.len()),
@@ -213,6 +239,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                 };
                 for (i, block) in task.blocks.clone().enumerate() {
                     let step = Step {
+                        block,
                         k: self.block(block),
                         onto: if i == 0 { Onto::Nothing } else { Onto::Sum },
                     };
@@ -251,25 +278,57 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                 unsafe { self.pack_left(task, cut, (&area.rows, &step.k), task.room.left) };
                 Left::Packed(task.room.left)
             }
-            Access::Held => {
-                Left::Packed(task.room.left.wrapping_add(task.rows.len() * step.k.start))
-            }
+            Access::Held => Left::Packed(task.held(&area.rows, &step.k)),
         };
         let group = cut.group * cut.panel();
         // A group that is all there is to pack stays as it is for the other rows.
-        let keep = area.rows.start > task.rows.start
-            && self.blocks == 1
-            && task.columns.len() <= group.min(cut.width);
+        let keep =
+            area.rows.start > task.rows.start && self.blocks == 1 && area.columns.len() <= group;
         for first in area.columns.clone().step_by(group) {
             let columns = first..area.columns.end.min(first + group);
+            let ahead = self.ahead(task, cut, area, (step, &columns));
             // SAFETY: the columns lie inside of B, and the tiles inside of C.
             unsafe {
                 if !keep {
                     self.pack_right(task, cut, &columns, &step.k);
                 }
-                self.multiply(task, cut, area, step, (a, columns));
+                self.multiply(task, cut, area, step, (a, columns, ahead));
             }
         }
+    }
+
+    /// The group of B that is packed after this one.
+    fn ahead(
+        &self,
+        task: &Task<'_, T, E>,
+        cut: &Blocking<T>,
+        area: &Area<T>,
+        (step, columns): (&Step, &Range<usize>),
+    ) -> Ahead {
+        let problem = &self.problem;
+        let packs = cut.right == Access::Packed && self.gathers.right.is_none();
+        if !packs || !is_far::<E>(problem.k, problem.n) {
+            return Ahead::NOTHING;
+        }
+        let group = |first: usize, end: usize| first..end.min(first + cut.group * cut.panel());
+        let more_rows = area.rows.end < task.rows.end;
+        let (k, next) = if columns.end < area.columns.end {
+            (step.k.clone(), group(columns.end, area.columns.end))
+        } else if step.block + 1 < task.blocks.end {
+            let k = self.block(step.block + 1);
+            (k, group(area.columns.start, area.columns.end))
+        } else if more_rows && self.blocks > 1 {
+            let k = self.block(task.blocks.start);
+            (k, group(area.columns.start, area.columns.end))
+        } else if !more_rows && area.columns.end < task.columns.end {
+            let k = self.block(task.blocks.start);
+            (k, group(area.columns.end, task.columns.end))
+        } else {
+            return Ahead::NOTHING;
+        };
+        let strips = area.rows.len().div_ceil(cut.tallest);
+        let tiles = strips * columns.len().div_ceil(cut.panel());
+        Ahead::block(task.right, (&k, &next), problem.right, tiles)
     }
 
     /// Packs rows of A over a block of K.
@@ -373,51 +432,82 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         cut: &Blocking<T>,
         area: &Area<T>,
         step: &Step,
-        (a, columns): (Left<T, E>, Range<usize>),
+        (a, columns, mut ahead): (Left<T, E>, Range<usize>, Ahead),
     ) {
-        let (left, right) = (self.problem.left, self.problem.right);
-        let depth = step.k.len();
-        for first in columns.clone().step_by(cut.panel()) {
-            let count = (columns.end - first).min(cut.panel());
-            let (b, b_step) = if cut.right == Access::InPlace && count == cut.panel() {
-                let from = step.k.start as isize * right.row + first as isize;
-                (task.right.wrapping_offset(from).cast(), right.row)
-            } else {
-                let packed = task
-                    .room
-                    .right
-                    .wrapping_add((first - columns.start) * depth);
-                let pitch = count.next_multiple_of(cut.lanes) as isize;
-                (packed.cast_const(), pitch)
-            };
-            let tiles = cut.tiles(count);
-            for strip in cut.strips(area.rows.len()) {
-                let (a, a_row, a_step) = match a {
-                    Left::InPlace(a) => {
-                        let a = a.wrapping_offset(strip.start as isize * left.row);
-                        (a.cast(), left.row, left.column)
+        let rows = area.rows.len();
+        for stack in cut.stacks(rows, step.k.len()) {
+            for first in columns.clone().step_by(cut.panel()) {
+                let panel = first..columns.end.min(first + cut.panel());
+                let (b, b_step) = self.panel(task, cut, &step.k, (&panel, columns.start));
+                let tiles = cut.tiles(panel.len());
+                for strip in stack.clone().map(|i| cut.strip(rows, i)) {
+                    let (a, a_row, a_step) = self.lines(a, &strip, step.k.len());
+                    let at = strip.start * area.c_row + first - area.columns.start;
+                    let tile = Tile {
+                        depth: step.k.len(),
+                        a,
+                        a_row,
+                        a_step,
+                        b,
+                        b_step,
+                        c: area.c.wrapping_add(at),
+                        c_row: area.c_row,
+                        columns: panel.len(),
+                        onto: step.onto,
+                    };
+                    // SAFETY: the tile lies inside of the area, and its operands are readable.
+                    unsafe { tiles[strip.len() - 1](&tile) };
+                    ahead.fetch();
+                    if first == columns.start && step.block + 1 == task.blocks.end {
+                        self.foresee(task, area, (strip, &columns));
                     }
-                    Left::Packed(a) => {
-                        let a = a.wrapping_add(strip.start * depth);
-                        (a.cast_const(), 1, strip.len() as isize)
-                    }
-                };
-                let at = strip.start * area.c_row + first - area.columns.start;
-                let tile = Tile {
-                    depth,
-                    a,
-                    a_row,
-                    a_step,
-                    b,
-                    b_step,
-                    c: area.c.wrapping_add(at),
-                    c_row: area.c_row,
-                    columns: count,
-                    onto: step.onto,
-                };
-                // SAFETY: the tile lies inside of the area, and its operands are readable.
-                unsafe { tiles[strip.len() - 1](&tile) };
+                }
             }
+        }
+    }
+
+    /// Where a panel of B is over a block of K, and elements from a row to the next. Packed ones lie
+    /// behind those from column `packed` on.
+    fn panel(
+        &self,
+        task: &Task<'_, T, E>,
+        cut: &Blocking<T>,
+        k: &Range<usize>,
+        (panel, packed): (&Range<usize>, usize),
+    ) -> (*const T, isize) {
+        if cut.right == Access::InPlace && panel.len() == cut.panel() {
+            let step = self.problem.right.row;
+            let from = k.start as isize * step + panel.start as isize;
+            return (task.right.wrapping_offset(from).cast(), step);
+        }
+        let before = (panel.start - packed) * k.len();
+        let pitch = panel.len().next_multiple_of(cut.lanes);
+        (task.room.right.wrapping_add(before), pitch as isize)
+    }
+
+    /// Where a strip of A is, with elements from a row, and from a column, to the next.
+    fn lines(&self, a: Left<T, E>, strip: &Range<usize>, depth: usize) -> (*const T, isize, isize) {
+        let Strides { row, column } = self.problem.left;
+        match a {
+            Left::InPlace(a) => {
+                let a = a.wrapping_offset(strip.start as isize * row);
+                (a.cast(), row, column)
+            }
+            Left::Packed(a) => (a.wrapping_add(strip.start * depth), 1, strip.len() as isize),
+        }
+    }
+
+    /// Tells of sums that will soon be handed over.
+    fn foresee(
+        &self,
+        task: &Task<'_, T, E>,
+        area: &Area<T>,
+        (strip, columns): (Range<usize>, &Range<usize>),
+    ) {
+        let Some(ahead) = task.ahead else { return };
+        for row in strip {
+            let from = task.base + (area.rows.start + row) * self.problem.n + columns.start;
+            ahead(from..from + columns.len());
         }
     }
 

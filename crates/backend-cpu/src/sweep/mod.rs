@@ -20,6 +20,7 @@ use backprop_core::{
 use crate::Level;
 use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
+use crate::simd;
 use crate::split::Split;
 use crate::tile::{self, Code, Entry, Frame, Lane, Loop, Reducer, Request, TILE};
 use columns::Columns;
@@ -48,7 +49,7 @@ enum Work {
 
 /// Where operands are when a launch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Residence {
+pub(crate) enum Residence {
     Cache,
     /// They are worth fetching ahead.
     Memory,
@@ -58,7 +59,7 @@ enum Residence {
 const CACHE: usize = 1 << 20;
 
 impl Residence {
-    fn of(body: &Body) -> Residence {
+    pub(crate) fn of(body: &Body) -> Residence {
         let inputs = body.inputs.iter().map(|input| input.tensor.bytes());
         let outputs = body.outputs.iter().map(|output| output.tensor.bytes());
         if inputs.chain(outputs).sum::<usize>() > CACHE {
@@ -156,7 +157,7 @@ unsafe fn each_tile(code: &Code, frame: &Frame, range: Range<usize>, residence: 
         // SAFETY: handed on.
         unsafe {
             if residence == Residence::Memory {
-                code.prefetch(frame, end..range.end.min(end + TILE));
+                code.prefetch(frame, end..range.end.min(end + TILE), simd::fetch_first);
             }
             code.tile(frame, start..end, 0..0);
         }

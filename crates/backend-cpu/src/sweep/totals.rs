@@ -12,6 +12,7 @@ use backprop_core::Reduction;
 use super::{Fold, REDUCTIONS, Reduced, Residence};
 use crate::memory::Operands;
 use crate::pool::Worker;
+use crate::simd;
 use crate::tile::{CHUNK, Code, Frame, TILE, Total, store};
 
 /// A reduction of rows.
@@ -115,7 +116,7 @@ impl Totals {
             // SAFETY: handed on.
             unsafe {
                 if self.residence == Residence::Memory {
-                    code.prefetch(frame, end..range.end.min(end + TILE));
+                    code.prefetch(frame, end..range.end.min(end + TILE), simd::fetch_first);
                 }
                 code.tile(frame, start..end, 0..0);
             }

@@ -393,7 +393,12 @@ impl Code {
     /// # Safety
     /// The frame is one that [`Code::run`] made.
     #[inline]
-    pub(crate) unsafe fn prefetch(&self, frame: &Frame, points: Range<usize>) {
+    pub(crate) unsafe fn prefetch(
+        &self,
+        frame: &Frame,
+        points: Range<usize>,
+        fetch: impl Fn(*const u8),
+    ) {
         for slide in self
             .slides
             .iter()
@@ -414,19 +419,6 @@ impl Code {
         // SAFETY: the table has all places.
         unsafe { frame.place(self.reduced[i]) }
     }
-}
-
-/// Brings a line into the innermost cache, some time.
-#[inline(always)]
-fn fetch(line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 has the instruction, which reads nothing itself.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(line.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = line;
 }
 
 impl Frame {
