@@ -29,6 +29,34 @@ const POINT: Axis = Axis {
 };
 
 impl Axis {
+    /// The position of a tap at a place, if it is inside.
+    #[inline(always)]
+    fn position(&self, place: usize, tap: usize) -> Option<isize> {
+        let position = self.origin + place as isize * self.place + tap as isize * self.tap;
+        (position >= 0 && position < self.size as isize).then_some(position)
+    }
+
+    /// The places from which all taps are inside.
+    #[inline(always)]
+    pub(crate) fn interior(&self) -> Range<usize> {
+        let reach = self.taps.saturating_sub(1) as isize * self.tap;
+        let [first, last] = [self.origin, self.origin + reach].map(|start| self.inside(start));
+        let start = first.start.max(last.start);
+        start..first.end.min(last.end).max(start)
+    }
+
+    /// The taps that are inside at a place.
+    #[inline(always)]
+    pub(crate) fn taps_at(&self, place: usize) -> Range<usize> {
+        let start = (0..self.taps).find(|&tap| self.position(place, tap).is_some());
+        let start = start.unwrap_or(self.taps);
+        let mut end = start;
+        while end < self.taps && self.position(place, end).is_some() {
+            end += 1;
+        }
+        start..end
+    }
+
     /// The places from which the tap that starts at position `start` is inside.
     #[inline(always)]
     fn inside(&self, start: isize) -> Range<usize> {
@@ -93,6 +121,32 @@ impl Windows {
             .then(|| (offset, places.collect()))
     }
 
+    /// The last axis.
+    #[inline(always)]
+    pub(crate) fn last(&self) -> Axis {
+        self.axes.last().copied().unwrap_or(POINT)
+    }
+
+    /// The rows of places along the last axis.
+    pub(crate) fn rows(&self) -> usize {
+        self.outer().iter().map(|axis| axis.places).product()
+    }
+
+    fn outer(&self) -> &[Axis] {
+        &self.axes[..self.axes.len() - 1]
+    }
+
+    /// The rows of positions that a row of places sees, in the order of the taps.
+    #[inline(always)]
+    pub(crate) fn seen_from(&self, row: usize) -> Seen<'_> {
+        Seen {
+            outer: self.outer(),
+            row,
+            tap: 0,
+            taps: self.outer().iter().map(|axis| axis.taps).product(),
+        }
+    }
+
     /// The runs that make up a range of places, in order.
     #[inline(always)]
     pub(crate) fn runs(&self, tap: usize, places: &Range<usize>) -> Runs<'_> {
@@ -119,6 +173,50 @@ impl Windows {
     }
 }
 
+/// An iterator over rows of positions: the taps of the outer axes, and the elements before the row.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen<'a> {
+    outer: &'a [Axis],
+    row: usize,
+    tap: usize,
+    taps: usize,
+}
+
+impl Iterator for Seen<'_> {
+    type Item = (usize, isize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, isize)> {
+        while self.tap < self.taps {
+            let tap = self.tap;
+            self.tap += 1;
+            if let Some(start) = row_start(self.outer, self.row, tap) {
+                return Some((tap, start));
+            }
+        }
+        None
+    }
+}
+
+/// The elements before the row of positions of a tap at a row of places, if it is inside.
+#[inline(always)]
+fn row_start(outer: &[Axis], mut row: usize, mut tap: usize) -> Option<isize> {
+    let mut start = 0;
+    for (i, axis) in outer.iter().enumerate().rev() {
+        // What is left for the first axis needs no division.
+        let (place, tap_here) = match i {
+            0 => (row, tap),
+            _ => (row % axis.places.max(1), tap % axis.taps.max(1)),
+        };
+        start += axis.position(place, tap_here)? * axis.stride;
+        if i > 0 {
+            row /= axis.places.max(1);
+            tap /= axis.taps.max(1);
+        }
+    }
+    Some(start)
+}
+
 /// An iterator over runs. (A closure would not be compiled for the instructions of its caller,
 /// unless it is inlined.)
 #[derive(Debug)]
@@ -143,20 +241,7 @@ impl Runs<'_> {
     /// Finds the row of positions.
     #[inline(always)]
     fn enter(&mut self) {
-        let (mut row, mut tap, mut offset) = (self.row, self.tap, 0);
-        self.row_start = None;
-        for axis in self.outer.iter().rev() {
-            let place = (row % axis.places.max(1)) as isize * axis.place;
-            let tap_reach = (tap % axis.taps.max(1)) as isize * axis.tap;
-            let position = axis.origin + place + tap_reach;
-            if position < 0 || position >= axis.size as isize {
-                return;
-            }
-            offset += position * axis.stride;
-            row /= axis.places.max(1);
-            tap /= axis.taps.max(1);
-        }
-        self.row_start = Some(offset);
+        self.row_start = row_start(self.outer, self.row, self.tap);
     }
 }
 
