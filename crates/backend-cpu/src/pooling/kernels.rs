@@ -96,6 +96,7 @@ struct Chunk {
 }
 
 /// An iterator over the chunks of a row.
+#[derive(Clone)]
 struct Chunks {
     axis: Axis,
     interior: Range<usize>,
@@ -154,9 +155,9 @@ struct View<'a, T> {
 
 impl<'a, T> View<'a, T> {
     #[inline(always)]
-    fn new(plane: &Plane<'a>, axis: Axis, row: usize, chunk: &Chunk) -> Self {
+    fn new(plane: &Plane<'a>, axis: Axis, seen: &Seen<'a>, chunk: &Chunk) -> Self {
         Self {
-            seen: plane.windows.seen_from(row),
+            seen: seen.clone(),
             axis,
             taps: chunk.taps.clone(),
             before: (axis.origin + chunk.place as isize * axis.place) * axis.stride,
@@ -180,9 +181,11 @@ impl<'a, T> View<'a, T> {
 #[inline(always)]
 unsafe fn fold_at<S: Simd, T: Item, F: Fold>(plane: &Plane<'_>) {
     let (axis, start) = (plane.windows.last(), T::of(plane.start));
+    let chunks = Chunks::new(axis, T::In::<S>::LANES);
     for row in 0..plane.windows.rows() {
-        for chunk in Chunks::new(axis, T::In::<S>::LANES) {
-            let view = View::new(plane, axis, row, &chunk);
+        let seen = plane.windows.seen_from(row);
+        for chunk in chunks.clone() {
+            let view = View::new(plane, axis, &seen, &chunk);
             let to = plane.to.cast::<T>();
             let to = to.wrapping_add(row * axis.places + chunk.place);
             // SAFETY: the caller vouches for the plane and the instructions.
@@ -279,9 +282,11 @@ impl<R: Rank> Route for R {
 #[inline(always)]
 unsafe fn send_at<S: Simd, T: Item, R: Route>(plane: &Plane<'_>) {
     let axis = plane.windows.last();
+    let chunks = Chunks::new(axis, T::In::<S>::LANES);
     for row in 0..plane.windows.rows() {
-        for chunk in Chunks::new(axis, T::In::<S>::LANES) {
-            let view = View::new(plane, axis, row, &chunk);
+        let seen = plane.windows.seen_from(row);
+        for chunk in chunks.clone() {
+            let view = View::new(plane, axis, &seen, &chunk);
             let from = plane.cotangents.cast::<T>();
             let from = from.wrapping_add(row * axis.places + chunk.place);
             // SAFETY: the caller vouches for the plane and the instructions.
