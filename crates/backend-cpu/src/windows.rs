@@ -48,6 +48,10 @@ impl Axis {
     /// The taps that are inside at a place.
     #[inline(always)]
     pub(crate) fn taps_at(&self, place: usize) -> Range<usize> {
+        let ends = self.taps > 0 && self.position(place, 0).is_some();
+        if ends && self.position(place, self.taps - 1).is_some() {
+            return 0..self.taps;
+        }
         let start = (0..self.taps).find(|&tap| self.position(place, tap).is_some());
         let start = start.unwrap_or(self.taps);
         let mut end = start;
@@ -57,10 +61,20 @@ impl Axis {
         start..end
     }
 
+    /// The places from which a tap is inside, and elements before what it sees from place 0.
+    #[inline(always)]
+    pub(crate) fn sight(&self, tap: usize) -> (Range<usize>, isize) {
+        let start = self.origin + tap as isize * self.tap;
+        (self.inside(start), start * self.stride)
+    }
+
     /// The places from which the tap that starts at position `start` is inside.
     #[inline(always)]
     fn inside(&self, start: isize) -> Range<usize> {
-        let ceil = |positions: isize| (positions.max(0) as usize).div_ceil(self.place as usize);
+        let ceil = |positions: isize| match self.place {
+            1 => positions.max(0) as usize,
+            place => (positions.max(0) as usize).div_ceil(place as usize),
+        };
         let first = ceil(-start).min(self.places);
         let end = ceil((self.size as isize).saturating_sub(start)).min(self.places);
         first..end.max(first)
@@ -139,12 +153,55 @@ impl Windows {
     /// The rows of positions that a row of places sees, in the order of the taps.
     #[inline(always)]
     pub(crate) fn seen_from(&self, row: usize) -> Seen<'_> {
+        let (axis, rest) = match self.outer().split_last() {
+            Some((axis, rest)) => (*axis, rest),
+            None => (POINT, self.outer()),
+        };
+        let (place, row) = match rest {
+            [] => (row, 0),
+            _ => (row % axis.places.max(1), row / axis.places.max(1)),
+        };
+        let start = axis.origin + place as isize * axis.place;
         Seen {
-            outer: self.outer(),
-            row,
+            taps: axis.taps_at(place),
             tap: 0,
-            taps: self.outer().iter().map(|axis| axis.taps).product(),
+            start: start * axis.stride,
+            step: axis.tap * axis.stride,
+            before: None,
+            first: 0,
+            width: axis.taps,
+            rest,
+            row,
+            others: 0..rest.iter().map(|axis| axis.taps).product(),
         }
+    }
+
+    /// The pieces of a range of places that lie in one row each: the row, and its places.
+    #[inline(always)]
+    pub(crate) fn rows_of(
+        &self,
+        places: &Range<usize>,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let (width, mut count) = (self.last().places.max(1), places.len());
+        let (mut row, mut column) = (places.start / width, places.start % width);
+        std::iter::from_fn(move || {
+            let piece = (row, column..width.min(column + count));
+            count -= piece.1.len();
+            (row, column) = (row + 1, 0);
+            (!piece.1.is_empty()).then_some(piece)
+        })
+    }
+
+    /// The taps of all axes but the last.
+    pub(crate) fn outer_taps(&self) -> usize {
+        self.outer().iter().map(|axis| axis.taps).product()
+    }
+
+    /// The elements before the row of positions that such a tap sees from a row of places, if it is
+    /// inside.
+    #[inline(always)]
+    pub(crate) fn row_start(&self, row: usize, tap: usize) -> Option<isize> {
+        row_start(self.outer(), row, tap)
     }
 
     /// The runs that make up a range of places, in order.
@@ -176,10 +233,20 @@ impl Windows {
 /// An iterator over rows of positions: the taps of the outer axes, and the elements before the row.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen<'a> {
-    outer: &'a [Axis],
-    row: usize,
+    /// The taps of the innermost of these axes that are inside, and the next one.
+    taps: Range<usize>,
     tap: usize,
-    taps: usize,
+    /// Elements before the first of its taps, and from one to the next.
+    start: isize,
+    step: isize,
+    /// Elements before what the present taps of the other axes see.
+    before: Option<isize>,
+    /// Taps before them.
+    first: usize,
+    width: usize,
+    rest: &'a [Axis],
+    row: usize,
+    others: Range<usize>,
 }
 
 impl Iterator for Seen<'_> {
@@ -187,14 +254,19 @@ impl Iterator for Seen<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<(usize, isize)> {
-        while self.tap < self.taps {
-            let tap = self.tap;
-            self.tap += 1;
-            if let Some(start) = row_start(self.outer, self.row, tap) {
-                return Some((tap, start));
+        loop {
+            if let Some(before) = self.before
+                && self.tap < self.taps.end
+            {
+                let tap = self.tap;
+                self.tap += 1;
+                let start = before + self.start + tap as isize * self.step;
+                return Some((self.first + tap, start));
             }
+            let other = self.others.next()?;
+            self.before = row_start(self.rest, self.row, other);
+            (self.first, self.tap) = (other * self.width, self.taps.start);
         }
-        None
     }
 }
 

@@ -300,7 +300,9 @@ fn every_other_f32(a: __m256, b: __m256) -> __m256 {
 /// The even lanes of `a`, then the odd ones of `b`.
 #[inline(always)]
 fn every_other_f64(a: __m256d, b: __m256d) -> __m256d {
-    have!(_mm256_permute4x64_pd::<0xd8>(_mm256_shuffle_pd::<0xa>(a, b)))
+    have!(_mm256_permute4x64_pd::<0xd8>(_mm256_shuffle_pd::<0xa>(
+        a, b
+    )))
 }
 
 #[inline(always)]
