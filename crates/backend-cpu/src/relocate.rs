@@ -3,6 +3,8 @@
 //! The axes of a piece are merged for both sides at once. The last one runs
 //! along the output; before it goes the one that runs along the input, so that
 //! a transpose is copied in square blocks that use whole cache lines of both.
+//! The last three make boxes that are copied in one call, as the last axes may
+//! be very short.
 
 use backprop_core::{DType, Error, ErrorKind, Piece, Primitive, Relocate as Spec, Result};
 
@@ -12,9 +14,11 @@ use crate::pool::{Pool, Worker};
 use crate::split::Split;
 use crate::tile::{Lane, Load, Loop, TILE, Values, cast, fill, load, store};
 
-/// Rows and columns of a block that are one worker's at a time.
+/// Rows and columns of a box that are one worker's at a time.
 const STRIP: usize = 128;
 const REACH: usize = 16 << 10;
+/// Elements of a box, about.
+const BOX: usize = 4 << 10;
 
 /// A prepared copy.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(crate) struct Relocate {
 /// One piece.
 #[derive(Debug)]
 struct Move {
-    /// Slowest first; at least two.
+    /// Slowest first; at least three.
     axes: Vec<Axis>,
     from: usize,
     into: usize,
@@ -43,6 +47,13 @@ struct Axis {
 }
 
 impl Axis {
+    /// A single place.
+    const POINT: Axis = Axis {
+        size: 1,
+        from: 0,
+        into: 0,
+    };
+
     /// At most `most` places of the axis, from `start` on.
     fn part(self, start: usize, most: usize) -> Axis {
         Axis {
@@ -56,7 +67,7 @@ impl Axis {
 #[derive(Debug)]
 enum Copying {
     /// As bytes.
-    Same(unsafe fn(*mut u8, *const u8, [Axis; 2])),
+    Same(unsafe fn(*mut u8, *const u8, [Axis; 3])),
     /// Through a tile.
     Cast {
         load: Load,
@@ -139,10 +150,10 @@ impl Move {
         let source = piece.from.tensor.dtype;
         let copy = if source == dtype {
             Copying::Same(match dtype.size() {
-                1 => copy_block::<u8>,
-                2 => copy_block::<u16>,
-                4 => copy_block::<u32>,
-                _ => copy_block::<u64>,
+                1 => copy_box::<u8>,
+                2 => copy_box::<u16>,
+                4 => copy_box::<u32>,
+                _ => copy_box::<u64>,
             })
         } else {
             let lane = Lane::of(source);
@@ -163,35 +174,54 @@ impl Move {
 
     /// Parts that may be copied by different workers.
     fn count(&self) -> usize {
-        let (outer, [strips, reaches]) = self.parts();
-        outer * strips * reaches
+        let (outer, parts) = self.parts();
+        outer * parts.iter().product::<usize>()
     }
 
-    /// Blocks of the last two axes, and the parts of a block either way.
-    fn parts(&self) -> (usize, [usize; 2]) {
-        let (outer, block) = self.axes.split_at(self.axes.len() - 2);
+    /// The outer axes, and the last three.
+    fn split(&self) -> (&[Axis], [Axis; 3]) {
+        match self.axes.as_slice() {
+            [outer @ .., slices, rows, columns] => (outer, [*slices, *rows, *columns]),
+            _ => (&[], [Axis::POINT; 3]),
+        }
+    }
+
+    /// The most places of a part along the last three axes.
+    fn most(&self) -> [usize; 3] {
+        let (_, [_, rows, columns]) = self.split();
+        let reach = columns.size.clamp(1, REACH);
+        let strip = STRIP.max(BOX / reach);
+        let block = rows.size.clamp(1, strip) * reach;
+        [(BOX / block).max(1), strip, reach]
+    }
+
+    /// How many places the outer axes have, and how many parts the last three are cut into.
+    fn parts(&self) -> (usize, [usize; 3]) {
+        let ((outer, last), most) = (self.split(), self.most());
         let outer = outer.iter().map(|axis| axis.size).product();
-        (
-            outer,
-            [block[0].size.div_ceil(STRIP), block[1].size.div_ceil(REACH)],
-        )
+        let parts = std::array::from_fn(|i| last[i].size.div_ceil(most[i]));
+        (outer, parts)
     }
 
     /// # Safety
     /// The operands are those of a checked launch.
     unsafe fn part(&self, to: *mut u8, from: *const u8, number: usize) {
-        let (_, [strips, reaches]) = self.parts();
-        let (outer, block) = self.axes.split_at(self.axes.len() - 2);
-        let (row, column) = (number / reaches % strips * STRIP, number % reaches * REACH);
-        let (rows, columns) = (block[0].part(row, STRIP), block[1].part(column, REACH));
-        let (row, column) = (row as isize, column as isize);
-        let mut source = self.from as isize + row * rows.from + column * columns.from;
-        let mut target = self.into as isize + row * rows.into + column * columns.into;
-        let mut rest = number / reaches / strips;
+        let (_, parts) = self.parts();
+        let ((outer, mut last), most) = (self.split(), self.most());
+        let (mut source, mut target) = (self.from as isize, self.into as isize);
+        let mut rest = number;
+        let mut go = |axis: &Axis, at: usize| {
+            source += at as isize * axis.from;
+            target += at as isize * axis.into;
+        };
+        for i in (0..3).rev() {
+            let at = rest % parts[i] * most[i];
+            go(&last[i], at);
+            last[i] = last[i].part(at, most[i]);
+            rest /= parts[i];
+        }
         for axis in outer.iter().rev() {
-            let at = (rest % axis.size) as isize;
-            source += at * axis.from;
-            target += at * axis.into;
+            go(axis, rest % axis.size);
             rest /= axis.size;
         }
         let from = from.wrapping_offset(source * self.sizes[0] as isize);
@@ -199,9 +229,18 @@ impl Move {
         // SAFETY: both views lie inside of their tensors (P4).
         unsafe {
             match &self.copy {
-                Copying::Same(copy) => copy(to, from, [rows, columns]),
-                Copying::Cast { .. } => self.cast_block(to, from, [rows, columns]),
+                Copying::Same(copy) => copy(to, from, last),
+                Copying::Cast { .. } => self.cast_box(to, from, last),
             }
+        }
+    }
+
+    unsafe fn cast_box(&self, to: *mut u8, from: *const u8, [slices, rows, columns]: [Axis; 3]) {
+        for slice in 0..slices.size as isize {
+            let from = from.wrapping_offset(slice * slices.from * self.sizes[0] as isize);
+            let to = to.wrapping_offset(slice * slices.into * self.sizes[1] as isize);
+            // SAFETY: handed on.
+            unsafe { self.cast_block(to, from, [rows, columns]) };
         }
     }
 
@@ -264,15 +303,8 @@ fn axes(piece: &Piece) -> Vec<Axis> {
         }
     }
     axes.sort_by_key(|axis| std::cmp::Reverse(axis.into.unsigned_abs()));
-    while axes.len() < 2 {
-        axes.insert(
-            0,
-            Axis {
-                size: 1,
-                from: 0,
-                into: 0,
-            },
-        );
+    while axes.len() < 3 {
+        axes.insert(0, Axis::POINT);
     }
     let last = axes.len() - 1;
     if let Some(along) = axes[..last].iter().position(|axis| axis.from == 1) {
@@ -285,29 +317,104 @@ fn axes(piece: &Piece) -> Vec<Axis> {
 const SQUARE: usize = 16;
 
 /// # Safety
-/// Both sides must hold the block.
-unsafe fn copy_block<T: Copy + Default>(to: *mut u8, from: *const u8, [rows, columns]: [Axis; 2]) {
-    let (to, from): (*mut T, *const T) = (to.cast(), from.cast());
+/// Both sides must hold the box.
+unsafe fn copy_box<T: Copy + Default>(
+    to: *mut u8,
+    from: *const u8,
+    [slices, rows, columns]: [Axis; 3],
+) {
+    let copy = match (columns.from, columns.into) {
+        (1, 1) => copy_rows::<T>,
+        (0, 1) if (rows.from, rows.into) == (1, columns.size as isize) => match columns.size {
+            2 => repeat_each::<T, 2>,
+            3 => repeat_each::<T, 3>,
+            4 => repeat_each::<T, 4>,
+            _ => repeat_rows::<T>,
+        },
+        (0, 1) => repeat_rows::<T>,
+        _ => copy_block::<T>,
+    };
+    for slice in 0..slices.size as isize {
+        let from = from.cast::<T>().wrapping_offset(slice * slices.from);
+        let to = to.cast::<T>().wrapping_offset(slice * slices.into);
+        // SAFETY: handed on.
+        unsafe { copy(to, from, [rows, columns]) };
+    }
+}
+
+/// Rows of neighbours on both sides.
+unsafe fn copy_rows<T: Copy>(to: *mut T, from: *const T, [rows, columns]: [Axis; 2]) {
+    /// Elements that are copied without a call.
+    const FEW: usize = 8;
+    let whole = columns.size / FEW * FEW;
+    for row in 0..rows.size as isize {
+        let (from, to) = (
+            from.wrapping_offset(row * rows.from),
+            to.wrapping_offset(row * rows.into),
+        );
+        // SAFETY: handed on.
+        unsafe {
+            if columns.size > 4 * FEW {
+                let bytes = columns.size * size_of::<T>();
+                std::ptr::copy_nonoverlapping(from.cast::<u8>(), to.cast::<u8>(), bytes);
+                continue;
+            }
+            for i in (0..whole).step_by(FEW) {
+                let few = from.add(i).cast::<[T; FEW]>().read_unaligned();
+                to.add(i).cast::<[T; FEW]>().write_unaligned(few);
+            }
+            for i in whole..columns.size {
+                to.add(i).write_unaligned(from.add(i).read_unaligned());
+            }
+        }
+    }
+}
+
+/// Rows of one element each, over and over.
+unsafe fn repeat_rows<T: Copy>(to: *mut T, from: *const T, [rows, columns]: [Axis; 2]) {
+    for row in 0..rows.size as isize {
+        let to = to.wrapping_offset(row * rows.into);
+        // SAFETY: handed on.
+        unsafe {
+            let x = from.offset(row * rows.from).read_unaligned();
+            for i in 0..columns.size {
+                to.add(i).write_unaligned(x);
+            }
+        }
+    }
+}
+
+/// Neighbours, each of them so many times.
+unsafe fn repeat_each<T: Copy, const TIMES: usize>(
+    to: *mut T,
+    from: *const T,
+    [rows, _]: [Axis; 2],
+) {
+    let to = to.cast::<[T; TIMES]>();
+    for i in 0..rows.size {
+        // SAFETY: handed on.
+        unsafe {
+            let x = from.add(i).read_unaligned();
+            to.add(i).write_unaligned([x; TIMES]);
+        }
+    }
+}
+
+/// Any rows and columns.
+unsafe fn copy_block<T: Copy + Default>(to: *mut T, from: *const T, [rows, columns]: [Axis; 2]) {
     let source = |row: usize, column: usize| {
         from.wrapping_offset(row as isize * rows.from + column as isize * columns.from)
     };
     let target = |row: usize, column: usize| {
         to.wrapping_offset(row as isize * rows.into + column as isize * columns.into)
     };
-    // SAFETY: handed on.
-    unsafe {
-        if columns.from == 1 && columns.into == 1 {
-            for row in 0..rows.size {
-                let (x, y) = (source(row, 0).cast::<u8>(), target(row, 0).cast::<u8>());
-                std::ptr::copy_nonoverlapping(x, y, columns.size * size_of::<T>());
-            }
-            return;
-        }
-        let is_transpose = rows.from == 1 && columns.into == 1;
-        for left in (0..columns.size).step_by(SQUARE) {
-            let right = columns.size.min(left + SQUARE);
-            for top in (0..rows.size).step_by(SQUARE) {
-                let bottom = rows.size.min(top + SQUARE);
+    let is_transpose = rows.from == 1 && columns.into == 1;
+    for left in (0..columns.size).step_by(SQUARE) {
+        let right = columns.size.min(left + SQUARE);
+        for top in (0..rows.size).step_by(SQUARE) {
+            let bottom = rows.size.min(top + SQUARE);
+            // SAFETY: handed on.
+            unsafe {
                 if is_transpose && right - left == SQUARE && bottom - top == SQUARE {
                     let (x, y) = (source(top, left), target(top, left));
                     transpose(y, rows.into, x, columns.from);

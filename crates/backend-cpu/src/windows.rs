@@ -29,10 +29,52 @@ const POINT: Axis = Axis {
 };
 
 impl Axis {
+    /// The position of a tap at a place, if it is inside.
+    #[inline(always)]
+    fn position(&self, place: usize, tap: usize) -> Option<isize> {
+        let position = self.origin + place as isize * self.place + tap as isize * self.tap;
+        (position >= 0 && position < self.size as isize).then_some(position)
+    }
+
+    /// The places from which all taps are inside.
+    #[inline(always)]
+    pub(crate) fn interior(&self) -> Range<usize> {
+        let reach = self.taps.saturating_sub(1) as isize * self.tap;
+        let [first, last] = [self.origin, self.origin + reach].map(|start| self.inside(start));
+        let start = first.start.max(last.start);
+        start..first.end.min(last.end).max(start)
+    }
+
+    /// The taps that are inside at a place.
+    #[inline(always)]
+    pub(crate) fn taps_at(&self, place: usize) -> Range<usize> {
+        let ends = self.taps > 0 && self.position(place, 0).is_some();
+        if ends && self.position(place, self.taps - 1).is_some() {
+            return 0..self.taps;
+        }
+        let start = (0..self.taps).find(|&tap| self.position(place, tap).is_some());
+        let start = start.unwrap_or(self.taps);
+        let mut end = start;
+        while end < self.taps && self.position(place, end).is_some() {
+            end += 1;
+        }
+        start..end
+    }
+
+    /// The places from which a tap is inside, and elements before what it sees from place 0.
+    #[inline(always)]
+    pub(crate) fn sight(&self, tap: usize) -> (Range<usize>, isize) {
+        let start = self.origin + tap as isize * self.tap;
+        (self.inside(start), start * self.stride)
+    }
+
     /// The places from which the tap that starts at position `start` is inside.
     #[inline(always)]
     fn inside(&self, start: isize) -> Range<usize> {
-        let ceil = |positions: isize| (positions.max(0) as usize).div_ceil(self.place as usize);
+        let ceil = |positions: isize| match self.place {
+            1 => positions.max(0) as usize,
+            place => (positions.max(0) as usize).div_ceil(place as usize),
+        };
         let first = ceil(-start).min(self.places);
         let end = ceil((self.size as isize).saturating_sub(start)).min(self.places);
         first..end.max(first)
@@ -93,6 +135,75 @@ impl Windows {
             .then(|| (offset, places.collect()))
     }
 
+    /// The last axis.
+    #[inline(always)]
+    pub(crate) fn last(&self) -> Axis {
+        self.axes.last().copied().unwrap_or(POINT)
+    }
+
+    /// The rows of places along the last axis.
+    pub(crate) fn rows(&self) -> usize {
+        self.outer().iter().map(|axis| axis.places).product()
+    }
+
+    fn outer(&self) -> &[Axis] {
+        &self.axes[..self.axes.len() - 1]
+    }
+
+    /// The rows of positions that a row of places sees, in the order of the taps.
+    #[inline(always)]
+    pub(crate) fn seen_from(&self, row: usize) -> Seen<'_> {
+        let (axis, rest) = match self.outer().split_last() {
+            Some((axis, rest)) => (*axis, rest),
+            None => (POINT, self.outer()),
+        };
+        let (place, row) = match rest {
+            [] => (row, 0),
+            _ => (row % axis.places.max(1), row / axis.places.max(1)),
+        };
+        let start = axis.origin + place as isize * axis.place;
+        Seen {
+            taps: axis.taps_at(place),
+            tap: 0,
+            start: start * axis.stride,
+            step: axis.tap * axis.stride,
+            before: None,
+            first: 0,
+            width: axis.taps,
+            rest,
+            row,
+            others: 0..rest.iter().map(|axis| axis.taps).product(),
+        }
+    }
+
+    /// The pieces of a range of places that lie in one row each: the row, and its places.
+    #[inline(always)]
+    pub(crate) fn rows_of(
+        &self,
+        places: &Range<usize>,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let (width, mut count) = (self.last().places.max(1), places.len());
+        let (mut row, mut column) = (places.start / width, places.start % width);
+        std::iter::from_fn(move || {
+            let piece = (row, column..width.min(column + count));
+            count -= piece.1.len();
+            (row, column) = (row + 1, 0);
+            (!piece.1.is_empty()).then_some(piece)
+        })
+    }
+
+    /// The taps of all axes but the last.
+    pub(crate) fn outer_taps(&self) -> usize {
+        self.outer().iter().map(|axis| axis.taps).product()
+    }
+
+    /// The elements before the row of positions that such a tap sees from a row of places, if it is
+    /// inside.
+    #[inline(always)]
+    pub(crate) fn row_start(&self, row: usize, tap: usize) -> Option<isize> {
+        row_start(self.outer(), row, tap)
+    }
+
     /// The runs that make up a range of places, in order.
     #[inline(always)]
     pub(crate) fn runs(&self, tap: usize, places: &Range<usize>) -> Runs<'_> {
@@ -119,6 +230,65 @@ impl Windows {
     }
 }
 
+/// An iterator over rows of positions: the taps of the outer axes, and the elements before the row.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen<'a> {
+    /// The taps of the innermost of these axes that are inside, and the next one.
+    taps: Range<usize>,
+    tap: usize,
+    /// Elements before the first of its taps, and from one to the next.
+    start: isize,
+    step: isize,
+    /// Elements before what the present taps of the other axes see.
+    before: Option<isize>,
+    /// Taps before them.
+    first: usize,
+    width: usize,
+    rest: &'a [Axis],
+    row: usize,
+    others: Range<usize>,
+}
+
+impl Iterator for Seen<'_> {
+    type Item = (usize, isize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, isize)> {
+        loop {
+            if let Some(before) = self.before
+                && self.tap < self.taps.end
+            {
+                let tap = self.tap;
+                self.tap += 1;
+                let start = before + self.start + tap as isize * self.step;
+                return Some((self.first + tap, start));
+            }
+            let other = self.others.next()?;
+            self.before = row_start(self.rest, self.row, other);
+            (self.first, self.tap) = (other * self.width, self.taps.start);
+        }
+    }
+}
+
+/// The elements before the row of positions of a tap at a row of places, if it is inside.
+#[inline(always)]
+fn row_start(outer: &[Axis], mut row: usize, mut tap: usize) -> Option<isize> {
+    let mut start = 0;
+    for (i, axis) in outer.iter().enumerate().rev() {
+        // What is left for the first axis needs no division.
+        let (place, tap_here) = match i {
+            0 => (row, tap),
+            _ => (row % axis.places.max(1), tap % axis.taps.max(1)),
+        };
+        start += axis.position(place, tap_here)? * axis.stride;
+        if i > 0 {
+            row /= axis.places.max(1);
+            tap /= axis.taps.max(1);
+        }
+    }
+    Some(start)
+}
+
 /// An iterator over runs. (A closure would not be compiled for the instructions of its caller,
 /// unless it is inlined.)
 #[derive(Debug)]
@@ -143,20 +313,7 @@ impl Runs<'_> {
     /// Finds the row of positions.
     #[inline(always)]
     fn enter(&mut self) {
-        let (mut row, mut tap, mut offset) = (self.row, self.tap, 0);
-        self.row_start = None;
-        for axis in self.outer.iter().rev() {
-            let place = (row % axis.places.max(1)) as isize * axis.place;
-            let tap_reach = (tap % axis.taps.max(1)) as isize * axis.tap;
-            let position = axis.origin + place + tap_reach;
-            if position < 0 || position >= axis.size as isize {
-                return;
-            }
-            offset += position * axis.stride;
-            row /= axis.places.max(1);
-            tap /= axis.taps.max(1);
-        }
-        self.row_start = Some(offset);
+        self.row_start = row_start(self.outer, self.row, self.tap);
     }
 }
 

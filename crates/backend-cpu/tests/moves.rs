@@ -69,6 +69,39 @@ fn relocations() {
     }
 }
 
+/// Short axes last, and axes along which the source stands still.
+#[test]
+fn repetitions() {
+    for (from, to) in [
+        (DType::F32, DType::F32),
+        (DType::F64, DType::F64),
+        (DType::BF16, DType::BF16),
+        (DType::U8, DType::U8),
+        (DType::F32, DType::F64),
+    ] {
+        for times in [1, 2, 3, 4, 5, 70] {
+            for (stored, sizes) in [
+                ([37, 50, 1], [37, 50, times]),
+                ([37, 1, 7], [37, times, 7]),
+                ([1, 3, 41], [times, 3, 41]),
+                ([1500, 3, 1], [1500, 3, times]),
+            ] {
+                let view = View::dense(shape(&stored)).broadcast(shape(&sizes));
+                let piece = Piece {
+                    from: Source {
+                        tensor: tensor(from, &stored),
+                        view,
+                    },
+                    into: View::dense(shape(&sizes)),
+                };
+                let spec = relocate(vec![piece], None, tensor(to, &sizes));
+                let x = random_bytes(from, stored.iter().product(), (-3.0, 9.0), times as u64);
+                check(&spec, &[x]);
+            }
+        }
+    }
+}
+
 #[test]
 fn lookups_in_both_directions() {
     for dtype in DType::ALL {

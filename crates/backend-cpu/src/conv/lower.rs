@@ -43,12 +43,12 @@ pub(super) struct Geometry {
 /// What meets along a spatial axis.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
-    positions: usize,
-    places: usize,
-    taps: usize,
-    stride: usize,
-    dilation: usize,
-    padding: usize,
+    pub(super) positions: usize,
+    pub(super) places: usize,
+    pub(super) taps: usize,
+    pub(super) stride: usize,
+    pub(super) dilation: usize,
+    pub(super) padding: usize,
 }
 
 /// One product.
@@ -250,6 +250,11 @@ impl Geometry {
 }
 
 impl Sizes {
+    /// Whether windows see three neighbours and move by single steps.
+    pub(super) fn is_triple(&self) -> bool {
+        (self.taps, self.stride, self.dilation) == (3, 1, 1)
+    }
+
     /// Residues of positions by the stride.
     fn phases(&self) -> usize {
         self.stride.min(self.positions).max(1)

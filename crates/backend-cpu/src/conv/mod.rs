@@ -2,22 +2,25 @@
 //!
 //! All are products of matrices, one of which is gathered from a tensor while it is packed (see
 //! [`lower`]), so that no matrix of patches is ever written. The order of a sum is that of a matrix
-//! product. Only groups of hardly any channels are computed without packing anything ([`direct`]).
+//! product. Windows of 3 x 3 neighbours over many channels take a quarter of the multiplications
+//! ([`winograd`]); groups of hardly any channels are computed without packing anything ([`flat`],
+//! [`direct`]).
 
 mod direct;
+mod flat;
 mod lower;
 mod patches;
+mod winograd;
 
 use std::ops::Range;
 
-use backprop_core::{Conv as Spec, Error, ErrorKind, Primitive, Result, Source};
+use backprop_core::{Conv as Spec, DType, Error, ErrorKind, Primitive, Result, Source};
 
 use crate::Level;
 use crate::contraction::{Contraction, Fate, Place};
 use crate::gemm::{self, Call, Finish, Product, Sink};
 use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
-use direct::Plan;
 use lower::{Geometry, Lowered, Points};
 
 pub(crate) use lower::Wanted;
@@ -78,7 +81,8 @@ pub(crate) fn supports(spec: &Spec, wanted: Wanted, level: Level) -> bool {
         return false;
     };
     let geometry = Geometry::new(spec, (left, right), wanted);
-    let few = wanted != Wanted::Input || geometry.phases() <= PHASES || Plan::can(&geometry);
+    let few =
+        wanted != Wanted::Input || geometry.phases() <= PHASES || direct::Plan::can(&geometry);
     let fate = Fate::new(&spec.epilogue, (spec.space, spec.accumulator), level);
     few && gemm::sums_as(left.tensor.dtype, spec.accumulator) && fate.is_ok()
 }
@@ -129,11 +133,11 @@ impl Conv {
             Wanted::Filter => geometry.filter(),
             Wanted::Input => geometry.input(0),
         };
-        let direct = lowered.is_gathered() && Plan::suits(&geometry, wanted);
-        if direct || phases > PHASES {
-            let plan = Plan::new(geometry, wanted, (level, threads));
+        if (lowered.is_gathered() || phases > PHASES)
+            && let Some(product) = geometry.special((wanted, phases), types, (level, threads))
+        {
             return Ok(Conv::Whole(Contraction {
-                product: made(gemm::make(types.0, types.1, plan))?,
+                product,
                 operands: places,
                 fate,
             }));
@@ -293,6 +297,28 @@ impl Phased {
             }
             sums = sums.wrapping_add(count);
             at += count;
+        }
+    }
+}
+
+impl Geometry {
+    /// A product of some kind of its own, where that pays.
+    fn special(
+        &self,
+        (wanted, phases): (Wanted, usize),
+        types: (DType, DType),
+        on: (Level, usize),
+    ) -> Option<Box<dyn Product>> {
+        if flat::Plan::suits(self, wanted) {
+            let plan = flat::Plan::new(self, wanted, on);
+            gemm::make(types.0, types.1, plan)
+        } else if phases > PHASES || direct::Plan::suits(self, wanted) {
+            let plan = direct::Plan::new(self.clone(), wanted, on);
+            gemm::make(types.0, types.1, plan)
+        } else if types == (DType::F32, DType::F32) {
+            winograd::prepare(self, wanted, on)
+        } else {
+            None
         }
     }
 }

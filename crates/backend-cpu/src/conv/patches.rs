@@ -17,62 +17,110 @@ pub(super) struct Patches {
     pub(super) image: isize,
 }
 
-impl Patches {
-    /// Calls `each` once for each tap among some rows of the matrix: with the tap, the first of its
-    /// channels, how many there are, and how many rows the first one comes after.
-    fn taps_of(&self, rows: &Range<usize>, mut each: impl FnMut(usize, usize, usize, usize)) {
-        let taps = self.windows.taps();
-        for row in rows.start..rows.end.min(rows.start + taps) {
-            let channels = (rows.end - row).div_ceil(taps);
-            each(row % taps, row / taps, channels, row - rows.start);
-        }
-    }
-}
-
-/// Some places of one tap, for some channels.
+/// Some rows of the matrix, from some places on.
 #[derive(Debug)]
 pub(super) struct Rows<'a, E, T> {
     patches: &'a Patches,
-    tap: usize,
+    rows: Range<usize>,
     places: Range<usize>,
-    /// The first channel.
+    /// The first channel of all.
     from: *const E,
-    channels: usize,
+    /// The first row's first place, and elements from a row to the next.
     to: *mut T,
-    /// Elements from a channel to the next at `to`.
     pitch: usize,
 }
 
 type Copy<E, T> = unsafe fn(&Rows<'_, E, T>);
 
 by_level! {
-    /// Writes rows side by side, zeros where a tap is outside.
+    /// Writes rows, zeros where a tap is outside.
     fn copier[T: Number, E: Source<T>][T, E](rows: &Rows<'_, E, T>) = copy_at;
 }
 
 #[inline(always)]
 unsafe fn copy_at<S: Simd, T: Number, E: Source<T>>(rows: &Rows<'_, E, T>) {
-    let (patches, step) = (rows.patches, rows.patches.windows.step());
-    for run in patches.windows.runs(rows.tap, &rows.places) {
-        for channel in 0..rows.channels {
-            let to = rows.to.wrapping_add(channel * rows.pitch + run.at);
-            // SAFETY: the caller promises room for all places, and runs visit existing positions.
-            unsafe {
-                let Some(start) = run.from else {
-                    zeros::<S, T>(to, run.len);
-                    continue;
+    let windows = &rows.patches.windows;
+    let (last, step, taps) = (windows.last(), windows.step(), windows.taps().max(1));
+    let channel = rows.patches.channel;
+    // The channels of the first row and of the row behind the last one, and taps before these.
+    let [first, end] = [rows.rows.start, rows.rows.end].map(|row| (row / taps, row % taps));
+    let mut to = rows.to;
+    for (row, places) in windows.rows_of(&rows.places) {
+        for outer in 0..windows.outer_taps() {
+            let start = windows.row_start(row, outer);
+            for tap in 0..last.taps {
+                let number = outer * last.taps + tap;
+                let channels =
+                    first.0 + usize::from(number < first.1)..end.0 + usize::from(number < end.1);
+                let (sight, before) = last.sight(tap);
+                let line = match start {
+                    None => Line::outside(places.len()),
+                    Some(start) => Line::new(&places, &sight, (start + before, step)),
                 };
-                let start = start + channel as isize * patches.channel;
-                let from = rows.from.wrapping_offset(start);
-                if step == 1 {
-                    neighbours::<S, T, E>(to, from, run.len);
-                } else {
-                    for i in 0..run.len {
-                        let x = from.offset(i as isize * step).read().widen();
-                        to.add(i).write(x);
-                    }
+                for at in channels {
+                    let to = to.wrapping_add((at * taps + number - rows.rows.start) * rows.pitch);
+                    let from = rows.from.wrapping_offset(at as isize * channel);
+                    // SAFETY: the caller promises room for all places, and what is inside is there.
+                    unsafe { line.copy::<S, T, E>(to, from) };
                 }
             }
+        }
+        to = to.wrapping_add(places.len());
+    }
+}
+
+/// What a tap sees from neighbouring places: nothing from the first and the last ones.
+#[derive(Clone, Copy)]
+struct Line {
+    before: usize,
+    inside: usize,
+    after: usize,
+    /// Elements before the first one that is seen, and from one to the next.
+    start: isize,
+    step: isize,
+}
+
+impl Line {
+    fn outside(places: usize) -> Self {
+        Self {
+            before: places,
+            inside: 0,
+            after: 0,
+            start: 0,
+            step: 0,
+        }
+    }
+
+    /// Of a tap that is inside from some places, and sees the `start`-th element from place 0.
+    #[inline(always)]
+    fn new(places: &Range<usize>, sight: &Range<usize>, (start, step): (isize, isize)) -> Self {
+        let first = sight.start.clamp(places.start, places.end);
+        let end = sight.end.clamp(first, places.end);
+        Self {
+            before: first - places.start,
+            inside: end - first,
+            after: places.end - end,
+            start: start + first as isize * step,
+            step,
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn copy<S: Simd, T: Number, E: Source<T>>(&self, to: *mut T, from: *const E) {
+        let from = from.wrapping_offset(self.start);
+        // SAFETY: the caller promises room for all places and the elements that are seen.
+        unsafe {
+            zeros::<S, T>(to, self.before);
+            let to = to.add(self.before);
+            if self.step == 1 {
+                neighbours::<S, T, E>(to, from, self.inside);
+            } else {
+                for i in 0..self.inside {
+                    let x = from.offset(i as isize * self.step).read().widen();
+                    to.add(i).write(x);
+                }
+            }
+            zeros::<S, T>(to.add(self.inside), self.after);
         }
     }
 }
@@ -80,31 +128,34 @@ unsafe fn copy_at<S: Simd, T: Number, E: Source<T>>(rows: &Rows<'_, E, T>) {
 #[inline(always)]
 unsafe fn zeros<S: Simd, T: Number>(to: *mut T, count: usize) {
     let lanes = T::In::<S>::LANES;
-    let whole = count / lanes * lanes;
     // SAFETY: the caller promises room for `count` elements.
     unsafe {
         let zero = T::In::<S>::splat(T::default());
-        for i in (0..whole).step_by(lanes) {
-            zero.store(to.add(i));
+        if count < lanes {
+            for i in 0..count {
+                to.add(i).write(T::default());
+            }
+            return;
         }
-        if whole < count {
-            zero.store_first(to.add(whole), count - whole);
+        for i in (0..count).step_by(lanes) {
+            zero.store(to.add(i.min(count - lanes)));
         }
     }
 }
 
+/// The last register overlaps the one before it.
 #[inline(always)]
 unsafe fn neighbours<S: Simd, T: Number, E: Source<T>>(to: *mut T, from: *const E, count: usize) {
     let lanes = T::In::<S>::LANES;
-    let whole = count / lanes * lanes;
     // SAFETY: the caller promises `count` elements on both sides.
     unsafe {
-        for i in (0..whole).step_by(lanes) {
-            E::load::<S>(from.add(i)).store(to.add(i));
+        if count < lanes {
+            E::load_first::<S>(from, count).store_first(to, count);
+            return;
         }
-        if whole < count {
-            let rest = count - whole;
-            E::load_first::<S>(from.add(whole), rest).store_first(to.add(whole), rest);
+        for i in (0..count).step_by(lanes) {
+            let i = i.min(count - lanes);
+            E::load::<S>(from.add(i)).store(to.add(i));
         }
     }
 }
@@ -127,23 +178,16 @@ impl<T: Number, E: Source<T>> Columns<E, T> {
 
 impl<T: Number, E: Source<T>> Gather<E, T> for Columns<E, T> {
     unsafe fn pack(&self, panel: Gathered<E, T>) {
-        let (patches, pitch) = (&self.patches, panel.pitch);
-        let taps = patches.windows.taps();
-        patches.taps_of(&panel.k, |tap, channel, channels, row| {
-            let rows = Rows {
-                patches,
-                tap,
-                places: panel.lines.clone(),
-                from: panel
-                    .from
-                    .wrapping_offset(channel as isize * patches.channel),
-                channels,
-                to: panel.to.wrapping_add(row * pitch),
-                pitch: taps * pitch,
-            };
-            // SAFETY: the caller vouches for the tensor and the panel, whose rows these are.
-            unsafe { (self.copy)(&rows) };
-        });
+        let rows = Rows {
+            patches: &self.patches,
+            rows: panel.k,
+            places: panel.lines,
+            from: panel.from,
+            to: panel.to,
+            pitch: panel.pitch,
+        };
+        // SAFETY: the caller vouches for the tensor and the panel, whose rows these are.
+        unsafe { (self.copy)(&rows) };
     }
 }
 
@@ -168,28 +212,23 @@ impl<T: Number + Source<T>, E: Source<T>> Transposed<E, T> {
 impl<T: Number + Source<T>, E: Source<T>> Gather<E, T> for Transposed<E, T> {
     unsafe fn pack(&self, panel: Gathered<E, T>) {
         let (patches, depth) = (&self.patches, panel.k.len());
-        let (taps, places) = (patches.windows.taps(), patches.windows.places());
+        let places = patches.windows.places();
         let mut k = panel.k.start;
         while k < panel.k.end {
             let first = k % places;
             let count = (places - first).min(panel.k.end - k);
-            let image = panel
-                .from
-                .wrapping_offset((k / places) as isize * patches.image);
-            patches.taps_of(&panel.lines, |tap, channel, channels, line| {
-                let rows = Rows {
-                    patches,
-                    tap,
-                    places: first..first + count,
-                    from: image.wrapping_offset(channel as isize * patches.channel),
-                    channels,
-                    to: panel.spare.wrapping_add(line * depth + k - panel.k.start),
-                    pitch: taps * depth,
-                };
-                // SAFETY: the caller vouches for the tensor, and the spare panel has room for so
-                // many lines.
-                unsafe { (self.copy)(&rows) };
-            });
+            let image = (k / places) as isize * patches.image;
+            let rows = Rows {
+                patches,
+                rows: panel.lines.clone(),
+                places: first..first + count,
+                from: panel.from.wrapping_offset(image),
+                to: panel.spare.wrapping_add(k - panel.k.start),
+                pitch: depth,
+            };
+            // SAFETY: the caller vouches for the tensor, and the spare panel has room for so many
+            // lines.
+            unsafe { (self.copy)(&rows) };
             k += count;
         }
         let lines = Panel {

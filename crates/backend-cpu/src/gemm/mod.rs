@@ -27,7 +27,7 @@ mod tests;
 
 pub(crate) use gather::{Gather, Gathered, Gathers, Runs};
 pub(crate) use inner::{Inner, Left, Right, To};
-pub(crate) use pack::{PackFn, Panel, packer};
+pub(crate) use pack::{PackFn, Panel, block, packer};
 pub(crate) use product::{Make, Product, make, sums_as, typed};
 pub(crate) use run::{Call, Sink};
 pub(crate) use source::{Number, Source};

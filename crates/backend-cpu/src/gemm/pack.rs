@@ -130,7 +130,7 @@ unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
 /// All loops run over the lanes of a register, so that they unroll and the block stays in
 /// registers.
 #[inline(always)]
-pub(super) unsafe fn block<S: Simd, T: Number, E: Source<T>>(
+pub(crate) unsafe fn block<S: Simd, T: Number, E: Source<T>>(
     from: *const E,
     across: isize,
     (lines, depth): (usize, usize),

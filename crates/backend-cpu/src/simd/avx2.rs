@@ -74,6 +74,7 @@ macro_rules! vector {
      set $set:ident, load $load:ident, load_first $loadz:ident, store $store:ident, store_first $storez:ident,
      fma $fma:ident, xor $xor:ident, and $and:ident, andnot $andnot:ident, or $or:ident,
      round $round:ident, cmp $cmp:ident, max $max:ident, min $min:ident, blend $blend:ident,
+     every_other $every_other:ident, interleave $interleave:ident,
      bytes $load8:ident $store8:ident, sqrt $sqrt:ident, first $first:ident, swap $swap:ident) => {
         impl Float for $name {
             type Element = $element;
@@ -180,6 +181,16 @@ macro_rules! vector {
                 Self(have!($loadz(from, first_words(n, $words))))
             }
             #[inline(always)]
+            unsafe fn load_every_other(from: *const $element) -> Self {
+                let (a, b) = have!(($load(from), $load(from.add($lanes - 1))));
+                Self($every_other(a, b))
+            }
+            #[inline(always)]
+            fn interleave(self, other: Self) -> (Self, Self) {
+                let (low, high) = $interleave(self.0, other.0);
+                (Self(low), Self(high))
+            }
+            #[inline(always)]
             unsafe fn load_mask(from: *const u8) -> Self {
                 Self(have!($load8(from)))
             }
@@ -214,6 +225,7 @@ vector! { F32: f32, 8, words 1;
     fma _mm256_fmadd_ps, xor _mm256_xor_ps, and _mm256_and_ps,
     andnot _mm256_andnot_ps, or _mm256_or_ps, round _mm256_round_ps,
     cmp _mm256_cmp_ps, max _mm256_max_ps, min _mm256_min_ps, blend _mm256_blendv_ps,
+    every_other every_other_f32, interleave interleave_f32,
     bytes bytes_to_f32 f32_to_bytes, sqrt _mm256_sqrt_ps, first _mm256_cvtss_f32,
     swap swap_f32
 }
@@ -225,6 +237,7 @@ vector! { F64: f64, 4, words 2;
     fma _mm256_fmadd_pd, xor _mm256_xor_pd, and _mm256_and_pd,
     andnot _mm256_andnot_pd, or _mm256_or_pd, round _mm256_round_pd,
     cmp _mm256_cmp_pd, max _mm256_max_pd, min _mm256_min_pd, blend _mm256_blendv_pd,
+    every_other every_other_f64, interleave interleave_f64,
     bytes bytes_to_f64 f64_to_bytes, sqrt _mm256_sqrt_pd, first _mm256_cvtsd_f64,
     swap swap_f64
 }
@@ -275,6 +288,39 @@ unsafe fn store_first_f64(mut to: *mut f64, n: usize, x: __m256d) {
             _mm_store_sd(to, part);
         }
     }
+}
+
+/// The even lanes of `a`, then the odd ones of `b`.
+#[inline(always)]
+fn every_other_f32(a: __m256, b: __m256) -> __m256 {
+    let halves = have!(_mm256_castps_pd(_mm256_shuffle_ps::<0xd8>(a, b)));
+    have!(_mm256_castpd_ps(_mm256_permute4x64_pd::<0xd8>(halves)))
+}
+
+/// The even lanes of `a`, then the odd ones of `b`.
+#[inline(always)]
+fn every_other_f64(a: __m256d, b: __m256d) -> __m256d {
+    have!(_mm256_permute4x64_pd::<0xd8>(_mm256_shuffle_pd::<0xa>(
+        a, b
+    )))
+}
+
+#[inline(always)]
+fn interleave_f32(a: __m256, b: __m256) -> (__m256, __m256) {
+    let (low, high) = have!((_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)));
+    have!((
+        _mm256_permute2f128_ps::<0x20>(low, high),
+        _mm256_permute2f128_ps::<0x31>(low, high)
+    ))
+}
+
+#[inline(always)]
+fn interleave_f64(a: __m256d, b: __m256d) -> (__m256d, __m256d) {
+    let (low, high) = have!((_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b)));
+    have!((
+        _mm256_permute2f128_pd::<0x20>(low, high),
+        _mm256_permute2f128_pd::<0x31>(low, high)
+    ))
 }
 
 #[inline(always)]

@@ -117,6 +117,9 @@ pub(crate) trait Float: Copy {
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self;
 }
 
+/// The most lanes of any register.
+const MAX_LANES: usize = 16;
+
 /// A register of `LANES` elements.
 pub(crate) trait Vector: Float {
     /// Lanes in a register, a power of two.
@@ -139,6 +142,41 @@ pub(crate) trait Vector: Float {
     /// # Safety
     /// The instructions must be available, and `n` elements readable.
     unsafe fn load_first(from: *const Self::Element, n: usize) -> Self;
+
+    /// `LANES` elements, every other one from `from`.
+    ///
+    /// # Safety
+    /// The instructions must be available, and `2 LANES - 1` elements readable.
+    #[inline(always)]
+    unsafe fn load_every_other(from: *const Self::Element) -> Self {
+        // SAFETY: the same contract; no register has more than 16 lanes.
+        unsafe {
+            let mut lanes = [from.read(); MAX_LANES];
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::LANES) {
+                *lane = from.add(2 * i).read();
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
+
+    /// The lanes of both by turns, beginning with lane 0 of `self`: two registers full.
+    #[inline(always)]
+    fn interleave(self, other: Self) -> (Self, Self) {
+        let mut lanes = [self.first(); 2 * MAX_LANES];
+        // SAFETY: `self` exists, so its instructions do; no register has more than 16 lanes.
+        unsafe {
+            let (mut even, mut odd) = ([self.first(); MAX_LANES], [self.first(); MAX_LANES]);
+            self.store(even.as_mut_ptr());
+            other.store(odd.as_mut_ptr());
+            for (i, pair) in lanes.chunks_exact_mut(2).enumerate() {
+                (pair[0], pair[1]) = (even[i], odd[i]);
+            }
+            (
+                Self::load(lanes.as_ptr()),
+                Self::load(lanes.as_ptr().add(Self::LANES)),
+            )
+        }
+    }
 
     /// Lanes true where the byte is not zero.
     ///

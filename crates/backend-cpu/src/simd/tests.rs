@@ -203,6 +203,41 @@ fn partial_registers_touch_nothing_else() {
     check::<f64>(std::array::from_fn(|i| i as f64), -1.0);
 }
 
+#[inline(always)]
+unsafe fn pairs_at<S: Simd, T: Real>(x: *const T, halves: *mut T, back: *mut T) {
+    let lanes = T::In::<S>::LANES;
+    for i in (0..16).step_by(lanes) {
+        // SAFETY: `x` and `back` have 32 elements, `halves` has 16 of each half.
+        unsafe {
+            let even = T::In::<S>::load_every_other(x.add(2 * i));
+            let odd = T::In::<S>::load_every_other(x.add(2 * i + 1));
+            even.store(halves.add(i));
+            odd.store(halves.add(16 + i));
+            let (low, high) = even.interleave(odd);
+            low.store(back.add(2 * i));
+            high.store(back.add(2 * i + lanes));
+        }
+    }
+}
+by_level! { fn pairs[T: Real][T](x: *const T, halves: *mut T, back: *mut T) = pairs_at; }
+
+#[test]
+fn every_other_element_and_back() {
+    fn check<T: Real + Default + std::fmt::Debug>(of: fn(f64) -> T) {
+        let x: [T; 32] = std::array::from_fn(|i| of(i as f64));
+        let apart = |i: usize| of((i % 16 * 2 + i / 16) as f64);
+        for level in levels() {
+            let (mut halves, mut back) = ([T::default(); 32], [T::default(); 32]);
+            // SAFETY: the level is available, and the arrays are long enough.
+            unsafe { pairs(level)(x.as_ptr(), halves.as_mut_ptr(), back.as_mut_ptr()) };
+            assert_eq!(halves, std::array::from_fn(apart), "{level}");
+            assert_eq!(back, x, "{level}");
+        }
+    }
+    check(|x| x as f32);
+    check(|x| x);
+}
+
 #[test]
 fn masks_round_trip_through_bytes() {
     let x: [u8; 32] = std::array::from_fn(|i| if i % 3 == 0 { i as u8 } else { 0 });
