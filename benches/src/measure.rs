@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use backprop::core::plan::{Command, Step};
-use backprop::core::{Error, Plan};
+use backprop::core::Error;
 use serde_json::{Value, json};
 
 /// How long something is timed.
@@ -97,24 +96,6 @@ impl Times {
             "p10": self.quantile(0.1), "p90": self.quantile(0.9), "count": self.sorted.len(), "processor": self.processor,
         })
     }
-}
-
-/// The bytes that the launches of a step read and write, with loops counted as often as they run at
-/// most.
-#[must_use]
-pub fn bytes_moved(plan: &Plan) -> u64 {
-    fn of(steps: &[Step<Command>]) -> u64 {
-        let one = |step: &Step<Command>| match step {
-            Step::Launch(command) => {
-                let args = command.args();
-                let slots = args.reads().iter().chain(args.writes());
-                slots.map(|slot| slot.bytes() as u64).sum()
-            }
-            Step::Loop { times, body, .. } => *times as u64 * of(body),
-        };
-        steps.iter().map(one).sum()
-    }
-    of(plan.steps())
 }
 
 /// The seconds that this process has spent on all processors together.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use backprop::Cpu;
-use backprop_benches::measure::{Effort, Times, bytes_moved, peak_memory};
+use backprop_benches::measure::{Effort, Times, peak_memory};
 use backprop_benches::peer::LOSSES;
 use backprop_benches::workload::file::Reader;
 use backprop_benches::workload::{ALL, Bound, Training, Workload, file};
@@ -143,7 +143,7 @@ fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<d
         }
         Show::Profile => return profile(&mut training, options),
     }
-    let losses = losses(&mut training)?;
+    let losses = training.losses(LOSSES)?;
     let step = Times::of(Effort::seconds(options.seconds), || training.session.step())?;
     let peak = peak_memory();
     let inference = training.inference()?;
@@ -155,7 +155,7 @@ fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<d
         "threads": threads, "step": step.to_json(), "inference": inference.to_json(),
         "peak_bytes": peak, "planned_bytes": training.session.memory_bytes(),
         "compile_seconds": compiled.as_secs_f64(), "losses": losses,
-        "launches": plan.launches(), "bytes_moved": bytes_moved(plan),
+        "launches": plan.launches(), "bytes_moved": plan.bytes_moved(),
         "operations": workload.operations.step,
     });
     println!("{result}");
@@ -173,13 +173,4 @@ fn profile(training: &mut Training<Cpu>, options: &Options) -> Result<(), Box<dy
         std::fs::write(path, profile.trace())?;
     }
     Ok(())
-}
-
-/// The loss before the first step, and after each.
-fn losses(training: &mut Training<Cpu>) -> Result<Vec<f64>, backprop::Error> {
-    let step = |_| {
-        training.session.step()?;
-        training.session.scalar(training.loss)
-    };
-    (0..LOSSES).map(step).collect()
 }

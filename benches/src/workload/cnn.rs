@@ -6,29 +6,47 @@ use backprop::{Convolution, Pool};
 
 use super::{Bound, Draft, Fill, Network, Operations, Workload};
 
-const BATCH: usize = 64;
-const CHANNELS: [usize; 4] = [3, 32, 64, 128];
-/// Of the image that each convolution sees.
-const SIZES: [usize; 3] = [32, 32, 16];
+struct Sizes {
+    batch: usize,
+    channels: [usize; 4],
+    /// Of the image that each convolution sees.
+    images: [usize; 3],
+}
+
+const FULL: Sizes = Sizes {
+    batch: 64,
+    channels: [3, 32, 64, 128],
+    images: [32, 32, 16],
+};
+const SMALL: Sizes = Sizes {
+    batch: 2,
+    channels: [3, 4, 6, 8],
+    images: [8, 8, 4],
+};
 const CLASSES: usize = 10;
 
 pub(super) const CNN: Workload = Workload {
     id: "W4",
     about: "three 3x3 convolutions on 3x32x32, pools, linear, batch 64, SGD with momentum",
-    operations: operations(),
+    operations: operations(&FULL),
     bound: Bound::Arithmetic,
     build,
 };
 
-const fn operations() -> Operations {
-    let mut forward = 2 * BATCH * CHANNELS[3] * CLASSES;
+const fn operations(sizes: &Sizes) -> Operations {
+    let Sizes {
+        batch,
+        channels,
+        images,
+    } = *sizes;
+    let mut forward = 2 * batch * channels[3] * CLASSES;
     let mut layer = 0;
     while layer < 3 {
-        let taps = CHANNELS[layer] * 9 * CHANNELS[layer + 1];
-        forward += 2 * BATCH * SIZES[layer] * SIZES[layer] * taps;
+        let taps = channels[layer] * 9 * channels[layer + 1];
+        forward += 2 * batch * images[layer] * images[layer] * taps;
         layer += 1;
     }
-    let first = 2 * BATCH * SIZES[0] * SIZES[0] * CHANNELS[0] * 9 * CHANNELS[1];
+    let first = 2 * batch * images[0] * images[0] * channels[0] * 9 * channels[1];
     Operations {
         forward: forward as u64,
         step: (3 * forward - first) as u64,
@@ -49,12 +67,18 @@ pub(super) fn same(input: usize, output: usize) -> Filter<2> {
 }
 
 fn build<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
-    let x = draft.input("x", &[BATCH, 3, 32, 32], Fill::Normal(1.0));
-    let labels = draft.input("labels", &[BATCH], Fill::Below(CLASSES as i32));
+    let Sizes {
+        batch,
+        channels,
+        images,
+    } = draft.sizes(FULL, SMALL);
+    let image = [batch, channels[0], images[0], images[0]];
+    let x = draft.input("x", &image, Fill::Normal(1.0));
+    let labels = draft.input("labels", &[batch], Fill::Below(CLASSES as i32));
     let convs =
-        [0, 1, 2].map(|i| draft.conv(&format!("convs.{i}"), same(CHANNELS[i], CHANNELS[i + 1])));
+        [0, 1, 2].map(|i| draft.conv(&format!("convs.{i}"), same(channels[i], channels[i + 1])));
     let features = Features {
-        input: CHANNELS[3],
+        input: channels[3],
         output: CLASSES,
     };
     let linear = draft.linear("linear", features);

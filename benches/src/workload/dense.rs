@@ -42,7 +42,7 @@ pub(super) const DEEP: Workload = Workload {
     about: "100 layers of 512 x 512, batch 1, SGD",
     operations: chain(1, &[512; LAYERS + 1]),
     bound: Bound::Bandwidth(deep_bytes(512)),
-    build: |draft| deep(draft, 512),
+    build: |draft| deep(draft, draft.sizes(512, 16)),
 };
 
 pub(super) const DEEP_HUGE: Workload = Workload {
@@ -50,7 +50,7 @@ pub(super) const DEEP_HUGE: Workload = Workload {
     about: "100 layers of 3163 x 3163, batch 1, SGD",
     operations: chain(1, &[3163; LAYERS + 1]),
     bound: Bound::Bandwidth(deep_bytes(3163)),
-    build: |draft| deep(draft, 3163),
+    build: |draft| deep(draft, draft.sizes(3163, 17)),
 };
 
 /// Layers of [`DEEP`].
@@ -115,12 +115,14 @@ fn seed_network<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
 }
 
 fn mlp_small<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
-    let (output, loss) = classifier(draft, 32, &[64, 64, 64, 10]);
+    let (batch, sizes) = draft.sizes((32, [64, 64, 64, 10]), (8, [16, 16, 16, 10]));
+    let (output, loss) = classifier(draft, batch, &sizes);
     descent(draft, (output, loss), 0.1)
 }
 
 fn mlp<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
-    let (output, loss) = classifier(draft, 128, &[784, 512, 512, 10]);
+    let (batch, sizes) = draft.sizes((128, [784, 512, 512, 10]), (9, [49, 32, 32, 10]));
+    let (output, loss) = classifier(draft, batch, &sizes);
     let parameters = draft.parameters();
     let gradients = draft.g.grad(loss, &parameters)?;
     Ok(Network {
@@ -131,7 +133,9 @@ fn mlp<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
 }
 
 fn mlp_wide<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
-    let (output, loss) = classifier(draft, 256, &[2048, 2048, 2048, 2048, 1000]);
+    let full = (256, [2048, 2048, 2048, 2048, 1000]);
+    let (batch, sizes) = draft.sizes(full, (16, [40, 40, 40, 40, 25]));
+    let (output, loss) = classifier(draft, batch, &sizes);
     descent(draft, (output, loss), 0.01)
 }
 

@@ -1,5 +1,6 @@
 //! A workload's graph while it is built: layers whose parameters say how they are filled.
 
+use backprop::DType;
 use backprop::nn::{Conv, Features, Filter, GroupNorm, Groups, LayerNorm, Linear};
 use backprop::prelude::*;
 
@@ -8,25 +9,67 @@ use super::{Fill, Slot, Target};
 /// Standard deviation of weights.
 const WEIGHT: Fill = Fill::Normal(0.02);
 
+/// What is built of a workload: by default, what is timed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Variant {
+    /// The type of parameters and of inputs that are no integers.
+    pub dtype: DType,
+    /// How much of it there is.
+    pub size: Size,
+}
+
+/// How large a workload is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// As it is timed.
+    Full,
+    /// The same network with sizes so small that the reference backend trains it in moments.
+    Small,
+}
+
+impl Default for Variant {
+    fn default() -> Variant {
+        Variant {
+            dtype: F32,
+            size: Size::Full,
+        }
+    }
+}
+
 /// A graph under construction, with what there is to fill in it. Parameters start at 0, so that
 /// compiling does not draw numbers that a file is to replace.
 #[derive(Debug)]
 pub struct Draft<'g> {
     /// The graph.
     pub g: &'g Graph,
+    variant: Variant,
     slots: Vec<Slot>,
 }
 
 impl<'g> Draft<'g> {
-    pub(super) fn new(g: &'g Graph) -> Draft<'g> {
+    pub(super) fn new(g: &'g Graph, variant: Variant) -> Draft<'g> {
         Draft {
             g,
+            variant,
             slots: Vec::new(),
         }
     }
 
     pub(super) fn into_slots(self) -> Vec<Slot> {
         self.slots
+    }
+
+    /// The type of parameters.
+    pub(super) fn dtype(&self) -> DType {
+        self.variant.dtype
+    }
+
+    /// The sizes of this variant.
+    pub(super) fn sizes<T>(&self, full: T, small: T) -> T {
+        match self.variant.size {
+            Size::Full => full,
+            Size::Small => small,
+        }
     }
 
     /// All parameters so far.
@@ -40,7 +83,7 @@ impl<'g> Draft<'g> {
 
     #[track_caller]
     pub(super) fn parameter(&mut self, name: &str, shape: &[usize], fill: Fill) -> Param {
-        let parameter = self.g.parameter(name, shape, F32, Init::Zeros);
+        let parameter = self.g.parameter(name, shape, self.dtype(), Init::Zeros);
         self.slots.push(Slot {
             name: name.to_owned(),
             shape: self.g.read(parameter).shape(),
@@ -52,7 +95,11 @@ impl<'g> Draft<'g> {
 
     #[track_caller]
     pub(super) fn input(&mut self, name: &str, shape: &[usize], fill: Fill) -> Tensor<'g> {
-        let input = self.g.input(name, shape, fill.dtype());
+        let dtype = match fill.dtype() {
+            F32 => self.dtype(),
+            integer => integer,
+        };
+        let input = self.g.input(name, shape, dtype);
         self.slots.push(Slot {
             name: name.to_owned(),
             shape: input.shape(),

@@ -5,6 +5,7 @@ use backprop::prelude::*;
 use super::{Bound, Draft, Fill, Network, Operations, Workload, dense};
 
 const COUNT: usize = 4_194_304;
+const SMALL: usize = 1009;
 
 pub(super) const ELEMENTWISE: Workload = Workload {
     id: "W7",
@@ -19,9 +20,10 @@ pub(super) const ELEMENTWISE: Workload = Workload {
 };
 
 fn build<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
-    let x = draft.input("x", &[COUNT], Fill::Normal(1.0));
-    let w = draft.parameter("w", &[COUNT], Fill::Normal(1.0));
-    let b = draft.parameter("b", &[COUNT], Fill::Normal(1.0));
+    let shape = [draft.sizes(COUNT, SMALL)];
+    let x = draft.input("x", &shape, Fill::Normal(1.0));
+    let w = draft.parameter("w", &shape, Fill::Normal(1.0));
+    let b = draft.parameter("b", &shape, Fill::Normal(1.0));
     let output = (x * w + b).gelu_tanh() * x.sigmoid();
     let loss = output.square().mean(..);
     dense::descent(draft, (output, loss), 0.01)

@@ -3,7 +3,8 @@
 //!
 //! A [`Workload`] builds its graph; [`Workload::compile`] makes a [`Training`] of it on any backend.
 //! Every parameter and input says how it is [filled](Fill); [`file::write`] draws them from one seed
-//! into a file that all engines read, so that their losses can be compared.
+//! into a file that all engines read, so that their losses can be compared. A [`Variant`] is the same
+//! network in other numbers or of another size, for tests.
 
 mod cnn;
 mod dense;
@@ -16,9 +17,9 @@ mod transformer;
 mod unet;
 
 use backprop::prelude::*;
-use backprop::{ErrorKind, PlanId, Shape};
+use backprop::{DType, Element, PlanId, Shape};
 
-pub use draft::Draft;
+pub use draft::{Draft, Size, Variant};
 pub use fill::{Fill, Values};
 
 /// The seed of the values that all engines share.
@@ -82,7 +83,7 @@ pub struct Slot {
     target: Target,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 enum Target {
     Parameter(Param),
     Input(Key),
@@ -97,6 +98,7 @@ pub struct Training<B: Backend> {
     pub loss: Key,
     output: Key,
     slots: Vec<Slot>,
+    dtype: DType,
 }
 
 /// Every workload, in the order of tables.
@@ -121,14 +123,22 @@ impl Workload {
         ALL.iter().find(|workload| workload.id == id)
     }
 
-    /// Builds, differentiates and compiles the step. Parameters are 0 until they are
+    /// Builds, differentiates and compiles the step as it is timed. Parameters are 0 until they are
     /// [filled](Training::fill).
     ///
     /// # Errors
     /// Whatever building or compiling reports.
     pub fn compile<B: Backend>(&self, backend: B) -> Result<Training<B>> {
+        self.compile_as(Variant::default(), backend)
+    }
+
+    /// [Compiles](Workload::compile) the step in other numbers or of another size.
+    ///
+    /// # Errors
+    /// Whatever building or compiling reports.
+    pub fn compile_as<B: Backend>(&self, variant: Variant, backend: B) -> Result<Training<B>> {
         let g = Graph::new();
-        let mut draft = Draft::new(&g);
+        let mut draft = Draft::new(&g, variant);
         let network = (self.build)(&mut draft)?;
         let slots = draft.into_slots();
         let (loss, output) = (network.loss.key(), network.output.key());
@@ -137,6 +147,7 @@ impl Workload {
             loss,
             output,
             slots,
+            dtype: variant.dtype,
         })
     }
 
@@ -146,7 +157,7 @@ impl Workload {
     /// Whatever building reports.
     pub fn slots(&self) -> Result<Vec<Slot>> {
         let g = Graph::new();
-        let mut draft = Draft::new(&g);
+        let mut draft = Draft::new(&g, Variant::default());
         (self.build)(&mut draft)?;
         g.check()?;
         Ok(draft.into_slots())
@@ -166,23 +177,29 @@ impl<B: Backend> Training<B> {
     /// Those of `values`; values of another type or number.
     pub fn fill(&mut self, mut values: impl FnMut(&Slot) -> Result<Values>) -> Result<()> {
         for slot in &self.slots {
-            match (slot.target, values(slot)?) {
-                (Target::Parameter(parameter), Values::F32(values)) => {
-                    self.session.set_parameter(parameter, &values)?;
+            let session = &mut self.session;
+            match values(slot)? {
+                Values::F32(values) if self.dtype == F64 => {
+                    let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+                    slot.target.set(session, &values)?;
                 }
-                (Target::Input(key), Values::F32(values)) => {
-                    self.session.feed(key, &values)?;
-                }
-                (Target::Input(key), Values::I32(values)) => {
-                    self.session.feed(key, &values)?;
-                }
-                (Target::Parameter(_), Values::I32(_)) => {
-                    let what = format!("parameter `{}` is no integer", slot.name);
-                    return Err(Error::new(ErrorKind::Unknown { what }));
-                }
+                Values::F32(values) => slot.target.set(session, &values)?,
+                Values::I32(values) => slot.target.set(session, &values)?,
             }
         }
         Ok(())
+    }
+
+    /// The loss of so many steps, each before its update.
+    ///
+    /// # Errors
+    /// Whatever the device reports.
+    pub fn losses(&mut self, steps: usize) -> Result<Vec<f64>> {
+        let step = |_| {
+            self.session.step()?;
+            self.session.scalar(self.loss)
+        };
+        (0..steps).map(step).collect()
     }
 
     /// Adds the plan that computes the output alone.
@@ -191,6 +208,15 @@ impl<B: Backend> Training<B> {
     /// Whatever compiling reports.
     pub fn inference(&mut self) -> Result<PlanId> {
         self.session.plan(&[self.output], Updates::none())
+    }
+}
+
+impl Target {
+    fn set<T: Element>(self, session: &mut Session<impl Backend>, values: &[T]) -> Result<()> {
+        match self {
+            Target::Parameter(parameter) => session.set_parameter(parameter, values),
+            Target::Input(key) => session.feed(key, values).map(drop),
+        }
     }
 }
 
@@ -205,11 +231,7 @@ mod tests {
         training
             .fill(|slot| Ok(slot.fill.draw(SEED, &slot.name, slot.shape)))
             .unwrap();
-        let mut step = |_| {
-            training.session.step().unwrap();
-            training.session.scalar(training.loss).unwrap()
-        };
-        (0..steps).map(&mut step).collect()
+        training.losses(steps).unwrap()
     }
 
     #[test]

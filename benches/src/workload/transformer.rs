@@ -6,69 +6,107 @@ use backprop::prelude::*;
 
 use super::{Bound, Draft, Fill, Network, Operations, Workload};
 
-const BATCH: usize = 12;
-const CONTEXT: usize = 64;
-const WIDTH: usize = 128;
-const HEADS: usize = 4;
-const BLOCKS: usize = 4;
-const VOCABULARY: usize = 65;
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    context: usize,
+    width: usize,
+    heads: usize,
+    blocks: usize,
+    vocabulary: usize,
+}
+
+const FULL: Sizes = Sizes {
+    batch: 12,
+    context: 64,
+    width: 128,
+    heads: 4,
+    blocks: 4,
+    vocabulary: 65,
+};
+const SMALL: Sizes = Sizes {
+    batch: 2,
+    context: 9,
+    width: 12,
+    heads: 2,
+    blocks: 2,
+    vocabulary: 11,
+};
 
 pub(super) const GPT: Workload = Workload {
     id: "W6",
     about: "transformer of 4 blocks, width 128, context 64, batch 12, AdamW",
-    operations: operations(),
+    operations: operations(&FULL),
     bound: Bound::Arithmetic,
     build,
 };
 
 /// Scores and their products with values are counted whole, although half of them is masked.
-const fn operations() -> Operations {
-    let tokens = BATCH * CONTEXT;
-    let linear = 2 * tokens * WIDTH * 12 * WIDTH;
-    let attention = 2 * 2 * tokens * CONTEXT * WIDTH;
-    let forward = BLOCKS * (linear + attention) + 2 * tokens * WIDTH * VOCABULARY;
+const fn operations(sizes: &Sizes) -> Operations {
+    let Sizes {
+        batch,
+        context,
+        width,
+        blocks,
+        vocabulary,
+        ..
+    } = *sizes;
+    let tokens = batch * context;
+    let linear = 2 * tokens * width * 12 * width;
+    let attention = 2 * 2 * tokens * context * width;
+    let forward = blocks * (linear + attention) + 2 * tokens * width * vocabulary;
     Operations {
         forward: forward as u64,
         step: 3 * forward as u64,
     }
 }
 
-fn block(draft: &mut Draft<'_>, name: &str) -> TransformerBlock {
+fn block(draft: &mut Draft<'_>, name: &str, sizes: Sizes) -> TransformerBlock {
+    let Sizes { width, heads, .. } = sizes;
     let mut linear = |part: &str, input, output| {
         draft.linear(&format!("{name}.{part}"), Features { input, output })
     };
     let self_attn = MultiHeadAttention {
-        in_proj: linear("attention", WIDTH, 3 * WIDTH),
-        out_proj: linear("projection", WIDTH, WIDTH),
-        heads: HEADS,
+        in_proj: linear("attention", width, 3 * width),
+        out_proj: linear("projection", width, width),
+        heads,
     };
-    let linear1 = linear("up", WIDTH, 4 * WIDTH);
-    let linear2 = linear("down", 4 * WIDTH, WIDTH);
+    let linear1 = linear("up", width, 4 * width);
+    let linear2 = linear("down", 4 * width, width);
     TransformerBlock {
         self_attn,
         linear1,
         linear2,
-        norm1: draft.layer_norm(&format!("{name}.norm1"), WIDTH),
-        norm2: draft.layer_norm(&format!("{name}.norm2"), WIDTH),
+        norm1: draft.layer_norm(&format!("{name}.norm1"), width),
+        norm2: draft.layer_norm(&format!("{name}.norm2"), width),
         activation: Activation::GeluTanh,
         dropout: Dropout { p: 0.0 },
     }
 }
 
 fn build<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
-    let any = Fill::Below(VOCABULARY as i32);
-    let tokens = draft.input("tokens", &[BATCH, CONTEXT], any);
-    let targets = draft.input("targets", &[BATCH, CONTEXT], any);
+    let sizes = draft.sizes(FULL, SMALL);
+    let Sizes {
+        batch,
+        context,
+        width,
+        blocks,
+        vocabulary,
+        ..
+    } = sizes;
+    let any = Fill::Below(vocabulary as i32);
+    let tokens = draft.input("tokens", &[batch, context], any);
+    let targets = draft.input("targets", &[batch, context], any);
     let weight = Fill::Normal(0.02);
-    let meanings = draft.parameter("tokens.weight", &[VOCABULARY, WIDTH], weight);
-    let positions = draft.parameter("positions.weight", &[CONTEXT, WIDTH], weight);
-    let blocks: Vec<TransformerBlock> = (0..BLOCKS)
-        .map(|i| block(draft, &format!("blocks.{i}")))
+    let meanings = draft.parameter("tokens.weight", &[vocabulary, width], weight);
+    let positions = draft.parameter("positions.weight", &[context, width], weight);
+    let blocks: Vec<TransformerBlock> = (0..blocks)
+        .map(|i| block(draft, &format!("blocks.{i}"), sizes))
         .collect();
-    let norm = draft.layer_norm("norm", WIDTH);
+    let norm = draft.layer_norm("norm", width);
     let head = Features {
-        input: WIDTH,
-        output: VOCABULARY,
+        input: width,
+        output: vocabulary,
     };
     let head = draft.linear("head", head);
 

@@ -7,23 +7,48 @@ use backprop::{Divisor, Pool, Resample};
 use super::cnn::same;
 use super::{Bound, Draft, Fill, Network, Operations, Workload};
 
-const BATCH: usize = 32;
-const SIZE: usize = 16;
-/// Width of the embedding of time.
-const TIME: usize = 64;
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    /// Of the image.
+    side: usize,
+    /// Channels at its full size; twice as many where it is half as large.
+    channels: usize,
+    /// Width of the embedding of time.
+    time: usize,
+}
+
+const FULL: Sizes = Sizes {
+    batch: 32,
+    side: 16,
+    channels: 32,
+    time: 64,
+};
+const SMALL: Sizes = Sizes {
+    batch: 2,
+    side: 4,
+    channels: 8,
+    time: 6,
+};
 
 pub(super) const UNET: Workload = Workload {
     id: "W8",
     about: "U-Net on 1x16x16 with one skip, group norms and an embedding of time, batch 32, AdamW",
-    operations: operations(),
+    operations: operations(&FULL),
     bound: Bound::Arithmetic,
     build,
 };
 
-const fn operations() -> Operations {
-    let (full, half) = (SIZE * SIZE, SIZE * SIZE / 4);
-    let first = 2 * BATCH * full * 9 * 32;
-    let others = 2 * BATCH * 9 * (half * 32 * 64 + full * 96 * 32 + full * 32);
+const fn operations(sizes: &Sizes) -> Operations {
+    let Sizes {
+        batch,
+        side,
+        channels: c,
+        ..
+    } = *sizes;
+    let (full, half) = (side * side, side * side / 4);
+    let first = 2 * batch * full * 9 * c;
+    let others = 2 * batch * 9 * (half * c * 2 * c + full * 3 * c * c + full * c);
     Operations {
         forward: (first + others) as u64,
         step: (2 * first + 3 * others) as u64,
@@ -52,15 +77,15 @@ impl Block {
     }
 }
 
-/// The block with this number, from so many channels to so many others. The first has no norm, the
-/// last no time.
+/// The block with this number, with its channels and those of its results. The first has no norm,
+/// the last no time.
 fn block(draft: &mut Draft<'_>, number: usize, [input, output]: [usize; 2]) -> Block {
     let groups = Groups {
         groups: 8,
         channels: input,
     };
     let time = Features {
-        input: TIME,
+        input: draft.sizes(FULL, SMALL).time,
         output,
     };
     Block {
@@ -71,19 +96,25 @@ fn block(draft: &mut Draft<'_>, number: usize, [input, output]: [usize; 2]) -> B
 }
 
 fn build<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
-    let image = [BATCH, 1, SIZE, SIZE];
+    let Sizes {
+        batch,
+        side,
+        channels: c,
+        time,
+    } = draft.sizes(FULL, SMALL);
+    let image = [batch, 1, side, side];
     let x = draft.input("x", &image, Fill::Normal(1.0));
     let noise = draft.input("noise", &image, Fill::Normal(1.0));
-    let time = draft.input("time", &[BATCH, TIME], Fill::Sinusoids);
-    let first = block(draft, 0, [1, 32]);
-    let down = block(draft, 1, [32, 64]);
-    let up = block(draft, 2, [96, 32]);
-    let last = block(draft, 3, [32, 1]);
+    let time = draft.input("time", &[batch, time], Fill::Sinusoids);
+    let first = block(draft, 0, [1, c]);
+    let down = block(draft, 1, [c, 2 * c]);
+    let up = block(draft, 2, [3 * c, c]);
+    let last = block(draft, 3, [c, 1]);
 
     let skip = first.forward(x, time);
     let pooled = skip.avg_pool(Pool::default(), Divisor::default());
     let small = down.forward(pooled, time);
-    let large = small.interpolate([SIZE, SIZE], Resample::Nearest);
+    let large = small.interpolate([side, side], Resample::Nearest);
     let joined = draft.g.concat(&[large, skip], 1);
     let output = last.forward(up.forward(joined, time), time);
     let loss = (output - noise).square().mean(..);

@@ -1,11 +1,13 @@
 //! What a [`Cpu`](crate::Cpu) runs with.
 
+use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use backprop_core::{Error, ErrorKind, Result};
 
 use crate::pool::Pool;
-use crate::{Cpu, Level};
+use crate::{Cpu, Executor, Level};
 
 /// The environment variable that forces a level.
 const LEVEL: &str = "BACKPROP_CPU_LEVEL";
@@ -32,19 +34,32 @@ pub struct Builder {
     threads: Option<usize>,
     level: Option<Level>,
     programs: Programs,
+    executor: Option<Lent>,
 }
+
+#[derive(Clone)]
+struct Lent(Arc<dyn Executor>);
 
 impl Builder {
     /// Runs kernels on `threads` threads, the calling one included (0 counts as 1). By default as
-    /// many as there are processors for this program; at most 1024.
+    /// many as there are processors for this program, or in its [executor](Builder::executor); at
+    /// most 1024. One thread makes no pool: everything runs on the thread that calls.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Builder {
         self.threads = Some(threads);
         self
     }
 
+    /// Runs kernels on the threads of an executor, instead of on threads of the backend's own.
+    #[must_use]
+    pub fn executor(mut self, executor: impl Executor + 'static) -> Builder {
+        self.executor = Some(Lent(Arc::new(executor)));
+        self
+    }
+
     /// Uses these vector instructions. By default those that the environment variable
-    /// `BACKPROP_CPU_LEVEL` names (`scalar`, `neon`, `avx2` or `avx512`), or the largest level.
+    /// `BACKPROP_CPU_LEVEL` names (`scalar`, `neon`, `avx2` or `avx512`), or the largest level. Another
+    /// level gives results that differ in their last bits, and those of a smaller machine.
     #[must_use]
     pub fn level(mut self, level: Level) -> Builder {
         self.level = Some(level);
@@ -70,20 +85,31 @@ impl Builder {
         if !level.is_available() {
             return Err(refused(format!("this machine has no {level} instructions")));
         }
-        let threads = self.threads.unwrap_or_else(|| {
-            let processors = std::thread::available_parallelism();
-            processors.map_or(1, |processors| processors.get().min(MOST_THREADS))
-        });
+        let there_are = match &self.executor {
+            Some(Lent(executor)) => executor.threads(),
+            None => std::thread::available_parallelism().map_or(1, NonZero::get),
+        };
+        let threads = self.threads.unwrap_or(there_are.min(MOST_THREADS));
         if threads > MOST_THREADS {
             return Err(refused(format!(
                 "{threads} threads are more than {MOST_THREADS}"
             )));
         }
         Ok(Cpu {
-            pool: Arc::new(Pool::new(threads)),
+            pool: Arc::new(match self.executor {
+                // More than it has would never come.
+                Some(Lent(executor)) => Pool::lent(executor, threads.min(there_are)),
+                None => Pool::new(threads),
+            }),
             level,
             programs: self.programs,
         })
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Executor of {} threads", self.0.threads())
     }
 }
 
@@ -105,7 +131,7 @@ fn refused(what: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{Builder, MOST_THREADS, named};
-    use crate::Level;
+    use crate::{Executor, Level};
 
     #[test]
     fn levels_are_taken_or_refused() {
@@ -116,6 +142,28 @@ mod tests {
         for level in Level::ALL {
             let built = Builder::default().level(level).threads(1).build();
             assert_eq!(built.is_ok(), level.is_available(), "{level}");
+        }
+    }
+
+    #[test]
+    fn an_executor_has_as_many_threads_as_it_says_or_fewer() {
+        struct Says(usize);
+        impl Executor for Says {
+            fn threads(&self) -> usize {
+                self.0
+            }
+            fn run(&self, _: &(dyn Fn() + Sync)) {}
+        }
+        for (says, asked, has) in [
+            (3, None, 3),
+            (0, None, 1),
+            (3, Some(2), 2),
+            (2, Some(3), 2),
+            (usize::MAX, None, MOST_THREADS),
+        ] {
+            let mut builder = Builder::default().executor(Says(says));
+            builder.threads = asked;
+            assert_eq!(builder.build().unwrap().threads(), has);
         }
     }
 

@@ -60,6 +60,7 @@ pub use builder::{Builder, Programs};
 pub use ceiling::Ceiling;
 pub use level::Level;
 pub use memory::Buffer;
+pub use pool::Executor;
 
 /// The processor and its memory. A cheap handle; clones share their threads.
 #[derive(Clone)]

@@ -5,7 +5,8 @@
 //! 3. [`layers`]: models of the usual layers, and weights from PyTorch.
 //! 4. [`architecture`]: crates, passes, invariants, and what a step does in memory.
 //! 5. [`derivatives`]: rules, composites, higher orders, and how each is tested.
-//! 6. [`backends`]: writing a backend and proving it right.
+//! 6. [`performance`]: a step read off its plan; profiles; threads and instructions.
+//! 7. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
@@ -21,6 +22,13 @@ pub mod architecture {}
 
 #[doc = include_str!("../guide/derivatives.md")]
 pub mod derivatives {}
+
+#[doc = include_str!("../guide/performance/plan.md")]
+#[doc = "```text"]
+#[doc = include_str!("../guide/performance/block.txt")]
+#[doc = "```"]
+#[doc = include_str!("../guide/performance/profile.md")]
+pub mod performance {}
 
 #[doc = include_str!("../guide/backends.md")]
 pub mod backends {}

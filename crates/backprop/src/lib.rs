@@ -33,7 +33,7 @@ pub mod idx;
 pub mod weights;
 
 #[cfg(feature = "cpu")]
-pub use backprop_cpu::{Cpu, Level, Programs};
+pub use backprop_cpu::{Cpu, Executor, Level, Programs};
 
 pub use backprop_core as core;
 pub use backprop_core::{

@@ -1,10 +1,9 @@
 //! A table of parameters and of what a plan does.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use backprop_core::Plan;
 use backprop_core::plan::{Buffer, format_bytes};
-use backprop_core::{Plan, plan};
 
 use crate::ir::Ir;
 
@@ -43,30 +42,12 @@ pub(crate) fn table(ir: &Ir, plan: &Plan) -> String {
         "",
         format_bytes(bytes)
     );
-    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    count(plan.steps(), plan, &mut kinds);
-    let kinds: Vec<String> = kinds
+    let kinds: Vec<String> = plan
+        .launches_by_kind()
         .iter()
         .map(|(kind, n)| format!("{n} {kind}"))
         .collect();
     let arena = format_bytes(plan.bytes(Buffer::Arena));
     let _ = writeln!(text, "a step: {}; {arena} of temporaries", kinds.join(", "));
     text
-}
-
-fn count<'p>(
-    steps: &[plan::Step<plan::Command>],
-    plan: &'p Plan,
-    kinds: &mut BTreeMap<&'p str, usize>,
-) {
-    for step in steps {
-        match step {
-            plan::Step::Launch(command) => {
-                *kinds
-                    .entry(plan.primitives()[command.kernel()].name())
-                    .or_default() += 1;
-            }
-            plan::Step::Loop { body, .. } => count(body, plan, kinds),
-        }
-    }
 }

@@ -8,6 +8,8 @@ mod check;
 mod labels;
 mod text;
 
+use std::collections::BTreeMap;
+
 pub use text::format_bytes;
 
 use crate::{Backend, DType, Place, Primitive, Result, Shape, TensorType};
@@ -339,14 +341,50 @@ impl Plan {
     /// The number of launches in a step, with loops counted as often as they run at most.
     #[must_use]
     pub fn launches(&self) -> usize {
-        fn count<L>(steps: &[Step<L>]) -> usize {
-            let one = |step: &Step<L>| match step {
-                Step::Launch(_) => 1,
-                Step::Loop { times, body, .. } => times * count(body),
-            };
-            steps.iter().map(one).sum()
+        self.commands().iter().map(|(_, times)| times).sum()
+    }
+
+    /// [`launches`](Plan::launches) of each kind of primitive, by its name.
+    #[must_use]
+    pub fn launches_by_kind(&self) -> BTreeMap<&'static str, usize> {
+        let mut kinds = BTreeMap::new();
+        for (command, times) in self.commands() {
+            let primitive = &self.primitives()[command.kernel];
+            *kinds.entry(primitive.name()).or_default() += times;
         }
-        count(&self.steps)
+        kinds
+    }
+
+    /// The bytes that the launches of a step read and write, with loops counted as often as they run
+    /// at most. An operand counts once a launch, however often a kernel comes back to it.
+    #[must_use]
+    pub fn bytes_moved(&self) -> usize {
+        let of_one = |args: &Args| -> usize {
+            let slots = args.reads.iter().chain(&args.writes);
+            slots.map(Slot::bytes).sum()
+        };
+        let all = self.commands();
+        all.iter().map(|(c, times)| times * of_one(&c.args)).sum()
+    }
+
+    /// Every launch, in order, with how often it runs in a step at most: once, unless in a loop.
+    #[must_use]
+    pub fn commands(&self) -> Vec<(&Command, usize)> {
+        fn gather<'p>(
+            steps: &'p [Step<Command>],
+            runs: usize,
+            all: &mut Vec<(&'p Command, usize)>,
+        ) {
+            for step in steps {
+                match step {
+                    Step::Launch(command) => all.push((command, runs)),
+                    Step::Loop { times, body, .. } => gather(body, runs * times, all),
+                }
+            }
+        }
+        let mut all = Vec::new();
+        gather(&self.steps, 1, &mut all);
+        all
     }
 
     /// Prepares one kernel for each primitive.

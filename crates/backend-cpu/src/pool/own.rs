@@ -1,55 +1,26 @@
-//! The thread pool: a fixed set of threads that run one job at a time together.
-//!
-//! Kernels take microseconds, so waking a parked thread (about 25 us) would cost more than most of
-//! them. Idle threads therefore spin for a moment after each job, long enough to bridge the gaps
-//! within a training step, and park only then. The calling thread takes part as worker 0, so a pool
-//! of one thread owns none.
-//!
-//! Work is divided statically by the jobs themselves: every worker computes its own share from its
-//! id. Whoever comes first runs a worker: normally a thread of its own, but if that thread is still
-//! waking up, or the machine is busy with other things, the caller does its share too rather than
-//! wait (unless the job has barriers, where workers need each other). As no result of a kernel
-//! depends on the number of workers, a caller that finds the pool busy (another session, or a job
-//! that starts a job) simply runs its own job alone instead of waiting.
+//! The engine's own threads: a fixed set that runs one job at a time.
 
-use std::any::Any;
 use std::cell::UnsafeCell;
-use std::fmt;
-use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use backprop_core::{Error, ErrorKind, Result};
 use once_cell::sync::OnceCell;
 
+use super::Padded;
+use super::team::{Job, LOOKS, Team, Worker, wait_until};
+
 /// How long an idle thread spins before it parks: longer than the serial gaps within a step.
 const LINGER: Duration = Duration::from_micros(100);
-/// How long a thread spins for its teammates before it gives its processor away between looks.
-/// On a crowded machine the teammate may be waiting for that very processor.
-const PATIENCE: Duration = Duration::from_micros(20);
-/// Looks at an atomic between two readings of the clock.
-const LOOKS: u32 = 64;
-
-type Job<'a> = dyn Fn(Worker<'_>) + Sync + 'a;
-type Payload = Box<dyn Any + Send>;
 
 /// A persistent pool of threads. Dropping it stops and joins them.
-pub(crate) struct Pool {
+pub(super) struct Own {
     threads: usize,
     shared: Arc<Shared>,
     helpers: OnceCell<Vec<JoinHandle<()>>>,
     busy: AtomicBool,
-}
-
-/// One participant of a running job.
-#[derive(Clone, Copy)]
-pub(crate) struct Worker<'a> {
-    id: usize,
-    count: usize,
-    shared: Option<&'a Shared>,
 }
 
 /// What the threads of a pool see of each other.
@@ -58,36 +29,24 @@ struct Shared {
     epoch: Padded<AtomicUsize>,
     /// Workers of the current job that are not done, worker 0 aside.
     running: Padded<AtomicUsize>,
-    /// Workers that have reached the current barrier.
-    arrived: Padded<AtomicUsize>,
-    /// Number of barriers passed so far.
-    passed: Padded<AtomicUsize>,
     /// Of each worker, the last job that somebody began to run it in.
     begun: Box<[Padded<AtomicUsize>]>,
     parked: Box<[AtomicBool]>,
     stop: AtomicBool,
-    /// A worker of the current job has panicked; barriers must not wait for it.
-    broken: AtomicBool,
-    payload: Mutex<Option<Payload>>,
+    team: Team,
     job: UnsafeCell<Option<*const Job<'static>>>,
 }
 
 // SAFETY: every field but `job` is Sync by itself. `job` is written only by the thread that holds
-// `Pool::busy` while no worker runs (`running == 0`), and read only by who has begun a worker of
+// `Own::busy` while no worker runs (`running == 0`), and read only by who has begun a worker of
 // that job.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointee of `job` is `Sync`, so it may be used from any thread.
 unsafe impl Send for Shared {}
 
-/// Keeps atomics written by different threads on different cache lines (pairs of lines are fetched
-/// together).
-#[repr(align(128))]
-struct Padded<T>(T);
-
-impl Pool {
-    /// A pool of `threads` threads, the caller included; 0 counts as 1. Threads start on first use.
-    pub(crate) fn new(threads: usize) -> Self {
-        let threads = threads.max(1);
+impl Own {
+    /// At least 2 threads, the caller included. They start on first use.
+    pub(super) fn new(threads: usize) -> Self {
         Self {
             threads,
             shared: Arc::new(Shared::new(threads)),
@@ -96,40 +55,23 @@ impl Pool {
         }
     }
 
-    /// The most workers a job can have.
-    pub(crate) fn threads(&self) -> usize {
-        self.threads
-    }
-
-    /// Calls `job` once for each worker, on all threads at the same time, and returns when all are
-    /// done. (A thread that comes late finds its worker run by the caller.)
-    ///
-    /// A job that starts while another one is running has the calling thread as its only worker. A
-    /// panic in a worker is raised again here, after all workers have stopped.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Device`] when the system refuses to start a thread on first use.
-    pub(crate) fn run(&self, job: &(dyn Fn(Worker<'_>) + Sync)) -> Result<()> {
-        if self.threads == 1 {
-            job(Worker::alone());
-            return Ok(());
-        }
+    /// As [`Pool::run`](super::Pool::run).
+    pub(super) fn run(&self, job: &Job<'_>) -> Result<()> {
         let helpers = self.helpers.get_or_try_init(|| self.spawn())?;
         let Some(_turn) = Turn::take(&self.busy) else {
             job(Worker::alone());
             return Ok(());
         };
-        let epoch = self.shared.publish(job, helpers);
-        let passed = self.shared.passed.0.load(Ordering::Relaxed);
-        self.shared.work(0);
-        if self.shared.passed.0.load(Ordering::Relaxed) == passed {
-            self.shared.take_over(epoch);
+        let shared = &*self.shared;
+        let epoch = shared.publish(job, helpers);
+        let passed = shared.team.passed();
+        shared.work(0);
+        if shared.team.passed() == passed {
+            shared.take_over(epoch);
         }
-        wait_until(|| self.shared.running.0.load(Ordering::Acquire) == 0);
-        match self.shared.take_payload() {
-            Some(payload) => resume_unwind(payload),
-            None => Ok(()),
-        }
+        wait_until(|| shared.running.0.load(Ordering::Acquire) == 0);
+        shared.team.finish();
+        Ok(())
     }
 
     fn spawn(&self) -> Result<Vec<JoinHandle<()>>> {
@@ -155,7 +97,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Own {
     fn drop(&mut self) {
         if let Some(helpers) = self.helpers.take() {
             self.shared.dismiss(helpers);
@@ -163,72 +105,15 @@ impl Drop for Pool {
     }
 }
 
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("threads", &self.threads)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Worker<'_> {
-    /// The only worker of a job.
-    pub(crate) fn alone() -> Self {
-        Self {
-            id: 0,
-            count: 1,
-            shared: None,
-        }
-    }
-
-    /// This worker's number, below the number of workers of the job.
-    pub(crate) fn id(&self) -> usize {
-        self.id
-    }
-
-    /// This worker's contiguous share of `len` items; shares differ by at most one item.
-    pub(crate) fn share(&self, len: usize) -> Range<usize> {
-        share(len, self.id, self.count)
-    }
-
-    /// Waits until every worker of the job has come here. What they wrote before is visible
-    /// afterwards.
-    ///
-    /// Every worker must make the same number of calls. If one of them has panicked, the others
-    /// unwind from here.
-    pub(crate) fn barrier(&self) {
-        if let Some(shared) = self.shared {
-            shared.barrier(self.count);
-        }
-    }
-}
-
-impl fmt::Debug for Worker<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Worker {} of {}", self.id, self.count)
-    }
-}
-
-/// Part `index` of `len` items cut into `parts` contiguous parts whose lengths differ by at most
-/// one.
-pub(crate) fn share(len: usize, index: usize, parts: usize) -> Range<usize> {
-    let (base, longer) = (len / parts, len % parts);
-    let start = index * base + index.min(longer);
-    start..start + base + usize::from(index < longer)
-}
-
 impl Shared {
     fn new(threads: usize) -> Self {
         Self {
             epoch: Padded(AtomicUsize::new(0)),
             running: Padded(AtomicUsize::new(0)),
-            arrived: Padded(AtomicUsize::new(0)),
-            passed: Padded(AtomicUsize::new(0)),
             begun: (0..threads).map(|_| Padded(AtomicUsize::new(0))).collect(),
             parked: (0..threads).map(|_| AtomicBool::new(false)).collect(),
             stop: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
-            payload: Mutex::new(None),
+            team: Team::new(),
             job: UnsafeCell::new(None),
         }
     }
@@ -236,14 +121,13 @@ impl Shared {
     /// Hands `job` to the helpers. The caller must hold the turn and wait for `running == 0` before
     /// it returns. Returns the job's number.
     fn publish(&self, job: &Job<'_>, helpers: &[JoinHandle<()>]) -> usize {
-        // SAFETY: only the lifetime changes. `Pool::run` does not return, by unwinding either,
+        // SAFETY: only the lifetime changes. `Own::run` does not return, by unwinding either,
         // before `running == 0`, after which no helper touches the job; so the borrow outlives
         // every use.
         let job = unsafe { std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) };
         // SAFETY: the caller holds the turn and `running == 0`, so nobody reads the cell now.
         unsafe { *self.job.get() = Some(job) };
-        self.arrived.0.store(0, Ordering::Relaxed);
-        self.broken.store(false, Ordering::Relaxed);
+        self.team.reset();
         self.running.0.store(helpers.len(), Ordering::Relaxed);
         let before = self.epoch.0.fetch_add(1, Ordering::SeqCst);
         self.wake(helpers);
@@ -329,51 +213,14 @@ impl Shared {
 
     /// One worker's part of the current job. Never unwinds.
     fn work(&self, id: usize) {
-        let worker = Worker {
-            id,
-            count: self.parked.len(),
-            shared: Some(self),
-        };
         // SAFETY: whoever comes here wrote `job`, or has begun a worker of it, which only the
         // number of this very job allows; the next write waits for `running == 0`, hence for this
         // worker.
         let job = unsafe { *self.job.get() };
         let Some(job) = job else { return };
-        // SAFETY: `Pool::run` keeps the job borrowed until all workers are done with it.
+        // SAFETY: `Own::run` keeps the job borrowed until all workers are done with it.
         let job = unsafe { &*job };
-        // Shared state a panic leaves half done is the business of whoever catches it after
-        // `Pool::run`.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(worker))) {
-            self.keep_first(payload);
-            self.broken.store(true, Ordering::Release);
-        }
-    }
-
-    fn barrier(&self, count: usize) {
-        let passed = self.passed.0.load(Ordering::Relaxed);
-        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == count {
-            self.arrived.0.store(0, Ordering::Relaxed);
-            self.passed.0.fetch_add(1, Ordering::Release);
-            return;
-        }
-        let open = || self.passed.0.load(Ordering::Acquire) != passed;
-        wait_until(|| open() || self.broken.load(Ordering::Acquire));
-        if !open() {
-            resume_unwind(Box::new("a teammate panicked"));
-        }
-    }
-
-    fn keep_first(&self, payload: Payload) {
-        let mut kept = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get_or_insert(payload);
-    }
-
-    fn take_payload(&self) -> Option<Payload> {
-        if !self.broken.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut kept = self.payload.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.take()
+        self.team.work(job, id, self.parked.len());
     }
 }
 
@@ -393,24 +240,11 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Spins for [`PATIENCE`], then yields between looks, until `done`.
-fn wait_until(done: impl Fn() -> bool) {
-    let start = Instant::now();
-    loop {
-        for _ in 0..LOOKS {
-            if done() {
-                return;
-            }
-            std::hint::spin_loop();
-        }
-        if start.elapsed() > PATIENCE {
-            thread::yield_now();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use super::super::Pool;
     use super::*;
 
     /// The ids that took part in one run.
@@ -425,16 +259,6 @@ mod tests {
         .unwrap();
         let count = count.into_inner();
         assert_eq!(sum.into_inner(), count * (count - 1) / 2);
-    }
-
-    #[test]
-    fn shares_cover_everything_once() {
-        for (len, parts) in [(0, 1), (0, 3), (1, 3), (7, 3), (9, 3), (100, 7), (5, 5)] {
-            let joined: Vec<usize> = (0..parts).flat_map(|i| share(len, i, parts)).collect();
-            assert_eq!(joined, (0..len).collect::<Vec<_>>(), "{len} in {parts}");
-            let longest = (0..parts).map(|i| share(len, i, parts).len()).max();
-            assert_eq!(longest, Some(len.div_ceil(parts)));
-        }
     }
 
     #[test]
