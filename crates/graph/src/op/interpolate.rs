@@ -31,6 +31,16 @@ pub enum Resample {
     Area,
 }
 
+impl Resample {
+    /// Whether a whole factor repeats every point so many times.
+    fn repeats(self) -> bool {
+        matches!(
+            self,
+            Resample::Nearest | Resample::NearestCentre | Resample::Area
+        )
+    }
+}
+
 /// The slope of the cubic kernel at distance 1.
 pub(super) const CUBIC: f64 = -0.75;
 
@@ -81,19 +91,20 @@ impl<'g> Tensor<'g> {
         let (sizes, how) = (sizes.as_ref(), how.into());
         self.graph.compose(name, &[self], place, || {
             let first = check(self, sizes, &how)?;
-            let mut x = self;
-            for (k, &size) in sizes.iter().enumerate() {
-                let line = Line {
-                    from: self.shape().size(first + k),
-                    to: size,
-                    scale: how
-                        .scales
-                        .as_ref()
-                        .and_then(|scales| scales.get(k).copied()),
-                };
-                x = x.resampled(first + k, &line, &how);
+            let lines = sizes.iter().enumerate().map(|(k, &size)| Line {
+                from: self.shape().size(first + k),
+                to: size,
+                scale: how
+                    .scales
+                    .as_ref()
+                    .and_then(|scales| scales.get(k).copied()),
+            });
+            let lines: Vec<Line> = lines.collect();
+            if let (true, Some(factors)) = (how.by.repeats(), factors(&lines)) {
+                return Ok(self.unpooled(&factors));
             }
-            Ok(x)
+            let lines = lines.iter().enumerate();
+            Ok(lines.fold(self, |x, (k, line)| x.resampled(first + k, line, &how)))
         })
     }
 
@@ -109,9 +120,7 @@ impl<'g> Tensor<'g> {
         let corners = how.align == Align::Corners;
         match (how.by, line.factor()) {
             (_, Some(1)) => self,
-            (Resample::Nearest | Resample::NearestCentre | Resample::Area, Some(factor)) => {
-                self.repeat_interleave(factor, axis as i32)
-            }
+            (by, Some(factor)) if by.repeats() => self.repeat_interleave(factor, axis as i32),
             (Resample::Linear, Some(factor)) if !corners => self.linear(axis, factor),
             _ => self.tapped(axis, &line.taps(how)),
         }
@@ -152,6 +161,12 @@ impl<'g> Tensor<'g> {
         let parts = taps.iter().map(part).reduce(|sum, part| sum + part);
         parts.unwrap_or(self)
     }
+}
+
+/// The factors of several axes, if all are whole and points become more than they were.
+fn factors(lines: &[Line]) -> Option<Vec<usize>> {
+    let factors: Option<Vec<usize>> = lines.iter().map(Line::factor).collect();
+    factors.filter(|factors| factors.iter().any(|&factor| factor > 1))
 }
 
 /// An old point that counts for a new one.

@@ -149,6 +149,21 @@ impl<'g> Tensor<'g> {
         })
     }
 
+    /// Every element repeated over a window of its own: the vjp of sums over windows side by side.
+    #[track_caller]
+    pub(super) fn unpooled(self, factors: &[usize]) -> Tensor<'g> {
+        let places = self.shape().sizes()[self.rank() - factors.len()..].to_vec();
+        let grown = places.iter().zip(factors);
+        let windows = Windows {
+            each: factors.iter().map(|&factor| tile(factor)).collect(),
+            axes: grown.map(|(&size, factor)| size * factor).collect(),
+            places,
+        };
+        let reduction = Reduction::Sum;
+        let vjp = PooledVjp(Pooled { reduction, windows });
+        self.graph.apply_one(vjp, &[self])
+    }
+
     #[track_caller]
     fn pooled(self, reduction: Reduction, windows: Windows) -> Tensor<'g> {
         let pooled = Pooled { reduction, windows };
@@ -247,18 +262,23 @@ fn adaptive_sizes(operation: &str, x: Tensor<'_>, sizes: &PerAxis) -> Result<Vec
     Ok(sizes)
 }
 
+/// A window whose neighbours lie beside it.
+fn tile(size: usize) -> backprop_core::Window {
+    backprop_core::Window {
+        size,
+        stride: size,
+        dilation: 1,
+        padding: 0,
+    }
+}
+
 /// Windows of equal size, side by side, if as many fit.
 fn even(x: Tensor<'_>, sizes: &[usize]) -> Option<Windows> {
     let axes = x.shape().sizes()[2..].to_vec();
-    let each = axes.iter().zip(sizes).map(|(&axis, &count)| {
-        let size = axis / count;
-        axis.is_multiple_of(count).then_some(backprop_core::Window {
-            size,
-            stride: size,
-            dilation: 1,
-            padding: 0,
-        })
-    });
+    let each = axes
+        .iter()
+        .zip(sizes)
+        .map(|(&axis, &count)| axis.is_multiple_of(count).then(|| tile(axis / count)));
     Some(Windows {
         each: each.collect::<Option<_>>()?,
         axes,
