@@ -43,12 +43,25 @@ fn python() -> Outcome {
     )
 }
 
-/// candle, in a workspace of its own.
+/// The packages of the Rust peers.
+const PACKAGES: [&str; 3] = ["peer-candle", "peer-burn", "peer-dfdx"];
+
+/// candle, burn and dfdx, in a workspace of their own. One that does not build leaves the others be.
 fn rust() -> Outcome {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--workspace"]);
-    cargo.current_dir(root().join("benches/peers/rust"));
-    run_command(cargo.env("CARGO_TARGET_DIR", target_folder().join(RUST_PEERS)))
+    let build = |package: &&str| {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["build", "--release", "--package", package]);
+        cargo.current_dir(root().join("benches/peers/rust"));
+        run_command(cargo.env("CARGO_TARGET_DIR", target_folder().join(RUST_PEERS)))
+    };
+    let failed: Vec<String> = PACKAGES
+        .iter()
+        .filter_map(|package| build(package).err())
+        .collect();
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(failed.join("\nerror: ")),
+    }
 }
 
 fn run_command(command: &mut Command) -> Outcome {

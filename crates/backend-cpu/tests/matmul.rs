@@ -138,6 +138,30 @@ fn sums_are_rounded_to_the_result() {
     }
 }
 
+/// Large products of every transpose, with and without an epilogue.
+#[cfg(feature = "blas")]
+#[test]
+fn large_products_are_the_library_s() {
+    let sizes = Sizes(Vec::new(), [163, 170, 167]);
+    let [m, k, n] = sizes.1;
+    let mut specs = Vec::new();
+    for dtype in [DType::F32, DType::F64] {
+        for turned in 0..4 {
+            let left = operand(dtype, &[], [m, k], turned & 1 == 1);
+            let right = operand(dtype, &[], [k, n], turned & 2 == 2);
+            specs.push(product(&sizes, left, right, dtype));
+        }
+    }
+    specs.extend([false, true].map(|turned| layer(&sizes, turned, false)));
+    for spec in specs {
+        let cpu = backprop_cpu::Cpu::builder().threads(1).build().unwrap();
+        let kernel = format!("{:?}", cpu.matmul(&spec).unwrap());
+        assert!(kernel.contains("Blas"), "{kernel}");
+        let reads = reads(&spec, (-0.5, 0.5));
+        check(&Primitive::MatMul(spec), &reads);
+    }
+}
+
 /// Views that no transpose describes: slices, reversals, broadcasts.
 #[test]
 fn operands_are_visited_through_any_view() {

@@ -26,6 +26,8 @@
 //!
 //! # Features
 //! - `cpu` (default): the [`Cpu`] backend.
+//! - `blas`: large matrix products on it by the system's BLAS (`libblas` with the C interface, or
+//!   Accelerate), whose bits and threads are its own.
 #![forbid(unsafe_code)]
 
 pub mod guide;

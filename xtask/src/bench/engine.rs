@@ -25,16 +25,20 @@ pub(super) enum Peer {
     Tensorflow,
     TensorflowXla,
     Candle,
+    Burn,
+    Dfdx,
 }
 
 impl Peer {
-    pub(super) const ALL: [Peer; 6] = [
+    pub(super) const ALL: [Peer; 8] = [
         Peer::Torch,
         Peer::TorchCompile,
         Peer::Jax,
         Peer::Tensorflow,
         Peer::TensorflowXla,
         Peer::Candle,
+        Peer::Burn,
+        Peer::Dfdx,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -45,6 +49,17 @@ impl Peer {
             Peer::Tensorflow => "tensorflow",
             Peer::TensorflowXla => "tensorflow-xla",
             Peer::Candle => "candle",
+            Peer::Burn => "burn",
+            Peer::Dfdx => "dfdx",
+        }
+    }
+
+    /// The workloads that its program leaves out, because the engine cannot express them or only as
+    /// nobody would write them.
+    fn leaves_out(self) -> &'static [&'static str] {
+        match self {
+            Peer::Dfdx => &["W4", "W5", "W6", "W8", "W9-3163"],
+            _ => &[],
         }
     }
 
@@ -56,7 +71,7 @@ impl Peer {
             Peer::Jax => Some(("jax", "jit")),
             Peer::Tensorflow => Some(("tensorflow", "function")),
             Peer::TensorflowXla => Some(("tensorflow", "xla")),
-            Peer::Candle => None,
+            Peer::Candle | Peer::Burn | Peer::Dfdx => None,
         }
     }
 }
@@ -66,6 +81,7 @@ impl Peer {
 pub(super) struct Engine {
     pub(super) name: String,
     how: How,
+    leaves_out: &'static [&'static str],
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +100,7 @@ impl Engine {
         Self {
             name: name.to_owned(),
             how: How::Own(program.to_owned()),
+            leaves_out: &[],
         }
     }
 
@@ -96,7 +113,13 @@ impl Engine {
         Self {
             name: peer.name().to_owned(),
             how,
+            leaves_out: peer.leaves_out(),
         }
+    }
+
+    /// Whether its program leaves a workload out.
+    pub(super) fn leaves_out(&self, workload: &str) -> bool {
+        self.leaves_out.contains(&workload)
     }
 
     /// Whether it is set up.

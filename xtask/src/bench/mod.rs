@@ -72,10 +72,12 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     }
     let before = ceilings(&program, &options)?;
     let cases = measure(&workloads, &engines, &options);
+    let left_out = left_out(&workloads, &engines);
     let after = ceilings(&program, &options)?;
     let report = Report {
         machine: machine::describe(),
         missing: missing.into_iter().map(|engine| engine.name).collect(),
+        left_out,
         ceilings: best(&before, &after),
         workloads,
         cases,
@@ -209,12 +211,25 @@ fn best(before: &[Ceiling], after: &[Ceiling]) -> Vec<Ceiling> {
     pairs.map(larger).collect()
 }
 
+/// Engines that have no program for a workload, with these workloads.
+fn left_out(workloads: &[Workload], engines: &[Engine]) -> Vec<String> {
+    let of_engine = |engine: &Engine| {
+        let ids = workloads.iter().map(|workload| &*workload.id);
+        let out: Vec<&str> = ids.filter(|id| engine.leaves_out(id)).collect();
+        (!out.is_empty()).then(|| format!("{}: {}", engine.name, out.join(", ")))
+    };
+    engines.iter().filter_map(of_engine).collect()
+}
+
 fn measure(workloads: &[Workload], engines: &[Engine], options: &Options) -> Cases {
     let mut cases = Cases::default();
     for round in 0..options.rounds {
         for workload in workloads {
             for &threads in &options.threads {
                 for engine in engines {
+                    if engine.leaves_out(&workload.id) {
+                        continue;
+                    }
                     let case = Case {
                         workload: workload.id.clone(),
                         threads,

@@ -17,6 +17,8 @@ pub(super) struct Report {
     pub(super) machine: Machine,
     /// Engines that are not set up.
     pub(super) missing: Vec<String>,
+    /// Engines without some of the workloads.
+    pub(super) left_out: Vec<String>,
     pub(super) ceilings: Vec<Ceiling>,
     pub(super) workloads: Vec<Workload>,
     pub(super) cases: Cases,
@@ -101,6 +103,9 @@ impl Report {
         let _ = writeln!(text, "- versions: {}", self.versions().join(", "));
         for name in &self.missing {
             let _ = writeln!(text, "- not set up: {name}");
+        }
+        for engine in &self.left_out {
+            let _ = writeln!(text, "- left out by {engine}");
         }
         let _ = writeln!(text, "\n{LEGEND}");
         for workload in &self.workloads {
@@ -196,7 +201,7 @@ impl Report {
         let failure = |(case, why): (&Case, &str)| json!({ "case": case.to_string(), "why": why });
         json!({
             "machine": self.machine.to_json(), "ceilings": ceilings.collect::<Vec<_>>(),
-            "missing": self.missing, "mismatches": self.cases.mismatches(),
+            "missing": self.missing, "left_out": self.left_out, "mismatches": self.cases.mismatches(),
             "cases": self.cases.runs().map(case).collect::<Vec<_>>(),
             "failures": self.cases.failures().map(failure).collect::<Vec<_>>(),
         })
@@ -270,6 +275,7 @@ mod tests {
         Report {
             machine: machine::describe(),
             missing: vec!["tensorflow".to_owned()],
+            left_out: vec!["dfdx: W4, W5".to_owned()],
             ceilings: vec![Ceiling {
                 threads: 1,
                 operations: 4e9,
@@ -301,6 +307,7 @@ mod tests {
         assert!(row("jax").contains("| 1.00 | 1.00 | 1.00 |"));
         assert!(row("torch").contains("| 0.60 | 0.60 |"));
         assert!(text.contains("- not set up: tensorflow"));
+        assert!(text.contains("- left out by dfdx: W4, W5"));
         assert!(text.contains("The losses of all engines agree."));
     }
 

@@ -5,6 +5,8 @@
 //! stores the sums as they are, the kernel writes them to their place itself. Both give the same
 //! bits, as an epilogue sees complete sums only.
 
+#[cfg(feature = "blas")]
+mod blas;
 mod whole;
 
 use backprop_core::{DType, Error, ErrorKind, MatMul as Spec, Primitive, Result, Source};
@@ -61,6 +63,10 @@ fn prepared(spec: &Spec, level: Level, threads: usize) -> Result<Contraction, St
 
 /// The kernel for a pair of types that [`sums_as`] allows.
 fn product(problem: &Problem, operand: DType, accumulator: DType) -> Box<dyn Product> {
+    #[cfg(feature = "blas")]
+    if let Some(product) = blas::Blas::new(problem, operand, accumulator) {
+        return Box::new(product);
+    }
     gemm::make(operand, accumulator, Plain(problem))
         .unwrap_or_else(|| Box::new(Whole::new(problem, operand, accumulator)))
 }
