@@ -68,6 +68,15 @@ struct Part {
     pitch: usize,
 }
 
+/// What the axes of a [`Plan`] come to.
+struct Axes {
+    seen: Vec<Part>,
+    other: Vec<Part>,
+    taps: Vec<(usize, isize)>,
+    padded: usize,
+    points: Vec<(usize, usize)>,
+}
+
 impl Plan {
     /// Whether this can be computed in flat runs, and is worth it.
     pub(super) fn suits(g: &Geometry, wanted: Wanted) -> bool {
@@ -76,40 +85,7 @@ impl Plan {
     }
 
     pub(super) fn new(g: &Geometry, wanted: Wanted, (level, threads): (Level, usize)) -> Self {
-        let is_input = wanted == Wanted::Input;
-        let (mut taps, mut points) = (vec![(0, 0)], Vec::new());
-        let (mut seen, mut other) = (Vec::new(), Vec::new());
-        let mut pitch = 1;
-        for (i, axis) in g.windows.iter().enumerate().rev() {
-            let reach = axis.taps.saturating_sub(1) * axis.dilation;
-            let (size, count, before) = match wanted {
-                Wanted::Input => (
-                    axis.places,
-                    axis.positions,
-                    reach as isize - axis.padding as isize,
-                ),
-                _ => (axis.positions, axis.places, axis.padding as isize),
-            };
-            let length = count + reach;
-            let strides = if is_input { &g.y } else { &g.x };
-            seen.insert(
-                0,
-                Part::new((size, length), before, (strides[i + 2], pitch)),
-            );
-            other.insert(0, Part::new((axis.places, length), 0, (g.y[i + 2], pitch)));
-            points.insert(0, (count, pitch));
-            let tap = |tap: usize| {
-                let seen = if is_input { axis.taps - 1 - tap } else { tap };
-                (seen * axis.dilation * pitch, tap as isize * g.w[i + 2])
-            };
-            taps = (0..axis.taps)
-                .flat_map(|t| {
-                    taps.iter()
-                        .map(move |&(at, w)| (at + tap(t).0, w + tap(t).1))
-                })
-                .collect();
-            pitch *= length;
-        }
+        let axes = Axes::new(g, wanted);
         let (seen_strides, seen_channels, channels) = match wanted {
             Wanted::Input => (&g.y, g.out, g.channels),
             _ => (&g.x, g.channels, g.out),
@@ -124,7 +100,7 @@ impl Plan {
             channel: strides[1],
             axes,
         };
-        let sizes = [g.images, g.groups, g.out, g.channels, g.taps(), pitch];
+        let sizes = [g.images, g.groups, g.out, g.channels, g.taps(), axes.padded];
         let work = sizes.into_iter().fold(1, usize::saturating_mul);
         Self {
             wanted,
@@ -132,12 +108,12 @@ impl Plan {
             groups: g.groups,
             seen_channels,
             channels,
-            seen: planes(seen_strides, seen),
-            other: planes(&g.y, other),
+            seen: planes(seen_strides, axes.seen),
+            other: planes(&g.y, axes.other),
             filter,
-            taps,
-            padded: pitch,
-            points,
+            taps: axes.taps,
+            padded: axes.padded,
+            points: axes.points,
             level,
             workers: (work / GRAIN).clamp(1, threads.max(1)),
             threads,
@@ -158,6 +134,50 @@ impl Plan {
     /// Elements of each of two rooms of a worker.
     fn room(&self) -> usize {
         (self.padded + self.run() + 2 * SLACK).next_multiple_of(LINE)
+    }
+}
+
+impl Axes {
+    fn new(g: &Geometry, wanted: Wanted) -> Self {
+        let is_input = wanted == Wanted::Input;
+        let (mut taps, mut points) = (vec![(0, 0)], Vec::new());
+        let (mut seen, mut other) = (Vec::new(), Vec::new());
+        let mut pitch = 1;
+        for (i, axis) in g.windows.iter().enumerate().rev() {
+            let reach = axis.taps.saturating_sub(1) * axis.dilation;
+            let (size, count, before) = match wanted {
+                Wanted::Input => (
+                    axis.places,
+                    axis.positions,
+                    reach as isize - axis.padding as isize,
+                ),
+                _ => (axis.positions, axis.places, axis.padding as isize),
+            };
+            let length = count + reach;
+            let strides = if is_input { &g.y } else { &g.x };
+            let part = Part::new((size, length), before, (strides[i + 2], pitch));
+            seen.insert(0, part);
+            other.insert(0, Part::new((axis.places, length), 0, (g.y[i + 2], pitch)));
+            points.insert(0, (count, pitch));
+            let tap = |tap: usize| {
+                let seen = if is_input { axis.taps - 1 - tap } else { tap };
+                (seen * axis.dilation * pitch, tap as isize * g.w[i + 2])
+            };
+            taps = (0..axis.taps)
+                .flat_map(|t| {
+                    taps.iter()
+                        .map(move |&(at, w)| (at + tap(t).0, w + tap(t).1))
+                })
+                .collect();
+            pitch *= length;
+        }
+        Self {
+            seen,
+            other,
+            taps,
+            padded: pitch,
+            points,
+        }
     }
 }
 

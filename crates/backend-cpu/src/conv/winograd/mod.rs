@@ -38,6 +38,8 @@ const STAGGER: usize = GROUP;
 /// Multiply-adds that cost as much as what is done with one channel of a tile at one point: moving
 /// it, transforming it, and storing it.
 const TRANSFORM: usize = 10;
+/// Multiply-adds that are worth a worker.
+const GRAIN: usize = 1 << 17;
 /// Percent by which a multiply-add of the plain form costs more than one at a point.
 const PLAIN: usize = 125;
 
@@ -145,7 +147,7 @@ pub(super) fn prepare(
         kernels: Kernels::of(level),
         pack: packer(level),
         threads,
-        workers: threads,
+        workers: (PLANES * products / GRAIN).clamp(1, threads.max(1)),
     };
     Some(match wanted {
         Wanted::Filter => filter::prepare(geometry, [places, positions], common),
