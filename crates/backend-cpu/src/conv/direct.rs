@@ -1,5 +1,5 @@
-//! Convolutions with hardly any channels in a group, tap by tap: packing them for a product of
-//! matrices would cost more than the product.
+//! Convolutions with hardly any channels in a group by larger steps of the windows, tap by tap:
+//! packing them for a product of matrices would cost more than the product.
 //!
 //! An element is one chain of fused multiply-adds, channel by channel and tap by tap; of the vjp by
 //! the filter, one for each of a few registers, over all images and places.
@@ -13,8 +13,6 @@ use crate::pool::Worker;
 use crate::simd::{Float, Simd, Vector, by_level};
 use crate::windows::Windows;
 
-/// The most rows of a group's product that are worth it.
-const FEW: usize = 2;
 /// Places of the output that are computed together.
 const TILE: usize = 2048;
 /// Multiply-adds that are worth a worker.
@@ -68,11 +66,7 @@ type VisitFn<E, T> = unsafe fn(&Visit<'_, E, T>);
 impl Plan {
     /// Whether this is worth computing directly.
     pub(super) fn suits(geometry: &Geometry, wanted: Wanted) -> bool {
-        let rows = match wanted {
-            Wanted::Input => geometry.channels,
-            Wanted::Output | Wanted::Filter => geometry.out,
-        };
-        rows <= FEW && Plan::can(geometry)
+        geometry.has_few(wanted) && Plan::can(geometry)
     }
 
     /// Whether this can be computed directly: the places of a plane have to be neighbours.

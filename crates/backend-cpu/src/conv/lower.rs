@@ -15,6 +15,9 @@ use crate::gemm::{
 };
 use crate::windows::{Axis, Windows};
 
+/// The most rows of a product that are few.
+const FEW: usize = 2;
+
 /// Which tensor of a convolution is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
@@ -106,6 +109,15 @@ impl Geometry {
             w: strides(w),
             y: strides(y),
         }
+    }
+
+    /// Whether the product of a group has too few rows to repay the packing of its columns.
+    pub(super) fn has_few(&self, wanted: Wanted) -> bool {
+        let rows = match wanted {
+            Wanted::Input => self.channels,
+            Wanted::Output | Wanted::Filter => self.out,
+        };
+        rows <= FEW
     }
 
     pub(super) fn taps(&self) -> usize {

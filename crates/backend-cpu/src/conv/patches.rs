@@ -143,9 +143,13 @@ unsafe fn zeros<S: Simd, T: Number>(to: *mut T, count: usize) {
     }
 }
 
-/// The last register overlaps the one before it.
+/// Copies elements that lie side by side. The last register overlaps the one before it.
 #[inline(always)]
-unsafe fn neighbours<S: Simd, T: Number, E: Source<T>>(to: *mut T, from: *const E, count: usize) {
+pub(super) unsafe fn neighbours<S: Simd, T: Number, E: Source<T>>(
+    to: *mut T,
+    from: *const E,
+    count: usize,
+) {
     let lanes = T::In::<S>::LANES;
     // SAFETY: the caller promises `count` elements on both sides.
     unsafe {

@@ -17,7 +17,7 @@ const POINT_BYTES: usize = 448 << 10;
 const FEWEST: usize = 32;
 /// Bytes of sums in all parts, and parts at most.
 const SUM_BYTES: usize = 8 << 20;
-const PARTS: usize = 4;
+const PARTS: usize = 2;
 
 /// A prepared vjp.
 #[derive(Debug)]
@@ -254,11 +254,12 @@ impl Filter {
             // SAFETY: this row of the sums is this worker's, and there is room for its taps.
             unsafe {
                 for part in 1..self.parts {
-                    for point in (0..PLANES).map(|point| point * self.point()) {
-                        for lane in point..point + GROUP {
-                            let sum = sums(0).add(lane);
-                            sum.write(sum.read() + sums(part).add(lane).read());
-                        }
+                    for point in 0..PLANES {
+                        let at = point * self.point();
+                        let sum = sums(0).add(at).cast::<[f32; GROUP]>();
+                        let new = sums(part).add(at).cast::<[f32; GROUP]>();
+                        let (old, new) = (sum.read(), new.read());
+                        sum.write(std::array::from_fn(|lane| old[lane] + new[lane]));
                     }
                 }
                 (self.common.kernels.tap_sums)(&Together {

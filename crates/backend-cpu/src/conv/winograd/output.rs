@@ -89,32 +89,37 @@ pub(super) fn prepare(
         channel: seen[1],
         row: seen[2],
     };
-    let group = g.out as isize * g.w[0];
-    let taps = match wanted {
-        // Positions see taps backwards.
-        Wanted::Input => TapStrides {
-            first: 2 * (g.w[2] + g.w[3]),
-            group,
-            to: g.w[1],
-            from: g.w[0],
-            taps: [-g.w[2], -g.w[3]],
-        },
-        _ => TapStrides {
-            first: 0,
-            group,
-            to: g.w[0],
-            from: g.w[1],
-            taps: [g.w[2], g.w[3]],
-        },
-    };
     let tile_bytes = PLANES * from.next_multiple_of(GROUP) * size_of::<f32>();
     let tiles = (POINT_BYTES / tile_bytes).max(FEWEST);
     Box::new(Output {
         common: common(Grid::new(g.images, pixels, tiles)),
         images,
         channels: to,
-        taps,
+        taps: TapStrides::of(g, wanted),
     })
+}
+
+impl TapStrides {
+    fn of(g: &Geometry, wanted: Wanted) -> Self {
+        let group = g.out as isize * g.w[0];
+        match wanted {
+            // Positions see taps backwards.
+            Wanted::Input => Self {
+                first: 2 * (g.w[2] + g.w[3]),
+                group,
+                to: g.w[1],
+                from: g.w[0],
+                taps: [-g.w[2], -g.w[3]],
+            },
+            _ => Self {
+                first: 0,
+                group,
+                to: g.w[0],
+                from: g.w[1],
+                taps: [g.w[2], g.w[3]],
+            },
+        }
+    }
 }
 
 impl Product for Output {

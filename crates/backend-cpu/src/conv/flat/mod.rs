@@ -7,30 +7,19 @@
 //! An element is one chain of fused multiply-adds, channel by channel and tap by tap; of the vjp by
 //! the filter, one for each of [`lanes`] lanes, over all images and places.
 
+mod kernels;
+
 use super::lower::{Geometry, Wanted};
 use crate::Level;
 use crate::gemm::{Call, Make, Number, Product, Sink, Source, typed};
 use crate::pool::Worker;
-use crate::simd::{Float, Simd, Vector, by_level};
+use kernels::{LINE, Sums, adder, copier, dotter, lanes, totaller};
 
-/// The most rows of a group's product that are worth it.
-const FEW: usize = 2;
 /// Multiply-adds that are worth a worker.
 const GRAIN: usize = 1 << 17;
-/// Registers of sums that are kept at a time.
-const ABREAST: usize = 4;
-/// Taps whose cotangents are summed at a time.
-const TAPS: usize = 5;
-/// A cache line, in bytes.
-const LINE: usize = 64;
 /// Elements by which padded planes and sums are longer than they need to be, at least: what
-/// [`ABREAST`] registers reach beyond them.
+/// registers reach beyond them.
 const SLACK: usize = 64;
-
-/// Sums in which the cotangent of a tap is formed.
-const fn lanes<T>() -> usize {
-    LINE / size_of::<T>()
-}
 
 /// A prepared convolution, before its types are known.
 #[derive(Debug)]
@@ -79,51 +68,24 @@ struct Part {
     pitch: usize,
 }
 
+/// What the axes of a [`Plan`] come to.
+struct Axes {
+    seen: Vec<Part>,
+    other: Vec<Part>,
+    taps: Vec<(usize, isize)>,
+    padded: usize,
+    points: Vec<(usize, usize)>,
+}
+
 impl Plan {
     /// Whether this can be computed in flat runs, and is worth it.
     pub(super) fn suits(g: &Geometry, wanted: Wanted) -> bool {
-        let rows = match wanted {
-            Wanted::Input => g.channels,
-            Wanted::Output | Wanted::Filter => g.out,
-        };
-        rows <= FEW && !g.windows.is_empty() && g.windows.iter().all(|axis| axis.stride == 1)
+        let single = g.windows.iter().all(|axis| axis.stride == 1);
+        g.has_few(wanted) && single && !g.windows.is_empty()
     }
 
     pub(super) fn new(g: &Geometry, wanted: Wanted, (level, threads): (Level, usize)) -> Self {
-        let is_input = wanted == Wanted::Input;
-        let (mut taps, mut points) = (vec![(0, 0)], Vec::new());
-        let (mut seen, mut other) = (Vec::new(), Vec::new());
-        let mut pitch = 1;
-        for (i, axis) in g.windows.iter().enumerate().rev() {
-            let reach = axis.taps.saturating_sub(1) * axis.dilation;
-            let (size, count, before) = match wanted {
-                Wanted::Input => (
-                    axis.places,
-                    axis.positions,
-                    reach as isize - axis.padding as isize,
-                ),
-                _ => (axis.positions, axis.places, axis.padding as isize),
-            };
-            let length = count + reach;
-            let strides = if is_input { &g.y } else { &g.x };
-            seen.insert(
-                0,
-                Part::new((size, length), before, (strides[i + 2], pitch)),
-            );
-            other.insert(0, Part::new((axis.places, length), 0, (g.y[i + 2], pitch)));
-            points.insert(0, (count, pitch));
-            let tap = |tap: usize| {
-                let seen = if is_input { axis.taps - 1 - tap } else { tap };
-                (seen * axis.dilation * pitch, tap as isize * g.w[i + 2])
-            };
-            taps = (0..axis.taps)
-                .flat_map(|t| {
-                    taps.iter()
-                        .map(move |&(at, w)| (at + tap(t).0, w + tap(t).1))
-                })
-                .collect();
-            pitch *= length;
-        }
+        let axes = Axes::new(g, wanted);
         let (seen_strides, seen_channels, channels) = match wanted {
             Wanted::Input => (&g.y, g.out, g.channels),
             _ => (&g.x, g.channels, g.out),
@@ -138,7 +100,7 @@ impl Plan {
             channel: strides[1],
             axes,
         };
-        let sizes = [g.images, g.groups, g.out, g.channels, g.taps(), pitch];
+        let sizes = [g.images, g.groups, g.out, g.channels, g.taps(), axes.padded];
         let work = sizes.into_iter().fold(1, usize::saturating_mul);
         Self {
             wanted,
@@ -146,12 +108,12 @@ impl Plan {
             groups: g.groups,
             seen_channels,
             channels,
-            seen: planes(seen_strides, seen),
-            other: planes(&g.y, other),
+            seen: planes(seen_strides, axes.seen),
+            other: planes(&g.y, axes.other),
             filter,
-            taps,
-            padded: pitch,
-            points,
+            taps: axes.taps,
+            padded: axes.padded,
+            points: axes.points,
             level,
             workers: (work / GRAIN).clamp(1, threads.max(1)),
             threads,
@@ -172,6 +134,50 @@ impl Plan {
     /// Elements of each of two rooms of a worker.
     fn room(&self) -> usize {
         (self.padded + self.run() + 2 * SLACK).next_multiple_of(LINE)
+    }
+}
+
+impl Axes {
+    fn new(g: &Geometry, wanted: Wanted) -> Self {
+        let is_input = wanted == Wanted::Input;
+        let (mut taps, mut points) = (vec![(0, 0)], Vec::new());
+        let (mut seen, mut other) = (Vec::new(), Vec::new());
+        let mut pitch = 1;
+        for (i, axis) in g.windows.iter().enumerate().rev() {
+            let reach = axis.taps.saturating_sub(1) * axis.dilation;
+            let (size, count, before) = match wanted {
+                Wanted::Input => (
+                    axis.places,
+                    axis.positions,
+                    reach as isize - axis.padding as isize,
+                ),
+                _ => (axis.positions, axis.places, axis.padding as isize),
+            };
+            let length = count + reach;
+            let strides = if is_input { &g.y } else { &g.x };
+            let part = Part::new((size, length), before, (strides[i + 2], pitch));
+            seen.insert(0, part);
+            other.insert(0, Part::new((axis.places, length), 0, (g.y[i + 2], pitch)));
+            points.insert(0, (count, pitch));
+            let tap = |tap: usize| {
+                let seen = if is_input { axis.taps - 1 - tap } else { tap };
+                (seen * axis.dilation * pitch, tap as isize * g.w[i + 2])
+            };
+            taps = (0..axis.taps)
+                .flat_map(|t| {
+                    taps.iter()
+                        .map(move |&(at, w)| (at + tap(t).0, w + tap(t).1))
+                })
+                .collect();
+            pitch *= length;
+        }
+        Self {
+            seen,
+            other,
+            taps,
+            padded: pitch,
+            points,
+        }
     }
 }
 
@@ -198,19 +204,6 @@ struct Flat<T, E> {
     add: unsafe fn(&Sums<'_, T>),
     dot: unsafe fn(&Sums<'_, T>),
     total: unsafe fn(*const T) -> T,
-}
-
-/// Runs of elements that meet.
-#[derive(Debug)]
-struct Sums<'a, T> {
-    /// The padded plane, and where each tap begins.
-    seen: *const T,
-    taps: &'a [(usize, isize)],
-    count: usize,
-    /// Cotangents, or the filter's elements for each tap.
-    by: *const T,
-    /// Sums of the places, or [`lanes`] for each tap.
-    sums: *mut T,
 }
 
 impl Make for Plan {
@@ -393,139 +386,6 @@ impl<T: Number, E: Source<T>> Flat<T, E> {
             }
             // SAFETY: rows are moved towards the beginning, if they are moved within the run.
             unsafe { to.add(row * width).copy_from(sums.add(at), width) };
-        }
-    }
-}
-
-by_level! {
-    /// The sum of [`lanes`] elements: halves are added on to each other.
-    fn totaller[T: Number][T](from: *const T) -> T = total_at;
-}
-by_level! {
-    /// Copies neighbours.
-    fn copier[T: Number, E: Source<T>][T, E](to: *mut T, from: *const E, count: usize) = copy_at;
-}
-by_level! {
-    /// Adds to sums what their taps see.
-    fn adder[T: Number][T](sums: &Sums<'_, T>) = add_at;
-}
-by_level! {
-    /// Adds to the sums of taps what they see of each cotangent.
-    fn dotter[T: Number][T](sums: &Sums<'_, T>) = dot_at;
-}
-
-#[inline(always)]
-unsafe fn total_at<S: Simd, T: Number>(from: *const T) -> T {
-    let step = T::In::<S>::LANES;
-    let count = lanes::<T>() / step;
-    // SAFETY: the caller promises so many elements, of which no register has more.
-    unsafe {
-        let mut sums = [T::In::<S>::splat(T::default()); 16];
-        for (i, sum) in sums.iter_mut().enumerate().take(count) {
-            *sum = T::In::<S>::load(from.add(i * step));
-        }
-        let mut half = count / 2;
-        while half > 0 {
-            for i in 0..half {
-                sums[i] = sums[i].add(sums[i + half]);
-            }
-            half /= 2;
-        }
-        sums[0].sum()
-    }
-}
-
-#[inline(always)]
-unsafe fn copy_at<S: Simd, T: Number, E: Source<T>>(to: *mut T, from: *const E, count: usize) {
-    let lanes = T::In::<S>::LANES;
-    let whole = count / lanes * lanes;
-    // SAFETY: the caller promises `count` elements on both sides.
-    unsafe {
-        for i in (0..whole).step_by(lanes) {
-            E::load::<S>(from.add(i)).store(to.add(i));
-        }
-        if whole < count {
-            let rest = count - whole;
-            E::load_first::<S>(from.add(whole), rest).store_first(to.add(whole), rest);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn add_at<S: Simd, T: Number>(run: &Sums<'_, T>) {
-    let lanes = T::In::<S>::LANES;
-    for first in (0..run.count).step_by(ABREAST * lanes) {
-        let to = run.sums.wrapping_add(first);
-        let from = run.seen.wrapping_add(first);
-        // SAFETY: the caller promises elements for all taps, and some beyond the last ones.
-        unsafe {
-            let mut sums = [T::In::<S>::splat(T::default()); ABREAST];
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = T::In::<S>::load(to.add(i * lanes));
-            }
-            for (tap, &(at, _)) in run.taps.iter().enumerate() {
-                let factor = T::In::<S>::splat(run.by.add(tap).read());
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = T::In::<S>::load(from.add(at + i * lanes)).mul_add(factor, *sum);
-                }
-            }
-            for (i, sum) in sums.into_iter().enumerate() {
-                sum.store(to.add(i * lanes));
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn dot_at<S: Simd, T: Number>(run: &Sums<'_, T>) {
-    for first in (0..run.taps.len()).step_by(TAPS) {
-        // The last tap stands in for missing ones.
-        let last = run.taps.len() - 1;
-        let taps: [usize; TAPS] = std::array::from_fn(|i| (first + i).min(last));
-        // SAFETY: the caller promises sums for all taps, cotangents that are zero beyond the last
-        // ones, and elements for them.
-        unsafe {
-            match lanes::<T>() / T::In::<S>::LANES {
-                1 => dots::<S, T, 1>(run, taps),
-                2 => dots::<S, T, 2>(run, taps),
-                4 => dots::<S, T, 4>(run, taps),
-                8 => dots::<S, T, 8>(run, taps),
-                _ => dots::<S, T, 16>(run, taps),
-            }
-        }
-    }
-}
-
-/// Some taps, whose sums are so many registers each.
-#[inline(always)]
-unsafe fn dots<S: Simd, T: Number, const REGISTERS: usize>(run: &Sums<'_, T>, taps: [usize; TAPS]) {
-    let (lanes, step) = (T::In::<S>::LANES, lanes::<T>());
-    if REGISTERS * lanes != step {
-        return;
-    }
-    // SAFETY: handed on.
-    unsafe {
-        let zero = T::In::<S>::splat(T::default());
-        let mut sums = [[zero; REGISTERS]; TAPS];
-        for (tap, sums) in taps.into_iter().zip(&mut sums) {
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = T::In::<S>::load(run.sums.add(tap * step + i * lanes));
-            }
-        }
-        let seen = taps.map(|tap| run.seen.wrapping_add(run.taps[tap].0));
-        for first in (0..run.count).step_by(step) {
-            for i in 0..REGISTERS {
-                let at = first + i * lanes;
-                let by = T::In::<S>::load(run.by.add(at));
-                for (sums, seen) in sums.iter_mut().zip(seen) {
-                    sums[i] = T::In::<S>::load(seen.add(at)).mul_add(by, sums[i]);
-                }
-            }
-        }
-        for (tap, sums) in taps.into_iter().zip(sums) {
-            for (i, sum) in sums.into_iter().enumerate() {
-                sum.store(run.sums.add(tap * step + i * lanes));
-            }
         }
     }
 }
