@@ -40,6 +40,17 @@ pub(super) struct Clusters {
     pub(super) of: HashMap<NodeId, usize>,
 }
 
+impl Cluster {
+    /// Whether an elementwise value may be computed here too, as far as its points go.
+    pub(super) fn takes(&self, work: &Work, views: &Views, id: NodeId) -> bool {
+        let first = self.members[0];
+        let (node, other) = (work.ir.node(id), work.ir.node(first));
+        kind(work, views, first) != Kind::Single
+            && node.region == other.region
+            && node.shape.count() == self.space.count()
+    }
+}
+
 /// A stored value that a program reads, and how.
 pub(super) type Read = Seen;
 
@@ -133,6 +144,21 @@ enum Kind {
     Single,
 }
 
+fn kind(work: &Work, views: &Views, id: NodeId) -> Kind {
+    let node = work.ir.node(id);
+    match node.op {
+        _ if views.copy(id).is_some() => Kind::Single,
+        Op::MatMul => Kind::Contraction,
+        Op::Output(_) => match &work.ir.node(node.inputs[0]).op {
+            Op::Fused(primitive) if primitive.accumulator().is_some() => Kind::Contraction,
+            _ => Kind::Single,
+        },
+        Op::Reduce(..) => Kind::Points,
+        _ if is_elementwise(node) => Kind::Points,
+        _ => Kind::Single,
+    }
+}
+
 struct Builder<'w> {
     work: &'w Work,
     views: &'w Views,
@@ -153,18 +179,7 @@ impl Builder<'_> {
     }
 
     fn kind(&self, id: NodeId) -> Kind {
-        let node = self.node(id);
-        match node.op {
-            _ if self.views.copy(id).is_some() => Kind::Single,
-            Op::MatMul => Kind::Contraction,
-            Op::Output(_) => match &self.node(node.inputs[0]).op {
-                Op::Fused(primitive) if primitive.accumulator().is_some() => Kind::Contraction,
-                _ => Kind::Single,
-            },
-            Op::Reduce(..) => Kind::Points,
-            _ if is_elementwise(node) => Kind::Points,
-            _ => Kind::Single,
-        }
+        kind(self.work, self.views, id)
     }
 
     /// The index space in which a value is computed.
