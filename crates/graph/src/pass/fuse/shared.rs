@@ -95,7 +95,8 @@ impl<'w> Ledger<'w> {
             }
             for &input in &node.inputs {
                 let base = self.views.of(input).base;
-                if !once.insert(base) {
+                let is_computed = !self.work.ir.node(base).inputs.is_empty();
+                if is_computed && !once.insert(base) {
                     several.insert(base);
                 }
             }
