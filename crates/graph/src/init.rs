@@ -54,38 +54,64 @@ impl Init {
         }
     }
 
-    /// The values of a parameter, in row-major order.
-    pub(crate) fn values(&self, shape: Shape, seed: u64, name: &str) -> Vec<f64> {
-        let count = shape.count();
-        let draw = |i: usize| {
-            let words = philox_block(seed as i64, fingerprint(name) as i64, i as u64);
-            (
-                uniform_f64(words[0], words[1]),
-                uniform_f64(words[2], words[3]),
-            )
-        };
-        let uniform = |low: f64, high: f64| -> Vec<f64> {
-            (0..count).map(|i| low + (high - low) * draw(i).0).collect()
-        };
-        // Box and Muller's transformation; 1 - u is never 0.
-        let normal = |mean: f64, std: f64| -> Vec<f64> {
-            let one = |(u, v): (f64, f64)| (-2.0 * (1.0 - u).ln()).sqrt() * (TAU * v).cos();
-            (0..count).map(|i| mean + std * one(draw(i))).collect()
-        };
+    /// Whether memory that is 0 everywhere has these values.
+    pub(crate) fn is_zero(&self) -> bool {
+        matches!(self, Init::Zeros)
+    }
+
+    /// The values of a parameter from number `start` on, in row-major order.
+    pub(crate) fn fill(&self, start: usize, values: &mut [f64], (shape, stream): (Shape, Stream)) {
         let (fan_in, fan_out) = fans(shape);
+        let mut each = |value: &dyn Fn(usize) -> f64| {
+            for (i, place) in values.iter_mut().enumerate() {
+                *place = value(start + i);
+            }
+        };
+        let mut uniform = |low: f64, high: f64| each(&|i| low + (high - low) * stream.pair(i).0);
         match self {
-            Init::Zeros => vec![0.0; count],
-            Init::Ones => vec![1.0; count],
-            Init::Constant(value) => vec![*value; count],
+            Init::Zeros => values.fill(0.0),
+            Init::Ones => values.fill(1.0),
+            Init::Constant(value) => values.fill(*value),
             Init::Uniform { low, high } => uniform(*low, *high),
-            Init::Normal { mean, std } => normal(*mean, *std),
-            Init::Kaiming => normal(0.0, (2.0 / fan_in).sqrt()),
             Init::Xavier => {
                 let bound = (6.0 / (fan_in + fan_out)).sqrt();
-                uniform(-bound, bound)
+                uniform(-bound, bound);
             }
-            Init::Values(values) => values.clone(),
+            Init::Normal { mean, std } => each(&|i| mean + std * stream.normal(i)),
+            Init::Kaiming => {
+                let std = (2.0 / fan_in).sqrt();
+                each(&|i| std * stream.normal(i));
+            }
+            Init::Values(all) => values.copy_from_slice(&all[start..start + values.len()]),
         }
+    }
+}
+
+/// The random numbers of one parameter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stream {
+    seed: i64,
+    number: i64,
+}
+
+impl Stream {
+    pub(crate) fn new(seed: u64, name: &str) -> Stream {
+        Stream {
+            seed: seed as i64,
+            number: fingerprint(name) as i64,
+        }
+    }
+
+    /// Two uniform numbers.
+    fn pair(self, i: usize) -> (f64, f64) {
+        let [a, b, c, d] = philox_block(self.seed, self.number, i as u64);
+        (uniform_f64(a, b), uniform_f64(c, d))
+    }
+
+    /// A normal number, by Box and Muller's transformation; 1 - u is never 0.
+    fn normal(self, i: usize) -> f64 {
+        let (u, v) = self.pair(i);
+        (-2.0 * (1.0 - u).ln()).sqrt() * (TAU * v).cos()
     }
 }
 
@@ -142,15 +168,23 @@ mod tests {
             ),
         ];
         for (init, mean, std) in cases {
-            let values = init.values(shape, 1, "w");
+            let draw = |seed, name| {
+                let mut values = vec![0.0; shape.count()];
+                init.fill(0, &mut values, (shape, Stream::new(seed, name)));
+                values
+            };
+            let values = draw(1, "w");
             let (m, s) = moments(&values);
             assert!(
                 (m - mean).abs() < 0.05 * std && (s / std - 1.0).abs() < 0.02,
                 "{init:?}"
             );
-            assert_eq!(values, init.values(shape, 1, "w"));
-            assert_ne!(values, init.values(shape, 1, "v"));
-            assert_ne!(values, init.values(shape, 2, "w"));
+            assert_eq!(values, draw(1, "w"));
+            assert_ne!(values, draw(1, "v"));
+            assert_ne!(values, draw(2, "w"));
+            let mut part = [0.0; 7];
+            init.fill(100, &mut part, (shape, Stream::new(1, "w")));
+            assert_eq!(values[100..107], part);
         }
     }
 }

@@ -6,14 +6,20 @@
 //! are shared out to threads besides the blocks.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
-use super::{Fold, REDUCTIONS, Reduced};
+use super::{Fold, REDUCTIONS, Reduced, Residence};
 use crate::memory::Operands;
 use crate::pool::Worker;
+use crate::simd;
 use crate::tile::{Code, Frame, Lane, TILE, Total, Values, store};
 
 /// Rows that are added up before their sum is put aside.
 const BLOCK: usize = 64;
+
+/// How many tiles ahead operands are fetched that wait in memory: rows of a strip are short, and
+/// apart.
+const AHEAD: usize = 3;
 
 /// A reduction of rows into one row.
 #[derive(Debug)]
@@ -25,6 +31,7 @@ pub(super) struct Columns {
     /// Columns in a tile, and how many tiles abreast make a row.
     columns: usize,
     strips: usize,
+    residence: Residence,
 }
 
 /// A running row for each reduction; any lane fits.
@@ -41,7 +48,7 @@ struct Piece {
 }
 
 impl Columns {
-    pub(super) fn new(fold: Fold, reductions: Vec<Reduced>) -> Columns {
+    pub(super) fn new(fold: Fold, reductions: Vec<Reduced>, residence: Residence) -> Columns {
         let columns = fold.width.min(TILE);
         let strips = fold.width.div_ceil(columns);
         let blocks = fold.reduced.count().div_ceil(BLOCK);
@@ -51,6 +58,7 @@ impl Columns {
             blocks,
             columns,
             strips,
+            residence,
         }
     }
 
@@ -116,30 +124,39 @@ impl Columns {
         }
     }
 
+    /// How many rows a tile has that begins with row `at` of a piece, up to row `end`, and its points.
+    fn tile(&self, piece: Piece, at: usize, end: usize) -> (usize, Range<usize>) {
+        let row = self.fold.kept.at(piece.kept) + self.fold.reduced.at(at);
+        // Rows of the innermost reduced axis follow each other in memory.
+        let neighbours = self.fold.reduced.0.last().map_or(1, |&(size, _)| size);
+        let abreast = match self.strips {
+            1 => TILE / self.columns,
+            _ => 1,
+        };
+        let count = abreast.min(end - at).min(neighbours - at % neighbours);
+        let start = row * self.fold.width + piece.column;
+        let points = match count {
+            1 => piece.columns,
+            _ => count * self.fold.width,
+        };
+        (count, start..start + points)
+    }
+
     /// Adds up the rows of a piece.
     unsafe fn block(&self, code: &Code, frame: &Frame, piece: Piece, running: &mut Running) {
-        let first = self.fold.kept.at(piece.kept);
         let rows = self.fold.reduced.count();
         let (mut at, end) = (piece.block * BLOCK, rows.min((piece.block + 1) * BLOCK));
         let start = at;
-        // Rows of the innermost reduced axis follow each other in memory.
-        let neighbours = self.fold.reduced.0.last().map_or(1, |&(size, _)| size);
-        let abreast = if self.strips == 1 {
-            TILE / self.columns
-        } else {
-            1
-        };
         while at < end {
-            let row = first + self.fold.reduced.at(at);
-            let count = abreast.min(end - at).min(neighbours - at % neighbours);
-            let point = row * self.fold.width + piece.column;
-            let points = if count > 1 {
-                count * self.fold.width
-            } else {
-                piece.columns
-            };
+            let (count, points) = self.tile(piece, at, end);
+            let ahead = at + AHEAD * count;
             // SAFETY: handed on; a tile's worth of points of the space.
-            unsafe { code.tile(frame, point..point + points, 0..0) };
+            unsafe {
+                if self.residence == Residence::Memory && ahead < end {
+                    code.prefetch(frame, self.tile(piece, ahead, end).1, simd::fetch_first);
+                }
+                code.tile(frame, points, 0..0);
+            }
             for (i, (reduced, sums)) in self.reductions.iter().zip(running.iter_mut()).enumerate() {
                 let size = piece.columns * reduced.reducer.lane().size();
                 let sums: *mut u8 = sums.as_mut_ptr().cast();

@@ -275,7 +275,7 @@ impl Sweep {
                     Work::Totals(Totals::new(Fold::new(outer, width), reductions, residence))
                 }
                 Some((&(width, false), outer)) if !outer.is_empty() => {
-                    Work::Columns(Columns::new(Fold::new(outer, width), reductions))
+                    Work::Columns(Columns::new(Fold::new(outer, width), reductions, residence))
                 }
                 // Nothing is reduced: every point is its own total.
                 _ => Work::Totals(Totals::new(Fold::new(&axes, 1), reductions, residence)),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`guard`] | makes updates depend on what the graph requires of its values |
 //! | [`decompose`] | turns composites into primitives where the backend has them; drops their marks, and every node that is not needed |
+//! | [`products`] | makes matrix products elementwise that are no work for a matrix kernel |
 //! | [`simplify`] | folds constants, removes what changes nothing, forms fused multiply-adds |
 //! | [`fuse`] | turns nodes into launches, as few as the backend supports |
 //! | [`schedule`] | orders launches for few live bytes; updates wait for readers of the old value |
@@ -18,6 +19,7 @@ mod fuse;
 mod guard;
 mod launches;
 mod place;
+mod products;
 mod scans;
 mod schedule;
 mod simplify;
@@ -108,9 +110,8 @@ impl Work {
 
 /// The nodes after all rewriting: what is fused, and what is printed as the graph of a plan.
 pub(crate) fn rewrite<B: Backend>(work: &Work, backend: &B) -> Work {
-    simplify::simplify(&decompose::decompose(work, &|primitive| {
-        backend.supports(primitive)
-    }))
+    let decomposed = decompose::decompose(work, &|primitive| backend.supports(primitive));
+    simplify::simplify(&products::products(&decomposed))
 }
 
 /// A checked plan with its kernels.

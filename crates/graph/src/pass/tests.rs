@@ -34,13 +34,15 @@ fn check_plan(build: impl for<'g> Fn(&'g Graph) -> Vec<Tensor<'g>>, expected: Ex
     let g = Graph::new();
     let keys: Vec<_> = build(&g).into_iter().map(Tensor::key).collect();
     let session = Session::compile(&g, Reference, &keys, Updates::none()).unwrap();
+    expected.assert_eq(&lines(&session));
+}
+
+/// The launches of a session's plan, a line each.
+fn lines(session: &Session<Reference>) -> String {
     let text = session.plan_text();
-    let launches: Vec<&str> = text
-        .lines()
-        .skip(1)
-        .map(|l| l.split("  //").next().unwrap_or(""))
-        .collect();
-    expected.assert_eq(&(launches.join("\n") + "\n"));
+    let launches = text.lines().skip(1);
+    let launches = launches.map(|line| line.split("  //").next().unwrap_or(""));
+    launches.map(|launch| format!("{launch}\n")).collect()
 }
 
 #[test]
@@ -252,4 +254,119 @@ fn bias_and_activation_join_a_convolution() {
             conv_vjp_filter = conv_vjp_filter [2, 3, 8, 8] by [4, 3, 3, 3] into [2, 4, 8, 8] (x %4)
         "#]],
     );
+}
+
+/// A sum that many launches need is made once, where its last operand is made, instead of being
+/// added up from all its operands by each.
+#[test]
+fn a_residual_stream_is_stored() {
+    check_plan(
+        |g| {
+            let mut x = g.input("x", [64, 32], F32);
+            let w = g.parameter("w", [32, 32], F32, Init::Ones);
+            for _ in 0..3 {
+                x = x + x.layer_norm(1, 1e-5).matmul(w);
+            }
+            vec![x.layer_norm(1, 1e-5)]
+        },
+        expect![[r#"
+            %1 = rows [64, 32] by [1] row_sum div sub square row_sum div add rsqrt mul (x)
+            %3 = matmul [64, 32]x[32, 32] then add (%1 w x)
+            %4 = rows [64, 32] by [1] row_sum div sub square row_sum div add rsqrt mul (%3)
+            %5 = matmul [64, 32]x[32, 32] then add (%4 w %3)
+            %6 = rows [64, 32] by [1] row_sum div sub square row_sum div add rsqrt mul (%5)
+            %7 = matmul [64, 32]x[32, 32] (%6 w)
+            mul = rows [64, 32] by [1] add row_sum div sub square row_sum div add rsqrt mul (%5 %7)
+        "#]],
+    );
+}
+
+/// What fits in the reading of one operand is computed again.
+#[test]
+fn a_function_of_one_value_is_not_stored() {
+    check_plan(
+        |g| {
+            let x = g.input("x", [64, 32], F32);
+            let y = x * 2.0 + 1.0;
+            vec![y.sum(0), y.sum(1)]
+        },
+        expect![[r#"
+            sum over [0] = sweep [64, 32] fma sum over [0] (x)
+            sum over [1] = sweep [64, 32] fma sum over [1] (x)
+        "#]],
+    );
+}
+
+/// Two reductions meet although one of their operands also belongs to another launch.
+#[test]
+fn reductions_of_the_same_operands_are_one_launch() {
+    check_plan(
+        |g| {
+            let x = g.input("x", [64, 32], F32);
+            let w = g.parameter("w", [32, 32], F32, Init::Ones);
+            let y = x.matmul(w);
+            vec![y.sum(0), (y * x).exp(), (y * x).sum(0)]
+        },
+        expect![[r#"
+            %2 exp = matmul [64, 32]x[32, 32] then mul exp (x w x)
+            sum over [0] sum over [0] = sweep [64, 32] mul sum over [0] sum over [0] (%2 x)
+        "#]],
+    );
+}
+
+/// Axes of size 1 keep nobody out.
+#[test]
+fn launches_over_the_same_points_are_one() {
+    check_plan(
+        |g| {
+            let x = g.input("x", [1, 8], F32);
+            let (w, b) = (
+                g.parameter("w", [8, 3], F32, Init::Ones),
+                g.parameter("b", [3], F32, Init::Zeros),
+            );
+            let y = x.matmul(w);
+            let z = y.exp();
+            vec![z, b - y.reshape([3]), z.reshape([3, 1]) * 2.0]
+        },
+        expect![[r#"
+            exp sub mul = matmul [1, 8]x[8, 3] then exp sub mul (x w b)
+        "#]],
+    );
+}
+
+/// A product with one term in each sum is elementwise.
+#[test]
+fn an_outer_product_is_a_sweep() {
+    check_plan(
+        |g| {
+            let (x, y) = (g.input("x", [8, 1], F32), g.input("y", [1, 4], F32));
+            vec![x.matmul(y) + 1.0]
+        },
+        expect![[r#"
+            fma = sweep [8, 4] fma (x y)
+        "#]],
+    );
+}
+
+/// A vector's product with a parameter whose update is ready reads it in the same pass.
+#[test]
+fn a_step_on_one_sample_visits_a_matrix_once_backwards() {
+    let g = Graph::new();
+    let x = g.input("x", [1, 8], F32);
+    let (v, w) = (
+        g.parameter("v", [8, 8], F32, Init::Ones),
+        g.parameter("w", [8, 4], F32, Init::Ones),
+    );
+    let loss = x.matmul(v).relu().matmul(w).square().sum(..);
+    let grads = g.grad(loss, &[v, w]).unwrap();
+    let updates = crate::optim::sgd(&g, &[v, w], &grads, crate::optim::Sgd::default());
+    let session = Session::compile(&g, Reference, &[loss.key()], updates).unwrap();
+    expect![[r#"
+        %2 = matmul [1, 8]x[8, 8] then relu (x v)
+        %4 %5 = matmul [1, 8]x[8, 4] then mul (%2 w)
+        sum over [0, 1] = sweep [1, 4] square sum over [0, 1] (%4)
+        w' %8 = rows [8, 4] by [1] mul row_sum mul mul sub le where (%5 w %2)
+        v' = sweep [8, 8] mul mul sub (v x %8)
+    "#]]
+    .assert_eq(&lines(&session));
 }

@@ -15,7 +15,8 @@ pub use profile::{LineTime, Profile};
 use storage::Storage;
 
 use crate::graph::Graph;
-use crate::ir::{NodeId, Origin};
+use crate::init::Stream;
+use crate::ir::{Ir, NodeId, Origin};
 use crate::pass::{self, Home, Launches, Requirement, Work};
 use crate::summary;
 use crate::tensor::Key;
@@ -81,6 +82,31 @@ fn check_counters(work: &Work, place: Place) -> Result<()> {
     Ok(())
 }
 
+/// Initial values that are drawn and handed on at a time.
+const DRAWN: usize = 1 << 13;
+
+/// Gives `upload` the initial values of all parameters that are not 0.
+fn initialise(
+    seed: u64,
+    ir: &Ir,
+    storage: &Storage,
+    mut upload: impl FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut values = vec![0.0; DRAWN];
+    for (parameter, span) in ir.parameters.iter().zip(storage.parameters()) {
+        let (init, node) = (&parameter.init, ir.node(parameter.node));
+        let source = (node.shape, Stream::new(seed, &parameter.name));
+        let count = node.shape.count();
+        for start in (0..count).step_by(DRAWN).filter(|_| !init.is_zero()) {
+            let values = &mut values[..DRAWN.min(count - start)];
+            init.fill(start, values, source);
+            let bytes = storage::encode(values, node.dtype);
+            upload(span.offset + start * node.dtype.size(), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
 impl<B: Backend> Session<B> {
     /// Compiles a step: computes `fetches` and updates parameters. Parameters get their initial
     /// values.
@@ -105,17 +131,9 @@ impl<B: Backend> Session<B> {
         };
         let storage = Storage::new(&work.ir);
         let mut state = backend.alloc(storage.state_bytes())?;
-        for (parameter, span) in work.ir.parameters.iter().zip(storage.parameters()) {
-            let node = work.ir.node(parameter.node);
-            let values = parameter
-                .init
-                .values(node.shape, graph.seed, &parameter.name);
-            backend.upload(
-                &mut state,
-                span.offset,
-                &storage::encode(&values, node.dtype),
-            )?;
-        }
+        initialise(graph.seed, &work.ir, &storage, |at, bytes| {
+            backend.upload(&mut state, at, bytes)
+        })?;
         let memory = Memory {
             arena: backend.alloc(0)?,
             io: backend.alloc(0)?,

@@ -17,6 +17,8 @@ use crate::pass::Work;
 /// The most values that one launch reads, and that it writes.
 const MOST_READS: usize = 96;
 const MOST_MEMBERS: usize = 48;
+/// How many clusters are asked, of those that read a value which a newcomer reads.
+const MOST_SIBLINGS: usize = 4;
 
 /// Values that one launch makes.
 #[derive(Clone, Debug)]
@@ -38,6 +40,17 @@ pub(super) struct Clusters {
     pub(super) list: Vec<Cluster>,
     /// The cluster that makes each stored value.
     pub(super) of: HashMap<NodeId, usize>,
+}
+
+impl Cluster {
+    /// Whether an elementwise value may be computed here too, as far as its points go.
+    pub(super) fn takes(&self, work: &Work, views: &Views, id: NodeId) -> bool {
+        let first = self.members[0];
+        let (node, other) = (work.ir.node(id), work.ir.node(first));
+        kind(work, views, first) != Kind::Single
+            && node.region == other.region
+            && node.shape.count() == self.space.count()
+    }
 }
 
 /// A stored value that a program reads, and how.
@@ -133,13 +146,28 @@ enum Kind {
     Single,
 }
 
+fn kind(work: &Work, views: &Views, id: NodeId) -> Kind {
+    let node = work.ir.node(id);
+    match node.op {
+        _ if views.copy(id).is_some() => Kind::Single,
+        Op::MatMul => Kind::Contraction,
+        Op::Output(_) => match &work.ir.node(node.inputs[0]).op {
+            Op::Fused(primitive) if primitive.accumulator().is_some() => Kind::Contraction,
+            _ => Kind::Single,
+        },
+        Op::Reduce(..) => Kind::Points,
+        _ if is_elementwise(node) => Kind::Points,
+        _ => Kind::Single,
+    }
+}
+
 struct Builder<'w> {
     work: &'w Work,
     views: &'w Views,
     forms: &'w [Form],
     clusters: Clusters,
-    /// The last cluster that reads a stored value in order, over a space.
-    readers: HashMap<(NodeId, Shape), usize>,
+    /// The clusters that read a stored value in order, over the points of a space.
+    readers: HashMap<(NodeId, Shape), Vec<usize>>,
     /// In the body of a loop, where a launch costs as much as what it computes: the last cluster over
     /// the same points, which a value may join though they have nothing else in common.
     neighbours: HashMap<(RegionId, Shape), usize>,
@@ -153,18 +181,7 @@ impl Builder<'_> {
     }
 
     fn kind(&self, id: NodeId) -> Kind {
-        let node = self.node(id);
-        match node.op {
-            _ if self.views.copy(id).is_some() => Kind::Single,
-            Op::MatMul => Kind::Contraction,
-            Op::Output(_) => match &self.node(node.inputs[0]).op {
-                Op::Fused(primitive) if primitive.accumulator().is_some() => Kind::Contraction,
-                _ => Kind::Single,
-            },
-            Op::Reduce(..) => Kind::Points,
-            _ if is_elementwise(node) => Kind::Points,
-            _ => Kind::Single,
-        }
+        kind(self.work, self.views, id)
     }
 
     /// The index space in which a value is computed.
@@ -181,11 +198,13 @@ impl Builder<'_> {
             .filter_map(|read| self.clusters.of.get(&read.base));
         let latest = made.max().copied();
         let space = self.space(id);
+        let points = points(space);
         let siblings = reads.iter().filter(|read| read.view.is_dense());
-        let siblings = siblings.filter_map(|read| self.readers.get(&(read.base, space)));
+        let siblings = siblings.filter_map(|read| self.readers.get(&(read.base, points)));
+        let siblings = siblings.flat_map(|all| all.iter().rev().take(MOST_SIBLINGS));
         let behind = |c: &usize| latest.is_none_or(|latest| *c >= latest);
         let region = self.node(id).region;
-        let neighbour = self.neighbours.get(&(region, space));
+        let neighbour = self.neighbours.get(&(region, points));
         let others = siblings.chain(neighbour).copied().filter(behind);
         let candidates = latest.into_iter().chain(others);
         let candidates: Vec<usize> = candidates.collect();
@@ -208,23 +227,23 @@ impl Builder<'_> {
         }
         let (axes, kind) = (self.reduced_axes(id), self.kind(id));
         if kind == Kind::Points && region != RegionId::default() {
-            self.neighbours.insert((region, space), c);
+            self.neighbours.insert((region, points), c);
         }
         let reduction = |read: &Read| {
             let reduced = matches!(self.node(read.base).op, Op::Reduce(..));
             reduced && self.clusters.of.get(&read.base) == Some(&c)
         };
         let by_rows = reads.iter().any(reduction);
+        let first = self.clusters.list[c].members.first();
+        let follows_product = first.is_some_and(|&first| self.kind(first) == Kind::Contraction);
         let cluster = &mut self.clusters.list[c];
         cluster.members.push(id);
         cluster.axes = cluster.axes.or(axes);
         cluster.by_rows |=
             by_rows || (kind == Kind::Points && space.count() != cluster.space.count());
-        if kind == Kind::Points && cluster.members.len() == 2 && axes.is_none() {
+        if cluster.members.len() == 2 && follows_product {
             // A matrix product's space is that of its first companion, which has as many points.
-            if cluster.space.count() == space.count() {
-                cluster.space = space;
-            }
+            cluster.space = space;
         }
         for read in reads {
             let of_other = self.clusters.of.get(&read.base) != Some(&c);
@@ -232,7 +251,10 @@ impl Builder<'_> {
                 cluster.reads.push(read.base);
             }
             if kind == Kind::Points && read.view.is_dense() {
-                self.readers.insert((read.base, space), c);
+                let readers = self.readers.entry((read.base, points)).or_default();
+                if !readers.contains(&c) {
+                    readers.push(c);
+                }
             }
         }
         self.clusters.of.insert(id, c);
@@ -287,12 +309,13 @@ impl Builder<'_> {
     fn joins_product(&self, cluster: &Cluster, id: NodeId, reads: &[Read], c: usize) -> bool {
         let space = self.node(id).shape;
         let alone = cluster.members.len() == 1;
-        let fits = space == cluster.space || (alone && space.count() == cluster.space.count());
+        let same = same_points(space, cluster.space);
+        let fits = same || (alone && space.count() == cluster.space.count());
         is_elementwise(self.node(id))
             && fits
             && self
                 .inner(reads, c)
-                .all(|read| read.view.is_dense() && read.view.shape == space)
+                .all(|read| read.view.is_dense() && same_points(read.view.shape, space))
     }
 
     fn joins_points(
@@ -308,7 +331,9 @@ impl Builder<'_> {
             return false;
         }
         let axes = self.reduced_axes(id).or(cluster.axes);
-        if self.space(id) == cluster.space {
+        // Axes of reductions are counted in one space.
+        let same_space = self.space(id) == cluster.space;
+        if same_space || is_elementwise(self.node(id)) && self.is_at_points(cluster, id) {
             return self
                 .inner(reads, c)
                 .all(|read| match self.is_per_row(cluster, read.base) {
@@ -339,18 +364,28 @@ impl Builder<'_> {
     }
 
     fn in_order(&self, read: &Read, space: Shape) -> bool {
-        read.view.is_dense() && read.view.shape == space && self.node(read.base).shape == space
+        read.view.is_dense()
+            && same_points(read.view.shape, space)
+            && same_points(self.node(read.base).shape, space)
+    }
+
+    fn is_at_points(&self, cluster: &Cluster, id: NodeId) -> bool {
+        same_points(self.node(id).shape, cluster.space)
     }
 
     fn is_per_row(&self, cluster: &Cluster, id: NodeId) -> bool {
-        matches!(self.node(id).op, Op::Reduce(..)) || self.node(id).shape != cluster.space
+        matches!(self.node(id).op, Op::Reduce(..)) || !self.is_at_points(cluster, id)
     }
+}
+
+/// A shape without its axes of size 1.
+fn points(shape: Shape) -> Shape {
+    shape.filter(|axis| shape.size(axis) != 1)
 }
 
 /// Whether two shapes are the same but for axes of size 1.
 pub(super) fn same_points(a: Shape, b: Shape) -> bool {
-    let wide = |shape: Shape| shape.filter(|axis| shape.size(axis) != 1);
-    wide(a) == wide(b)
+    points(a) == points(b)
 }
 
 /// Whether a view of a value with one element a row repeats it along the row's `axes`.

@@ -442,10 +442,14 @@ impl<'w> Emitter<'w> {
         found.map(|(axis, _)| axis as u8)
     }
 
-    /// Pairs of an axis of the space and an axis of `shape`, which lacks the row's axes.
+    /// Pairs of an axis of the space and an axis of `shape`, which has as many points or lacks the
+    /// row's axes.
     fn matching_axes(&self, shape: Shape) -> impl Iterator<Item = (usize, usize)> + use<> {
         let space = self.cluster.space;
-        let row = self.cluster.axes.unwrap_or(Axes::NONE);
+        let row = match same_points(shape, space) {
+            true => Axes::NONE,
+            false => self.cluster.axes.unwrap_or(Axes::NONE),
+        };
         debug_assert!(same_points(shape, space.without(row)));
         let wide = move |axis: &usize| space.size(*axis) != 1 && !row.contains(*axis);
         let own = (0..shape.rank()).filter(move |&axis| shape.size(axis) != 1);

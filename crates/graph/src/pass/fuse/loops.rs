@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use backprop_core::{Inst, Output, Primitive, Register, Sink, Source, Sweep, View};
+
 use super::connect::Connector;
 use crate::ir::{Argument, NodeId, Op, Origin, Scan};
 use crate::pass::launches::{Home, Launch, Loop, Step, add_value, copy, whole, zeros};
@@ -57,9 +59,13 @@ impl Connector<'_> {
         let before = self.stack(&mut turned, (stacked, whole));
         let mut body = self.region(scan.region);
         for (id, value) in turned.late {
-            let from = self.views.of(id);
-            let from = (self.value(from.base), from.view);
-            body.push(copy(&self.all, from, value, Some(turned.origin)));
+            let seen = self.views.of(id);
+            let from = self.value(seen.base);
+            let is_stacked = matches!(self.all[value].home, Home::Slice { .. });
+            if !(is_stacked && seen.view.is_dense() && self.write_along(&mut body, from, value)) {
+                let from = (from, seen.view);
+                body.push(copy(&self.all, from, value, Some(turned.origin)));
+            }
         }
         let count = scan.count.map(|i| entering[i]);
         let inner = Loop {
@@ -177,6 +183,67 @@ impl Connector<'_> {
         value
     }
 
+    /// Makes a sweep of a body write a value once more: the one that makes it, or any over as many
+    /// points if it enters the iteration (one that reads it, if there is one).
+    fn write_along(&self, body: &mut [Step], from: usize, to: usize) -> bool {
+        let tensor = &self.all[to].tensor;
+        let is_made = body.iter().any(|step| step.writes().contains(&from));
+        let mut sweeps: Vec<&mut Launch> = body
+            .iter_mut()
+            .filter_map(|step| match step {
+                Step::Launch(launch) => Some(&mut **launch),
+                Step::Loop(_) => None,
+            })
+            .filter(|launch| stores_points(launch, tensor.shape.count()))
+            .collect();
+        let known = sweeps.iter().position(|launch| match is_made {
+            true => launch.writes.contains(&from),
+            false => launch.reads.contains(&from),
+        });
+        let Some(launch) = sweeps.get_mut(known.unwrap_or(0)) else {
+            return false;
+        };
+        if is_made && known.is_none() {
+            return false;
+        }
+        let Some(register) = self.register(launch, from) else {
+            return false;
+        };
+        if let Primitive::Sweep(Sweep { body, .. }) = &mut launch.primitive {
+            body.outputs.push(Output {
+                register,
+                sink: Sink::Store,
+                tensor: tensor.clone(),
+            });
+            launch.writes.push(to);
+        }
+        true
+    }
+
+    /// The register of a sweep in which a value is that it makes or may read.
+    fn register(&self, launch: &mut Launch, value: usize) -> Option<Register> {
+        let Primitive::Sweep(Sweep { space, body }) = &mut launch.primitive else {
+            return None;
+        };
+        if let Some(write) = launch.writes.iter().position(|&write| write == value) {
+            return Some(body.outputs[write].register);
+        }
+        let source = Source {
+            tensor: self.all[value].tensor.clone(),
+            view: View::dense(*space),
+        };
+        let mut read = launch.reads.iter().zip(&body.inputs);
+        let known = read.position(|(&read, input)| read == value && *input == source);
+        let input = known.unwrap_or(body.inputs.len());
+        let dtype = source.tensor.dtype;
+        let register = body.program.push(Inst::Input(input as u16), dtype)?;
+        if known.is_none() {
+            body.inputs.push(source);
+            launch.reads.push(value);
+        }
+        Some(register)
+    }
+
     /// Whether a node is an output of a scan, which says itself where it lies.
     fn is_scanned(&self, id: NodeId) -> bool {
         self.scan_of(id).is_some()
@@ -255,5 +322,16 @@ impl Connector<'_> {
         }
         reads.retain(|v| !writes.contains(v));
         inner
+    }
+}
+
+/// Whether a launch is a sweep over so many points that stores all its results.
+fn stores_points(launch: &Launch, points: usize) -> bool {
+    match &launch.primitive {
+        Primitive::Sweep(Sweep { space, body }) => {
+            let stores = |output: &Output| output.sink == Sink::Store;
+            space.count() == points && body.outputs.iter().all(stores)
+        }
+        _ => false,
     }
 }

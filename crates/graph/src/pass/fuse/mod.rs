@@ -5,8 +5,9 @@
 //! 2. [`stored`]: which values get memory. Everything else elementwise is computed inside of whoever
 //!    needs it (again, if several do: arithmetic is cheaper than memory).
 //! 3. [`cluster`]: which stored values come from one launch.
-//! 4. [`emit`]: each cluster as a primitive.
-//! 5. [`connect`]: the values between launches, with [`loops`] around bodies.
+//! 4. [`shared`]: what several launches compute from more than it takes to store it gets memory too.
+//! 5. [`emit`]: each cluster as a primitive.
+//! 6. [`connect`]: the values between launches, with [`loops`] around bodies.
 //!
 //! The backend is asked about every cluster that is not plain. The values of a declined one are
 //! clustered again, into simpler [forms](Form).
@@ -15,6 +16,7 @@ mod cluster;
 mod connect;
 mod emit;
 mod loops;
+mod shared;
 mod stored;
 mod views;
 
@@ -61,8 +63,11 @@ enum Form {
 
 pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launches {
     let views = views::views(work, supports);
-    let stored = stored::stored(work, &views);
     let mut forms = vec![Form::Any; work.ir.nodes.len()];
+    let stored = stored::stored(work, &views, &[]);
+    let clusters = cluster::cluster(work, &views, &stored, &forms);
+    let shared = shared::cheaper_stored(work, &views, &stored, &clusters);
+    let stored = stored::stored(work, &views, &shared);
     loop {
         let clusters = cluster::cluster(work, &views, &stored, &forms);
         let emitted = emit::emit(work, &views, &clusters);

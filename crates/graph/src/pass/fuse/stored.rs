@@ -2,7 +2,7 @@
 //!
 //! A value is stored if the host or a parameter takes it, if a kernel needs it whole (a matrix
 //! product, a lookup, a copy), if it is seen through a view that moves elements, or if computing it
-//! where it is used would make a program too long.
+//! where it is used would make a program too long; besides, if [sharing](super::shared) it pays.
 
 use backprop_core::Scalar;
 
@@ -14,10 +14,13 @@ use crate::pass::Work;
 /// The most that a program computes inline for one value, in additions.
 const LONGEST: usize = 96;
 
-pub(super) fn stored(work: &Work, views: &Views) -> Vec<bool> {
+pub(super) fn stored(work: &Work, views: &Views, shared: &[NodeId]) -> Vec<bool> {
     let ir = &work.ir;
     let reachable = work.reachable();
     let mut stored = vec![false; ir.nodes.len()];
+    for id in shared {
+        stored[id.index()] = true;
+    }
     let mut weight = vec![0usize; ir.nodes.len()];
     for id in ir.ids().filter(|id| reachable[id.index()]) {
         let node = ir.node(id);
@@ -64,7 +67,8 @@ fn fuses_operands(node: &Node) -> bool {
     is_elementwise(node) || matches!(node.op, Op::Reduce(..))
 }
 
-fn cost(node: &Node) -> usize {
+/// What a node costs at a point, in additions.
+pub(super) fn cost(node: &Node) -> usize {
     match node.op {
         Op::Scalar(function) => Scalar::cost(function),
         _ => 1,
