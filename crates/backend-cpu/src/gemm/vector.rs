@@ -11,6 +11,8 @@ use super::pack::block;
 use super::source::Source;
 use crate::simd::{Float, Simd, Vector, by_level};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Rows read side by side.
 const STREAMS: usize = 8;
 
@@ -131,6 +133,14 @@ unsafe fn by_columns_at<S: Simd, T: Number, E: Source<T>>(line: &Line<E, T>) {
             let b = line.b.offset(j as isize * line.across);
             let mut sum = T::In::<S>::splat(T::default());
             for k in (0..line.depth).step_by(lanes) {
+                // Rows are short streams, which hardware finds too late: the same piece of the next
+                // ones is asked for.
+                if k * size_of::<E>() % LINE < lanes * size_of::<E>() {
+                    for i in 0..lanes {
+                        let next = (lanes + i) as isize * line.across;
+                        S::prefetch(b.wrapping_offset(next).wrapping_add(k));
+                    }
+                }
                 let deep = (line.depth - k).min(lanes);
                 let x = line.x.add(k);
                 block::<S, T, E>(b.add(k), line.across, (have, deep), |i, row| {
