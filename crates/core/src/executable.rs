@@ -51,26 +51,26 @@ impl<B: Backend> OneByOne<B> {
         Self { plan, kernels }
     }
 
-    fn walk<'a>(
-        &'a self,
-        backend: &'a B,
-        memory: &'a mut Memory<B::Buffer>,
-        watch: Option<&'a mut dyn Watch>,
-    ) -> Walk<'a, B> {
-        Walk {
+    fn run(
+        &self,
+        backend: &B,
+        memory: &mut Memory<B::Buffer>,
+        watch: Option<&mut dyn Watch>,
+    ) -> Result<()> {
+        let mut walk = Walk {
             plan: &self.plan,
             kernels: &self.kernels,
             backend,
             memory,
             watch,
-        }
+        };
+        walk.steps(self.plan.steps(), (Iteration::default(), 0))
     }
 }
 
 impl<B: Backend> Executable<B> for OneByOne<B> {
     fn step(&mut self, backend: &B, memory: &mut Memory<B::Buffer>) -> Result<()> {
-        let mut walk = self.walk(backend, memory, None);
-        walk.steps(self.plan.steps(), (Iteration::default(), 0))
+        self.run(backend, memory, None)
     }
 
     fn watched(
@@ -79,20 +79,19 @@ impl<B: Backend> Executable<B> for OneByOne<B> {
         memory: &mut Memory<B::Buffer>,
         watch: &mut dyn Watch,
     ) -> Result<()> {
-        let mut walk = self.walk(backend, memory, Some(watch));
-        walk.steps(self.plan.steps(), (Iteration::default(), 0))
+        self.run(backend, memory, Some(watch))
     }
 }
 
-struct Walk<'a, B: Backend> {
+struct Walk<'a, 'w, B: Backend> {
     plan: &'a Plan,
     kernels: &'a [B::Kernel],
     backend: &'a B,
     memory: &'a mut Memory<B::Buffer>,
-    watch: Option<&'a mut dyn Watch>,
+    watch: Option<&'a mut (dyn Watch + 'w)>,
 }
 
-impl<B: Backend> Walk<'_, B> {
+impl<B: Backend> Walk<'_, '_, B> {
     fn steps(&mut self, steps: &[Step<Command>], (at, depth): (Iteration, usize)) -> Result<()> {
         for step in steps {
             match step {

@@ -10,7 +10,7 @@
 
 use super::Number;
 use crate::Level;
-use crate::simd::{Float, Scalar, Simd, Vector, by_level};
+use crate::simd::{Float, Scalar, Simd, Vector, by_level, fetch_first};
 
 /// Registers of a row of the wide tile. The narrow one, for the last few columns, has a single one.
 pub(super) const SPAN: usize = 2;
@@ -166,9 +166,9 @@ where
         let mut sums = [[T::In::<S>::splat(T::default()); SPAN]; ROWS];
         let mut c = tile.c.cast_const();
         for _ in 0..ROWS {
-            S::prefetch(c);
-            S::prefetch(c.wrapping_add(lanes));
-            S::prefetch(c.wrapping_add(SPAN * lanes - 1));
+            fetch_first(c);
+            fetch_first(c.wrapping_add(lanes));
+            fetch_first(c.wrapping_add(SPAN * lanes - 1));
             c = c.wrapping_add(tile.c_row);
         }
         let mut a = A::new(tile);

@@ -143,7 +143,7 @@ struct Blocking<T> {
 enum Access {
     InPlace,
     Packed,
-    /// Packed over all of K, once for all elements of the batch.
+    /// Packed over all of K, once for all columns, and for all elements of a batch that share it.
     Held,
 }
 

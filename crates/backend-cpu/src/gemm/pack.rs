@@ -60,28 +60,18 @@ unsafe fn pack_at<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     }
 }
 
-/// Where the registers of a row of a panel begin: the last one ends with the row, if it has one to
-/// fill, and shares lanes with the one before it otherwise.
-#[inline(always)]
-fn registers(pitch: usize, lanes: usize) -> impl Iterator<Item = usize> {
-    (0..pitch)
-        .step_by(lanes)
-        .map(move |line| line.min(pitch.saturating_sub(lanes)))
-}
-
 /// Neighbouring lines: a row of the panels is contiguous in the operand, and read in one go.
 #[inline(always)]
 unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     let lanes = T::In::<S>::LANES;
     let mut from = panel.from;
     let mut to = panel.to;
-    for k in 0..panel.depth {
-        let room = (panel.depth - k) * panel.pitch;
+    for _ in 0..panel.depth {
         let (mut to_panel, mut done) = (to, 0);
         while done < panel.lines {
-            for line in registers(panel.pitch, lanes) {
-                let have = (panel.lines - done).saturating_sub(line);
-                // SAFETY: at most the lines there are are read; a row is written before the next one.
+            for line in (0..panel.pitch).step_by(lanes) {
+                let have = panel.lines - done - line.min(panel.lines - done);
+                // SAFETY: at most the lines there are are read, at most the pitch is written.
                 unsafe {
                     let from = from.wrapping_add(done + line);
                     let row = if have >= lanes {
@@ -89,7 +79,7 @@ unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
                     } else {
                         E::load_first::<S>(from, have)
                     };
-                    put::<S, T>(row, to_panel.wrapping_add(line), (panel.pitch, room));
+                    put::<S, T>(row, to_panel.wrapping_add(line), panel.pitch - line);
                 }
             }
             done += panel.pitch;
@@ -104,18 +94,17 @@ unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
 #[inline(always)]
 unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     let lanes = T::In::<S>::LANES;
-    for k in (0..panel.depth).step_by(lanes) {
-        for line in registers(panel.pitch, lanes) {
-            let have = panel.lines.saturating_sub(line).clamp(1, lanes);
-            let from = line.min(panel.lines - 1) as isize * panel.across;
-            let from = panel.from.wrapping_offset(from);
+    for line in (0..panel.pitch).step_by(lanes) {
+        let have = panel.lines.saturating_sub(line).clamp(1, lanes);
+        let room = panel.pitch - line;
+        let from = line.min(panel.lines - 1) as isize * panel.across;
+        let from = panel.from.wrapping_offset(from);
+        for k in (0..panel.depth).step_by(lanes) {
             let size = (have, (panel.depth - k).min(lanes));
             let to = panel.to.wrapping_add(k * panel.pitch + line);
             let keep = |j: usize, row: T::In<S>| {
-                let room = (panel.depth - k - j) * panel.pitch;
-                // SAFETY: row `j` of the block lies inside of the panel, and is written before the
-                // next one.
-                unsafe { put::<S, T>(row, to.wrapping_add(j * panel.pitch), (panel.pitch, room)) }
+                // SAFETY: row `j` of the block lies inside of the panel.
+                unsafe { put::<S, T>(row, to.wrapping_add(j * panel.pitch), room) }
             };
             // SAFETY: so many lines and elements are there.
             unsafe { block::<S, T, E>(from.wrapping_add(k), panel.across, size, keep) };
@@ -190,18 +179,15 @@ const fn low_halves(distance: usize) -> [u8; MAX_LANES] {
     pattern
 }
 
-/// Stores a register of a row, with `room` elements from the row's beginning to the panel's end. Lanes
-/// that do not belong to a short row go where later rows are yet to be written, which is many times
-/// faster than to store a part of a register.
+/// Stores as many lanes as there is room for.
 #[inline(always)]
-unsafe fn put<S: Simd, T: Number>(row: T::In<S>, to: *mut T, (pitch, room): (usize, usize)) {
-    let lanes = T::In::<S>::LANES;
-    // SAFETY: the register ends with the row, or begins with it and with the room at hand.
+unsafe fn put<S: Simd, T: Number>(row: T::In<S>, to: *mut T, room: usize) {
+    // SAFETY: the caller promises `room` writable elements.
     unsafe {
-        if pitch >= lanes || room >= lanes {
+        if room >= T::In::<S>::LANES {
             row.store(to);
         } else {
-            row.store_first(to, pitch);
+            row.store_first(to, room);
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::ahead::LINE;
 use super::kernel::{MAX_ROWS, SPAN, TileFn, Tiles, tile_size};
 use super::pack::packer;
 use super::vector::{adder, by_columns, by_rows};
@@ -42,8 +43,6 @@ const NEAR_BYTES: usize = 32 << 10;
 const FEW_ROWS: usize = 192;
 /// Bytes of sums to be handed over while in cache.
 const TILE_BYTES: usize = 128 << 10;
-/// A cache line, in bytes. Shares of the scratch memory start at multiples.
-const LINE: usize = 64;
 
 /// The number of blocks into which K is cut.
 pub(super) fn blocks(k: usize) -> usize {

@@ -6,13 +6,12 @@
 //! on their way in.
 
 use super::Number;
+use super::ahead::LINE;
 use super::kernel::Onto;
 use super::pack::block;
 use super::source::Source;
-use crate::simd::{Float, Simd, Vector, by_level};
+use crate::simd::{Float, Simd, Vector, by_level, fetch_first};
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Rows read side by side.
 const STREAMS: usize = 8;
 
@@ -138,7 +137,7 @@ unsafe fn by_columns_at<S: Simd, T: Number, E: Source<T>>(line: &Line<E, T>) {
                 if k * size_of::<E>() % LINE < lanes * size_of::<E>() {
                     for i in 0..lanes {
                         let next = (lanes + i) as isize * line.across;
-                        S::prefetch(b.wrapping_offset(next).wrapping_add(k));
+                        fetch_first(b.wrapping_offset(next).wrapping_add(k));
                     }
                 }
                 let deep = (line.depth - k).min(lanes);

@@ -11,12 +11,6 @@ pub(crate) struct Avx2;
 impl Simd for Avx2 {
     type F32 = F32;
     type F64 = F64;
-
-    #[inline(always)]
-    fn prefetch<T>(at: *const T) {
-        // SAFETY: part of every x86-64 processor, and a hint that never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
-    }
 }
 
 /// Eight f32.

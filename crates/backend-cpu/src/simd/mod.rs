@@ -33,12 +33,6 @@ pub(crate) trait Simd: Copy + 'static {
     type F32: Float32 + Vector<Element = f32>;
     /// Its register of f64.
     type F64: Vector<Element = f64>;
-
-    /// Asks for the cache line of an address, which need not be valid. A hint only.
-    #[inline(always)]
-    fn prefetch<T>(at: *const T) {
-        let _ = at;
-    }
 }
 
 /// An element that fills registers: f32 or f64.
@@ -324,9 +318,9 @@ macro_rules! by_level {
 }
 pub(crate) use by_level;
 
-/// Brings a line into the first-level cache, some time.
+/// Brings a line into the first-level cache, some time. A hint: the address need not be valid.
 #[inline(always)]
-pub(crate) fn fetch_first(line: *const u8) {
+pub(crate) fn fetch_first<T>(line: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 has the instruction, which reads nothing itself.
     unsafe {
@@ -337,9 +331,9 @@ pub(crate) fn fetch_first(line: *const u8) {
     let _ = line;
 }
 
-/// Brings a line into the second-level cache, some time.
+/// Brings a line into the second-level cache, some time. A hint: the address need not be valid.
 #[inline(always)]
-pub(crate) fn fetch_second(line: *const u8) {
+pub(crate) fn fetch_second<T>(line: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every x86-64 has the instruction, which reads nothing itself.
     unsafe {

@@ -319,17 +319,8 @@ impl Plan {
     /// The launches in the order of the text, those in loops once.
     #[must_use]
     pub fn lines(&self) -> Vec<&Launch> {
-        fn gather<'p>(steps: &'p [Step<Launch>], lines: &mut Vec<&'p Launch>) {
-            for step in steps {
-                match step {
-                    Step::Launch(launch) => lines.push(launch),
-                    Step::Loop { body, .. } => gather(body, lines),
-                }
-            }
-        }
-        let mut lines = Vec::new();
-        gather(&self.draft.steps, &mut lines);
-        lines
+        let lines = flat(&self.draft.steps).into_iter();
+        lines.map(|(launch, _)| launch).collect()
     }
 
     /// The size of a buffer in bytes.
@@ -370,21 +361,7 @@ impl Plan {
     /// Every launch, in order, with how often it runs in a step at most: once, unless in a loop.
     #[must_use]
     pub fn commands(&self) -> Vec<(&Command, usize)> {
-        fn gather<'p>(
-            steps: &'p [Step<Command>],
-            runs: usize,
-            all: &mut Vec<(&'p Command, usize)>,
-        ) {
-            for step in steps {
-                match step {
-                    Step::Launch(command) => all.push((command, runs)),
-                    Step::Loop { times, body, .. } => gather(body, runs * times, all),
-                }
-            }
-        }
-        let mut all = Vec::new();
-        gather(&self.steps, 1, &mut all);
-        all
+        flat(&self.steps)
     }
 
     /// Prepares one kernel for each primitive.
@@ -394,6 +371,21 @@ impl Plan {
     pub fn prepare<B: Backend>(primitives: &[Primitive], backend: &B) -> Result<Vec<B::Kernel>> {
         primitives.iter().map(|p| backend.prepare(p)).collect()
     }
+}
+
+/// Every launch, in order, with how often it runs at most.
+fn flat<L>(steps: &[Step<L>]) -> Vec<(&L, usize)> {
+    fn gather<'p, L>(steps: &'p [Step<L>], runs: usize, all: &mut Vec<(&'p L, usize)>) {
+        for step in steps {
+            match step {
+                Step::Launch(launch) => all.push((launch, runs)),
+                Step::Loop { times, body, .. } => gather(body, runs * times, all),
+            }
+        }
+    }
+    let mut all = Vec::new();
+    gather(steps, 1, &mut all);
+    all
 }
 
 /// The type of the number of iterations of a loop.

@@ -43,6 +43,32 @@ fn plus<V: Float<Element = f32>>(sum: V, factor: f32, x: V) -> V {
     x.mul_add(x.like(factor), sum)
 }
 
+/// A polynomial at all points over the denominators of interpolation, given its coefficients 0 and 2,
+/// its odd part over `x` at the smaller point and at the larger one, and its last coefficient.
+#[inline(always)]
+fn evaluated<V: Float<Element = f32>>(
+    [g0, g2]: [V; 2],
+    [odd_b, odd_a]: [V; 2],
+    last: V,
+) -> [V; POINTS] {
+    let even_b = times(plus(g0, B2, g2), OVER_B);
+    let even_a = times(plus(g0, A2, g2), OVER_A);
+    [
+        g0,
+        plus(even_b, B * OVER_B, odd_b),
+        plus(even_b, -B * OVER_B, odd_b),
+        plus(even_a, A * OVER_A, odd_a),
+        plus(even_a, -A * OVER_A, odd_a),
+        last,
+    ]
+}
+
+/// The even and the odd part of what is at a point and at its negative, doubled.
+#[inline(always)]
+fn parts<V: Float<Element = f32>>(at: V, opposite: V) -> (V, V) {
+    (at.add(opposite), at.sub(opposite))
+}
+
 /// Six neighbours that four windows see.
 pub(super) struct Seen;
 
@@ -74,16 +100,7 @@ impl Line for Taps {
 
     #[inline(always)]
     fn of<V: Float<Element = f32>>([g0, g1, g2, ..]: [V; POINTS]) -> [V; POINTS] {
-        let even_b = times(plus(g0, B2, g2), OVER_B);
-        let even_a = times(plus(g0, A2, g2), OVER_A);
-        [
-            g0,
-            plus(even_b, B * OVER_B, g1),
-            plus(even_b, -B * OVER_B, g1),
-            plus(even_a, A * OVER_A, g1),
-            plus(even_a, -A * OVER_A, g1),
-            g2,
-        ]
+        evaluated([g0, g2], [g1, g1], g2)
     }
 }
 
@@ -96,8 +113,7 @@ impl Line for Sums {
 
     #[inline(always)]
     fn of<V: Float<Element = f32>>([m0, m1, m2, m3, m4, m5]: [V; POINTS]) -> [V; POINTS] {
-        let (even_b, odd_b) = (m1.add(m2), m1.sub(m2));
-        let (even_a, odd_a) = (m3.add(m4), m3.sub(m4));
+        let [(even_b, odd_b), (even_a, odd_a)] = [parts(m1, m2), parts(m3, m4)];
         [
             m0.add(even_b.add(even_a)),
             plus(times(odd_a, A), B, odd_b),
@@ -118,17 +134,7 @@ impl Line for Cotangents {
 
     #[inline(always)]
     fn of<V: Float<Element = f32>>([g0, g1, g2, g3, ..]: [V; POINTS]) -> [V; POINTS] {
-        let even_b = times(plus(g0, B2, g2), OVER_B);
-        let even_a = times(plus(g0, A2, g2), OVER_A);
-        let (odd_b, odd_a) = (plus(g1, B2, g3), plus(g1, A2, g3));
-        [
-            g0,
-            plus(even_b, B * OVER_B, odd_b),
-            plus(even_b, -B * OVER_B, odd_b),
-            plus(even_a, A * OVER_A, odd_a),
-            plus(even_a, -A * OVER_A, odd_a),
-            g3,
-        ]
+        evaluated([g0, g2], [plus(g1, B2, g3), plus(g1, A2, g3)], g3)
     }
 }
 
@@ -141,8 +147,7 @@ impl Line for TapSums {
 
     #[inline(always)]
     fn of<V: Float<Element = f32>>([m0, m1, m2, m3, m4, m5]: [V; POINTS]) -> [V; POINTS] {
-        let (even_b, odd_b) = (m1.add(m2), m1.sub(m2));
-        let (even_a, odd_a) = (m3.add(m4), m3.sub(m4));
+        let [(even_b, odd_b), (even_a, odd_a)] = [parts(m1, m2), parts(m3, m4)];
         [
             m0.add(even_b.add(even_a)),
             plus(times(odd_a, A), B, odd_b),
