@@ -71,6 +71,13 @@ impl<'a> Pack<'a> {
         self
     }
 
+    /// The same where the first `given` inputs of the program are no tensors: the pack of number
+    /// `i` stands in `gi`.
+    pub(crate) fn after(mut self, given: usize) -> Pack<'a> {
+        self.given = given;
+        self
+    }
+
     fn inner(&self) -> usize {
         self.fold.axes.len().saturating_sub(1)
     }
@@ -217,7 +224,9 @@ struct Here<'p, 'a> {
 
 impl Point for Here<'_, '_> {
     fn input(&self, input: usize) -> String {
-        let operand = input - self.pack.given;
+        let Some(operand) = input.checked_sub(self.pack.given) else {
+            return format!("g{input}.at[i]");
+        };
         let at = match self.pack.way(operand) {
             Way::Splat => "0",
             Way::Whole | Way::Apart => "i",
