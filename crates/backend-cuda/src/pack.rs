@@ -74,10 +74,13 @@ impl<'a> Pack<'a> {
         self
     }
 
-    /// The same where the first `given` inputs of the program are no tensors: the pack of number
-    /// `i` stands in `gi`.
-    pub(crate) fn after(mut self, given: usize) -> Pack<'a> {
+    /// The same where the first `given` inputs of the program are no tensors (the pack of number `i`
+    /// stands in `gi`), and the body's own inputs come after `reads` others.
+    pub(crate) fn after(mut self, given: usize, reads: usize) -> Pack<'a> {
         self.given = given;
+        for (i, operand) in self.fold.operands.iter_mut().take(self.inputs).enumerate() {
+            operand.name = format!("r{}", reads + i);
+        }
         self
     }
 

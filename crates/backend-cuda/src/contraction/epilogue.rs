@@ -31,7 +31,9 @@ pub(super) struct Sums {
 
 impl<'a> Epilogue<'a> {
     pub(super) fn new(problem: &'a Problem<'a>) -> Epilogue<'a> {
-        let pack = Pack::new(problem.space, problem.epilogue, &|_| false).after(1).widest();
+        let reads = problem.left.inputs().len() + problem.right.inputs().len();
+        let pack = Pack::new(problem.space, problem.epilogue, &|_| false);
+        let pack = pack.after(1, reads).widest();
         let mut width = pack.width.min(4);
         while !problem.run().is_multiple_of(width) {
             width /= 2;
