@@ -55,7 +55,7 @@ const SHAPES: [([usize; 4], usize); 13] = [
 ];
 
 /// Shared memory of a block.
-const SHARED: usize = 200 << 10;
+const SHARED: usize = 144 << 10;
 
 impl Tile {
     pub(super) fn new(sizes: Sizes, accumulator: DType) -> Tile {
