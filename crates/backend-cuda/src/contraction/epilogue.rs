@@ -84,14 +84,21 @@ impl<'a> Epilogue<'a> {
         let index = self.index();
         let terms = |points: &[usize], piece: &dyn Fn(usize) -> String| -> Vec<String> {
             let axes = points.iter().enumerate();
-            axes.map(|(axis, &points)| times(&piece(axis), points as isize)).collect()
+            axes.map(|(axis, &points)| times(&piece(axis), points as isize))
+                .collect()
         };
         let (m, n) = (format!("({index})({m})"), format!("({index})({n})"));
         let batch = format!("({index})bt");
         let all = [
-            terms(&self.problem.batch_points, &|axis| left.piece(Part::Batch, axis, &batch)),
-            terms(&self.problem.m_points, &|axis| left.piece(Part::Free, axis, &m)),
-            terms(&self.problem.n_points, &|axis| right.piece(Part::Free, axis, &n)),
+            terms(&self.problem.batch_points, &|axis| {
+                left.piece(Part::Batch, axis, &batch)
+            }),
+            terms(&self.problem.m_points, &|axis| {
+                left.piece(Part::Free, axis, &m)
+            }),
+            terms(&self.problem.n_points, &|axis| {
+                right.piece(Part::Free, axis, &n)
+            }),
         ];
         sum(all.concat().into_iter())
     }
@@ -140,7 +147,10 @@ impl<'a> Epilogue<'a> {
         }
         let unravel = self.pack.fold.unravel("number", false, index);
         let mut text = self.pack.alignment();
-        let (room, loads) = (self.pack.room(&format!("[{ahead}]")), self.pack.loads("[u]"));
+        let (room, loads) = (
+            self.pack.room(&format!("[{ahead}]")),
+            self.pack.loads("[u]"),
+        );
         let compute = self.pack.compute("[u]", "");
         let _ = writeln!(
             text,

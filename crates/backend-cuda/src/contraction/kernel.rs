@@ -128,10 +128,7 @@ impl<'a> Kernel<'a> {
             buffer = tile.buffer(),
         );
         text += &self.exchange();
-        let sums = Sums {
-            tile,
-            sizes,
-        };
+        let sums = Sums { tile, sizes };
         text += &epilogue.of_tile(sums);
         text + "}\n"
     }

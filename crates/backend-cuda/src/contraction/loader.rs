@@ -90,7 +90,10 @@ impl<'a> Loader<'a> {
         });
         let widest = widths.clone().map(|(width, _)| width).max().unwrap_or(1);
         let fits = |width: usize| widths.clone().all(|(own, even)| own >= width || even);
-        [4, 2].into_iter().find(|&w| w <= widest && fits(w)).unwrap_or(1)
+        [4, 2]
+            .into_iter()
+            .find(|&w| w <= widest && fits(w))
+            .unwrap_or(1)
     }
 
     fn chunks(&self) -> usize {
@@ -151,7 +154,9 @@ impl<'a> Loader<'a> {
             Part::Inner => (Part::Free, self.tile),
             _ => (Part::Inner, self.reach),
         };
-        let uneven = self.inputs().any(|input| self.matrix.merged(input, part).is_none())
+        let uneven = self
+            .inputs()
+            .any(|input| self.matrix.merged(input, part).is_none())
             || self.matrix.windows().next().is_some();
         let simple = self.matrix.windows().all(|(_, place)| place.divisor == 1)
             && self.matrix.index() == "int";
@@ -193,7 +198,9 @@ impl<'a> Loader<'a> {
             self.entries(),
             self.threads,
         );
-        let moved = self.inputs().map(|input| self.matrix.moved(input, part, &index));
+        let moved = self
+            .inputs()
+            .map(|input| self.matrix.moved(input, part, &index));
         let windows = self.matrix.windows();
         let reached = windows.map(|(place, _)| self.matrix.reached(place, part, &index));
         for (number, value) in moved.chain(reached).enumerate() {
@@ -254,13 +261,18 @@ impl<'a> Loader<'a> {
             text += &self.fixed(input);
         }
         for (place, spec) in self.matrix.windows() {
-            let fixed = [spec.constant.to_string(), self.matrix.reached(place, Part::Batch, "bt")];
+            let fixed = [
+                spec.constant.to_string(),
+                self.matrix.reached(place, Part::Batch, "bt"),
+            ];
             let _ = writeln!(text, "const int {x}q{place} = {};", sum(fixed.into_iter()));
             if self.tabled() == Some(Part::Free) {
                 continue;
             }
             for step in self.steps(Part::Free) {
-                let moved = self.matrix.reached(place, Part::Free, &format!("({x}f + {step})"));
+                let moved = self
+                    .matrix
+                    .reached(place, Part::Free, &format!("({x}f + {step})"));
                 let _ = writeln!(text, "const int {x}q{place}f{step} = {moved};");
             }
         }
@@ -280,7 +292,9 @@ impl<'a> Loader<'a> {
             None => self.steps(Part::Free),
         };
         for step in steps {
-            let free = self.matrix.moved(input, Part::Free, &format!("({index})({x}f + {step})"));
+            let free = self
+                .matrix
+                .moved(input, Part::Free, &format!("({index})({x}f + {step})"));
             let _ = writeln!(text, "const {index} {x}{input}f{step} = {free};");
         }
         text
@@ -293,11 +307,16 @@ impl<'a> Loader<'a> {
 
     fn alignment(&self) -> String {
         let whole = self.inputs().filter(|&input| self.whole(input));
-        let tests: Vec<String> =
-            whole.map(|input| format!("bp_aligned(r{})", self.matrix.first + input)).collect();
+        let tests: Vec<String> = whole
+            .map(|input| format!("bp_aligned(r{})", self.matrix.first + input))
+            .collect();
         match tests.is_empty() {
             true => String::new(),
-            false => format!("const bool {}aligned = {};\n", self.name, tests.join(" && ")),
+            false => format!(
+                "const bool {}aligned = {};\n",
+                self.name,
+                tests.join(" && ")
+            ),
         }
     }
 
@@ -307,7 +326,11 @@ impl<'a> Loader<'a> {
         let mut text = String::new();
         for input in self.inputs() {
             let element = storage(self.matrix.inputs()[input].tensor.dtype);
-            let _ = writeln!(text, "bp_pack<{element}, {}> {x}x{input}[{slots}];", self.width);
+            let _ = writeln!(
+                text,
+                "bp_pack<{element}, {}> {x}x{input}[{slots}];",
+                self.width
+            );
         }
         let _ = writeln!(text, "bool {x}in[{slots}];\nif (tile < tiles) {{");
         for step in self.steps(Part::Inner) {
@@ -319,7 +342,11 @@ impl<'a> Loader<'a> {
                     Part::Free => format!("{x}l + {step}"),
                     _ => format!("{x}k{step}"),
                 };
-                let _ = writeln!(text, "const bp_pack<int, {}> {x}t{step} = {x}table[{at}];", self.entry());
+                let _ = writeln!(
+                    text,
+                    "const bp_pack<int, {}> {x}t{step} = {x}table[{at}];",
+                    self.entry()
+                );
             }
         }
         for (number, slot) in self.slots.iter().enumerate() {
@@ -328,7 +355,10 @@ impl<'a> Loader<'a> {
         for input in self.inputs() {
             match self.whole(input) {
                 true => {
-                    let (at_once, apart) = (self.loads(input, Neighbours::AtOnce), self.loads(input, Neighbours::Apart));
+                    let (at_once, apart) = (
+                        self.loads(input, Neighbours::AtOnce),
+                        self.loads(input, Neighbours::Apart),
+                    );
                     let _ = writeln!(text, "if ({x}aligned) {{\n{at_once}}} else {{\n{apart}}}");
                 }
                 false => text += &self.loads(input, Neighbours::Apart),
@@ -353,7 +383,9 @@ impl<'a> Loader<'a> {
             let _ = writeln!(text, "const {index} {x}{input}k{step} = {moved};");
         }
         for (place, _) in self.matrix.windows() {
-            let moved = self.matrix.reached(place, Part::Inner, &format!("{x}k{step}"));
+            let moved = self
+                .matrix
+                .reached(place, Part::Inner, &format!("{x}k{step}"));
             let _ = writeln!(text, "const int {x}q{place}k{step} = {moved};");
         }
         text
@@ -364,7 +396,11 @@ impl<'a> Loader<'a> {
         let (x, free) = (self.name, self.matrix.count(Part::Free));
         let mut tests = Vec::new();
         if (number + 1) * self.threads > self.chunks() {
-            tests.push(format!("threadIdx.x + {} < {}", number * self.threads, self.chunks()));
+            tests.push(format!(
+                "threadIdx.x + {} < {}",
+                number * self.threads,
+                self.chunks()
+            ));
         }
         if !free.is_multiple_of(self.tile) {
             tests.push(format!("{x}f + {} < {free}", slot.free));
@@ -377,9 +413,9 @@ impl<'a> Loader<'a> {
             let bound = spec.bound.unwrap_or(usize::MAX >> 33);
             tests.push(match spec.divisor {
                 1 => format!("(unsigned)({at}) < {bound}u"),
-                divisor => format!(
-                    "{at} >= 0 && ({at}) % {divisor} == 0 && ({at}) / {divisor} < {bound}"
-                ),
+                divisor => {
+                    format!("{at} >= 0 && ({at}) % {divisor} == 0 && ({at}) / {divisor} < {bound}")
+                }
             });
         }
         match tests.is_empty() {
@@ -400,7 +436,10 @@ impl<'a> Loader<'a> {
             let element = storage(source.tensor.dtype);
             let load = match neighbours {
                 Neighbours::AtOnce => {
-                    format!("{target} = *(const bp_pack<{element}, {}>*)({from} + ({at}));\n", self.width)
+                    format!(
+                        "{target} = *(const bp_pack<{element}, {}>*)({from} + ({at}));\n",
+                        self.width
+                    )
                 }
                 Neighbours::Apart => (0..self.width)
                     .map(|i| {
@@ -423,10 +462,19 @@ impl<'a> Loader<'a> {
         let x = self.name;
         let (free, past) = self.shift(input, Part::Free, slot);
         let (inner, further) = self.shift(input, Part::Inner, slot);
-        let mut terms = vec![format!("{x}{input}"), free, inner, (past + further).to_string()];
+        let mut terms = vec![
+            format!("{x}{input}"),
+            free,
+            inner,
+            (past + further).to_string(),
+        ];
         for (window, (place, spec)) in self.matrix.windows().enumerate() {
             if spec.divisor > 1 {
-                let at = format!("({}) / {}", self.visited((window, place), slot), spec.divisor);
+                let at = format!(
+                    "({}) / {}",
+                    self.visited((window, place), slot),
+                    spec.divisor
+                );
                 terms.push(times(&at, self.matrix.inputs()[input].view.strides[place]));
             }
         }
@@ -481,7 +529,9 @@ impl<'a> Loader<'a> {
         if self.matrix.is_plain() {
             return format!("value.at[{i}] = ({of})({});\n", point.input(0));
         }
-        let computed = self.matrix.value(&point, (&format!("value.at[{i}]"), self.accumulator));
+        let computed = self
+            .matrix
+            .value(&point, (&format!("value.at[{i}]"), self.accumulator));
         format!("value.at[{i}] = 0;\nif ({x}in[{number}]) {{\n{computed}}}\n")
     }
 }

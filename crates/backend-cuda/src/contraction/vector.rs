@@ -110,7 +110,10 @@ impl<'a> Vector<'a> {
             false => self.by_columns(),
         };
         let of = value(self.accumulator());
-        let at = format!("(part * {} + of) * {rows} + threadIdx.x % {rows}", self.vectors());
+        let at = format!(
+            "(part * {} + of) * {rows} + threadIdx.x % {rows}",
+            self.vectors()
+        );
         let next = reduce(
             Reduction::Sum,
             "g0.at[0]",
@@ -152,7 +155,11 @@ impl<'a> Vector<'a> {
     fn element(&self, matrix: &Matrix<'_>, free: &str, target: &str) -> String {
         let at = At { matrix, free };
         let computed = match matrix.is_plain() {
-            true => format!("{target} = ({})({});\n", value(self.accumulator()), at.input(0)),
+            true => format!(
+                "{target} = ({})({});\n",
+                value(self.accumulator()),
+                at.input(0)
+            ),
             false => matrix.value(&at, (target, self.accumulator())),
         };
         format!("{target} = 0;\nif (k < end) {{\n{computed}}}\n")
@@ -306,7 +313,10 @@ impl Point for At<'_, '_> {
     fn input(&self, input: usize) -> String {
         let tensor = &self.matrix.inputs()[input].tensor;
         let at = position(tensor, &self.number(input));
-        load(tensor.dtype, &format!("r{}[{at}]", self.matrix.first + input))
+        load(
+            tensor.dtype,
+            &format!("r{}[{at}]", self.matrix.first + input),
+        )
     }
 
     fn coordinate(&self, axis: usize) -> String {
