@@ -30,13 +30,14 @@ mod rows;
 mod schedule;
 mod source;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Attention, AttentionVjp, Backend, Conv, Error, ErrorKind, Executable, Indexing, MatMul,
+    Args, Attention, AttentionVjp, Backend, Conv, Executable, Indexing, MatMul,
     Memory, Plan, Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 use once_cell::sync::OnceCell;
@@ -104,11 +105,13 @@ impl Cuda {
         Ok(())
     }
 
-    fn kernel(&self, primitive: &Primitive, lowered: Lowered) -> Result<Kernel> {
-        let most = lowered.launches.iter().map(|launch| launch.args.len()).max();
-        if most > Some(MAX_ARGS) {
-            return Err(self.declined(primitive));
-        }
+    fn kernel(&self, primitive: &Primitive) -> Result<Kernel> {
+        let fits = |lowered: &Lowered| {
+            let mut launches = lowered.launches.iter();
+            launches.all(|launch| launch.args.len() <= MAX_ARGS)
+        };
+        let lowered = lower(primitive).filter(|_| supports(primitive)).filter(fits);
+        let lowered = lowered.ok_or_else(|| self.declined(primitive))?;
         let operands = primitive.reads().into_iter().chain(primitive.writes());
         Ok(Kernel {
             lowered,
@@ -181,6 +184,37 @@ impl Operands {
     }
 }
 
+/// Methods whose kernel is what the primitive is lowered to.
+macro_rules! prepared {
+    ($($method:ident($Spec:ty) $variant:ident;)*) => {
+        $(fn $method(&self, spec: &$Spec) -> Result<Kernel> {
+            self.kernel(&Primitive::$variant(spec.clone().into()))
+        })*
+    };
+}
+
+/// Whether a primitive can be lowered.
+fn supports(candidate: &Primitive) -> bool {
+    match candidate {
+        Primitive::Sweep(spec) => sweep::supports(spec),
+        Primitive::Rows(spec) => rows::supports(spec),
+        other => other.is_plain(),
+    }
+}
+
+/// What a primitive becomes; `None` if nothing, as what [`supports`] declines.
+fn lower(primitive: &Primitive) -> Option<Lowered> {
+    Some(match primitive {
+        Primitive::Sweep(spec) => sweep::lower(spec),
+        Primitive::Rows(spec) => rows::lower(spec),
+        Primitive::Relocate(spec) => relocate::lower(spec),
+        Primitive::Gather(spec) => indexing::gather(spec),
+        Primitive::ScatterAdd(spec) => indexing::scatter_add(spec),
+        Primitive::Random(spec) => random::lower(spec),
+        _ => return None,
+    })
+}
+
 impl Backend for Cuda {
     type Buffer = Buffer;
     type Kernel = Kernel;
@@ -201,43 +235,26 @@ impl Backend for Cuda {
         from.download(&self.device, at, bytes)
     }
 
-    fn sweep(&self, spec: &Sweep) -> Result<Kernel> {
-        self.kernel(&Primitive::Sweep(spec.clone()), sweep::lower(spec))
-    }
-
-    fn rows(&self, spec: &Rows) -> Result<Kernel> {
-        self.kernel(&Primitive::Rows(spec.clone()), rows::lower(spec))
-    }
-
-    fn matmul(&self, spec: &MatMul) -> Result<Kernel> {
-        Err(self.declined(&Primitive::MatMul(spec.clone())))
-    }
-
-    fn relocate(&self, spec: &Relocate) -> Result<Kernel> {
-        self.kernel(&Primitive::Relocate(spec.clone()), relocate::lower(spec))
-    }
-
-    fn gather(&self, spec: &Indexing) -> Result<Kernel> {
-        self.kernel(&Primitive::Gather(spec.clone()), indexing::gather(spec))
-    }
-
-    fn scatter_add(&self, spec: &Indexing) -> Result<Kernel> {
-        self.kernel(
-            &Primitive::ScatterAdd(spec.clone()),
-            indexing::scatter_add(spec),
-        )
-    }
-
-    fn random(&self, spec: &Random) -> Result<Kernel> {
-        self.kernel(&Primitive::Random(spec.clone()), random::lower(spec))
+    prepared! {
+        sweep(Sweep) Sweep;
+        rows(Rows) Rows;
+        matmul(MatMul) MatMul;
+        relocate(Relocate) Relocate;
+        gather(Indexing) Gather;
+        scatter_add(Indexing) ScatterAdd;
+        random(Random) Random;
+        conv(Conv) Conv;
+        conv_vjp_input(Conv) ConvVjpInput;
+        conv_vjp_filter(Conv) ConvVjpFilter;
+        pool(Pool) Pool;
+        pool_vjp(Pool) PoolVjp;
+        attention(Attention) Attention;
+        attention_vjp(AttentionVjp) AttentionVjp;
+        sort(Sort) Sort;
     }
 
     fn supports(&self, candidate: &Primitive) -> bool {
-        match candidate {
-            Primitive::Sweep(spec) => sweep::supports(spec),
-            Primitive::Rows(spec) => rows::supports(spec),
-            other => other.is_plain(),
-        }
+        supports(candidate)
     }
 
     fn scratch(&self, kernel: &Kernel) -> usize {
