@@ -356,7 +356,6 @@ extern "C" __global__ void __launch_bounds__(48) k_legal(const float* __restrict
     if (t < 8) sum += __shfl_xor_sync(0xffu, sum, 1);
     __syncthreads();
     w0[i] = sum + bytes[47 - t];
-    if (t == 0) bytes[0] = 1;
     __syncwarp();
     atomicAdd(&w0[96], 1.0f);
 }
