@@ -18,16 +18,20 @@
     reason = "calls into NVIDIA's libraries; launches cite the plan-check property they rely on"
 )]
 
+mod attention;
 mod builder;
+mod contraction;
 mod device;
 mod indexing;
 mod lowered;
 mod pack;
+mod pool;
 mod random;
 mod relocate;
 mod replay;
 mod rows;
 mod schedule;
+mod sort;
 mod source;
 mod sweep;
 #[cfg(test)]
@@ -52,6 +56,7 @@ pub use device::Buffer;
 #[derive(Clone, Debug)]
 pub struct Cuda {
     device: Arc<Device>,
+    options: contraction::Options,
 }
 
 /// A prepared primitive.
@@ -110,7 +115,7 @@ impl Cuda {
             let mut launches = lowered.launches.iter();
             launches.all(|launch| launch.args.len() <= MAX_ARGS)
         };
-        let lowered = lower(primitive).filter(|_| supports(primitive)).filter(fits);
+        let lowered = lower(primitive, self.options).filter(fits);
         let lowered = lowered.ok_or_else(|| self.declined(primitive))?;
         let operands = primitive.reads().into_iter().chain(primitive.writes());
         Ok(Kernel {
@@ -198,21 +203,39 @@ fn supports(candidate: &Primitive) -> bool {
     match candidate {
         Primitive::Sweep(spec) => sweep::supports(spec),
         Primitive::Rows(spec) => rows::supports(spec),
+        Primitive::MatMul(_)
+        | Primitive::Conv(_)
+        | Primitive::ConvVjpInput(_)
+        | Primitive::ConvVjpFilter(_) => contraction::supports(candidate),
+        Primitive::Pool(spec) | Primitive::PoolVjp(spec) => pool::supports(spec),
+        Primitive::Attention(spec) => attention::supports(spec),
+        Primitive::AttentionVjp(spec) => attention::supports_vjp(spec),
+        Primitive::Sort(spec) => sort::supports(spec),
         other => other.is_plain(),
     }
 }
 
 /// What a primitive becomes; `None` if nothing, as what [`supports`] declines.
-fn lower(primitive: &Primitive) -> Option<Lowered> {
-    Some(match primitive {
+fn lower(primitive: &Primitive, options: contraction::Options) -> Option<Lowered> {
+    let lowered = match primitive {
         Primitive::Sweep(spec) => sweep::lower(spec),
         Primitive::Rows(spec) => rows::lower(spec),
+        Primitive::MatMul(_)
+        | Primitive::Conv(_)
+        | Primitive::ConvVjpInput(_)
+        | Primitive::ConvVjpFilter(_) => contraction::lower(primitive, options),
         Primitive::Relocate(spec) => relocate::lower(spec),
         Primitive::Gather(spec) => indexing::gather(spec),
         Primitive::ScatterAdd(spec) => indexing::scatter_add(spec),
         Primitive::Random(spec) => random::lower(spec),
+        Primitive::Pool(spec) => pool::lower(spec),
+        Primitive::PoolVjp(spec) => pool::lower_vjp(spec),
+        Primitive::Attention(spec) => attention::lower(spec),
+        Primitive::AttentionVjp(spec) => attention::lower_vjp(spec),
+        Primitive::Sort(spec) => sort::lower(spec),
         _ => return None,
-    })
+    };
+    Some(lowered).filter(|_| supports(primitive))
 }
 
 impl Backend for Cuda {
