@@ -3,6 +3,8 @@
 
 mod lowered;
 mod pack;
+mod pool;
 mod schedule;
+mod sort;
 mod source;
 mod sweep;
