@@ -8,10 +8,10 @@ use super::tile::{
     Sources, Tile, accumulate, each_column, products, shared, sums, weights_stride,
 };
 use super::tiling::{LANES, Tiling};
-use super::{epilogue, function, kept_in, operands, scored};
+use super::{epilogue, function, head, kept_in, operands, scored};
 use crate::lowered::{Launch, Lowered, Source};
 use crate::source::{constant, parameters, position, value};
-use crate::sweep::{arguments, blocks, head};
+use crate::sweep::{arguments, blocks};
 
 /// Operands without prologues, and heads that are not too wide for shared memory.
 pub(crate) fn supports(spec: &Attention) -> bool {
@@ -117,7 +117,7 @@ impl Kernel<'_> {
             _ => (format!("(int)(blockIdx.x % {pieces})"), heads.keys.to_string()),
         };
         let low = constant(f64::NEG_INFINITY, kept);
-        let mut text = head(parameters, threads);
+        let mut text = head(parameters, *tiling, kept);
         text += &shared(&parts(heads, *tiling), kept);
         let _ = writeln!(
             text,

@@ -12,8 +12,27 @@ pub(crate) use vjp::{lower_vjp, supports_vjp};
 
 use backprop_core::{DType, Heads, KeyMask, Source};
 
+use crate::lowered::ENTRY;
 use crate::source::constant;
 use tile::Sources;
+use tiling::Tiling;
+
+/// Registers that a thread may have: fewer are too few for the sums that it keeps, which the compiler
+/// does not see when it weighs registers against blocks at once.
+const REGISTERS: usize = 128;
+
+/// The head of a kernel.
+fn head(parameters: &[String], tiling: Tiling, kept_in: DType) -> String {
+    let threads = tiling.threads();
+    let at_once = match kept_in {
+        DType::F64 => 1,
+        _ => (1 << 16) / (threads * REGISTERS),
+    };
+    let parameters = parameters.join(", ");
+    format!(
+        "extern \"C\" __global__ void __launch_bounds__({threads}, {at_once}) {ENTRY}({parameters}) {{\nBP_BEGIN();\n"
+    )
+}
 
 /// Queries, keys, values and the mask, if it is in memory.
 fn operands(heads: &Heads) -> Option<Vec<&Source>> {

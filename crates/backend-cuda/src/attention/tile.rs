@@ -145,9 +145,22 @@ impl Tile {
 
     /// Copies rows from `first` on; what is beyond the last of `count` rows is zero.
     pub(super) fn fill(&self, sources: &Sources<'_>, first: &str, count: usize, threads: usize) -> String {
+        let rows = (first, count);
+        match sources.vector(self.operand, self.width) {
+            1 => self.copy(sources, rows, threads, 1),
+            // The branch is outside of the loop, so that loads are under way together.
+            vector => format!(
+                "if (aligned{}) {{\n{}}} else {{\n{}}}\n",
+                self.operand,
+                self.copy(sources, rows, threads, vector),
+                self.copy(sources, rows, threads, 1),
+            ),
+        }
+    }
+
+    fn copy(&self, sources: &Sources<'_>, (first, count): (&str, usize), threads: usize, vector: usize) -> String {
         let Tile { name, operand: k, rows, width } = *self;
         let (columns, stride) = (self.columns(), self.stride());
-        let vector = sources.vector(k, width);
         let (dtype, of) = (sources.sources[k].tensor.dtype, value(sources.kept_in));
         let packs = columns / vector;
         let [row, column] = sources.strides(k);
@@ -159,15 +172,16 @@ impl Tile {
         let copy = match vector {
             1 => format!("y.at[0] = {};\n", sources.value(k, &at, "d")),
             _ => format!(
-                "const bp_pack<{0}, {vector}> x = bp_load<{vector}>(r{k} + ({1}), aligned{k});\n\
+                "const bp_pack<{0}, {vector}> x = *(const bp_pack<{0}, {vector}>*)(r{k} + ({1}));\n\
                  #pragma unroll\nfor (int i = 0; i < {vector}; ++i) y.at[i] = ({of}){2};\n",
                 storage(dtype),
                 sources.number(k, &at, "d"),
                 load(dtype, "x.at[i]")
             ),
         };
+        let unrolled = if vector > 1 && vector <= 4 { 4 } else { 2 };
         format!(
-            "#pragma unroll 4\n\
+            "#pragma unroll {unrolled}\n\
              for (int e = threadIdx.x; e < {}; e += {threads}) {{\n{place}\
              bp_pack<{of}, {vector}> y;\n\
              #pragma unroll\nfor (int i = 0; i < {vector}; ++i) y.at[i] = 0;\n\

@@ -9,10 +9,10 @@ use super::tile::{
     Sources, Tile, accumulate, each_column, products, shared, sums, weights_stride,
 };
 use super::tiling::{LANES, Tiling};
-use super::{function, kept_in, operands, scored};
+use super::{function, head, kept_in, operands, scored};
 use crate::lowered::{Launch, Lowered, Source};
-use crate::source::{constant, parameters, position, rounded, store, value};
-use crate::sweep::{arguments, blocks, head};
+use crate::source::{constant, parameters, position, store, value};
+use crate::sweep::{arguments, blocks};
 
 /// Operands without prologues, and heads that are not too wide for shared memory.
 pub(crate) fn supports_vjp(spec: &AttentionVjp) -> bool {
@@ -142,7 +142,7 @@ pub(crate) fn lower_vjp(spec: &AttentionVjp) -> Lowered {
     let sources = Sources::new(spec.heads.batch, reads, kept(spec), points.unwrap_or(0));
     let primitive = Primitive::AttentionVjp(Box::new(spec.clone()));
     let [keys, queries] = sides.each_ref().map(|side| side.print(&sources));
-    let mut text = head(&parameters(&primitive), tiling.threads());
+    let mut text = head(&parameters(&primitive), tiling, kept(spec));
     let _ = write!(
         text,
         "const int tx = threadIdx.x % {LANES}, ty = threadIdx.x / {LANES};\n\
