@@ -33,13 +33,14 @@ mod schedule;
 mod sort;
 mod source;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Attention, AttentionVjp, Backend, Conv, Error, ErrorKind, Executable, Indexing, MatMul,
+    Args, Attention, AttentionVjp, Backend, Conv, Executable, Indexing, MatMul,
     Memory, Plan, Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 use once_cell::sync::OnceCell;
@@ -107,11 +108,13 @@ impl Cuda {
         Ok(())
     }
 
-    fn kernel(&self, primitive: &Primitive, lowered: Lowered) -> Result<Kernel> {
-        let most = lowered.launches.iter().map(|launch| launch.args.len()).max();
-        if most > Some(MAX_ARGS) {
-            return Err(self.declined(primitive));
-        }
+    fn kernel(&self, primitive: &Primitive) -> Result<Kernel> {
+        let fits = |lowered: &Lowered| {
+            let mut launches = lowered.launches.iter();
+            launches.all(|launch| launch.args.len() <= MAX_ARGS)
+        };
+        let lowered = lower(primitive).filter(|_| supports(primitive)).filter(fits);
+        let lowered = lowered.ok_or_else(|| self.declined(primitive))?;
         let operands = primitive.reads().into_iter().chain(primitive.writes());
         Ok(Kernel {
             lowered,
@@ -184,6 +187,48 @@ impl Operands {
     }
 }
 
+/// Methods whose kernel is what the primitive is lowered to.
+macro_rules! prepared {
+    ($($method:ident($Spec:ty) $variant:ident;)*) => {
+        $(fn $method(&self, spec: &$Spec) -> Result<Kernel> {
+            self.kernel(&Primitive::$variant(spec.clone().into()))
+        })*
+    };
+}
+
+/// Whether a primitive can be lowered.
+fn supports(candidate: &Primitive) -> bool {
+    match candidate {
+        Primitive::Sweep(spec) => sweep::supports(spec),
+        Primitive::Rows(spec) => rows::supports(spec),
+        Primitive::Pool(spec) | Primitive::PoolVjp(spec) => pool::supports(spec),
+        Primitive::Sort(spec) => sort::supports(spec),
+        Primitive::Attention(spec) => attention::supports(spec),
+        Primitive::AttentionVjp(spec) => attention::supports_vjp(spec),
+        other => other.is_plain(),
+    }
+}
+
+/// What a primitive becomes; `None` if nothing, as what [`supports`] declines.
+fn lower(primitive: &Primitive) -> Option<Lowered> {
+    Some(match primitive {
+        Primitive::Sweep(spec) => sweep::lower(spec),
+        Primitive::Rows(spec) => rows::lower(spec),
+        Primitive::Relocate(spec) => relocate::lower(spec),
+        Primitive::Gather(spec) => indexing::gather(spec),
+        Primitive::ScatterAdd(spec) => indexing::scatter_add(spec),
+        Primitive::Random(spec) => random::lower(spec),
+        Primitive::Pool(spec) if pool::supports(spec) => pool::lower(spec),
+        Primitive::PoolVjp(spec) if pool::supports(spec) => pool::lower_vjp(spec),
+        Primitive::Sort(spec) if sort::supports(spec) => sort::lower(spec),
+        Primitive::Attention(spec) if attention::supports(spec) => attention::lower(spec),
+        Primitive::AttentionVjp(spec) if attention::supports_vjp(spec) => {
+            attention::lower_vjp(spec)
+        }
+        _ => return None,
+    })
+}
+
 impl Backend for Cuda {
     type Buffer = Buffer;
     type Kernel = Kernel;
@@ -204,75 +249,26 @@ impl Backend for Cuda {
         from.download(&self.device, at, bytes)
     }
 
-    fn sweep(&self, spec: &Sweep) -> Result<Kernel> {
-        self.kernel(&Primitive::Sweep(spec.clone()), sweep::lower(spec))
-    }
-
-    fn rows(&self, spec: &Rows) -> Result<Kernel> {
-        self.kernel(&Primitive::Rows(spec.clone()), rows::lower(spec))
-    }
-
-    fn matmul(&self, spec: &MatMul) -> Result<Kernel> {
-        Err(self.declined(&Primitive::MatMul(spec.clone())))
-    }
-
-    fn relocate(&self, spec: &Relocate) -> Result<Kernel> {
-        self.kernel(&Primitive::Relocate(spec.clone()), relocate::lower(spec))
-    }
-
-    fn gather(&self, spec: &Indexing) -> Result<Kernel> {
-        self.kernel(&Primitive::Gather(spec.clone()), indexing::gather(spec))
-    }
-
-    fn scatter_add(&self, spec: &Indexing) -> Result<Kernel> {
-        self.kernel(
-            &Primitive::ScatterAdd(spec.clone()),
-            indexing::scatter_add(spec),
-        )
-    }
-
-    fn random(&self, spec: &Random) -> Result<Kernel> {
-        self.kernel(&Primitive::Random(spec.clone()), random::lower(spec))
-    }
-
-    fn pool(&self, spec: &Pool) -> Result<Kernel> {
-        self.kernel(&Primitive::Pool(spec.clone()), pool::lower(spec))
-    }
-
-    fn pool_vjp(&self, spec: &Pool) -> Result<Kernel> {
-        self.kernel(&Primitive::PoolVjp(spec.clone()), pool::lower_vjp(spec))
-    }
-
-    fn sort(&self, spec: &Sort) -> Result<Kernel> {
-        self.kernel(&Primitive::Sort(spec.clone()), sort::lower(spec))
-    }
-
-    fn attention(&self, spec: &Attention) -> Result<Kernel> {
-        let primitive = Primitive::Attention(Box::new(spec.clone()));
-        match attention::supports(spec) {
-            true => self.kernel(&primitive, attention::lower(spec)),
-            false => Err(self.declined(&primitive)),
-        }
-    }
-
-    fn attention_vjp(&self, spec: &AttentionVjp) -> Result<Kernel> {
-        let primitive = Primitive::AttentionVjp(Box::new(spec.clone()));
-        match attention::supports_vjp(spec) {
-            true => self.kernel(&primitive, attention::lower_vjp(spec)),
-            false => Err(self.declined(&primitive)),
-        }
+    prepared! {
+        sweep(Sweep) Sweep;
+        rows(Rows) Rows;
+        matmul(MatMul) MatMul;
+        relocate(Relocate) Relocate;
+        gather(Indexing) Gather;
+        scatter_add(Indexing) ScatterAdd;
+        random(Random) Random;
+        conv(Conv) Conv;
+        conv_vjp_input(Conv) ConvVjpInput;
+        conv_vjp_filter(Conv) ConvVjpFilter;
+        pool(Pool) Pool;
+        pool_vjp(Pool) PoolVjp;
+        attention(Attention) Attention;
+        attention_vjp(AttentionVjp) AttentionVjp;
+        sort(Sort) Sort;
     }
 
     fn supports(&self, candidate: &Primitive) -> bool {
-        match candidate {
-            Primitive::Sweep(spec) => sweep::supports(spec),
-            Primitive::Rows(spec) => rows::supports(spec),
-            Primitive::Pool(spec) | Primitive::PoolVjp(spec) => pool::supports(spec),
-            Primitive::Sort(spec) => sort::supports(spec),
-            Primitive::Attention(spec) => attention::supports(spec),
-            Primitive::AttentionVjp(spec) => attention::supports_vjp(spec),
-            other => other.is_plain(),
-        }
+        supports(candidate)
     }
 
     fn scratch(&self, kernel: &Kernel) -> usize {
