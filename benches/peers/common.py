@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 LOSSES = 11  # before the first step, and after each of ten
+W9 = ("W9", "W9-3163")
 W9_RATE = 1e-3
+SQUARED = ("W0", "W8", *W9)  # errors; the others have cross-entropy, or a loss of their own
 DTYPES = {"F32": np.float32, "I32": np.int32}
 
 
@@ -53,6 +55,10 @@ class Values(dict):
     def take(self, name):
         """The only copy of a tensor."""
         return np.array(self.pop(name))
+
+    def look(self, name):
+        """A tensor as it lies in the file, to be copied and never written."""
+        return np.asarray(self.pop(name))
 
     def layers(self):
         return sum(name.startswith("layers.") and name.endswith(".weight") for name in self)
