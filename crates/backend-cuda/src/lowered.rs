@@ -1,0 +1,72 @@
+//! What a primitive becomes on the device, as plain data: kernels in order, over its operands.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+/// One kernel in CUDA C. Everything but addresses stands in it as constants.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Source {
+    /// The entry's name, which is made of the text's hash.
+    pub(crate) entry: Arc<str>,
+    /// The text of the kernel alone, without the prelude.
+    pub(crate) text: Arc<str>,
+}
+
+/// Where the entry's name goes in the text of a kernel.
+pub(crate) const ENTRY: &str = "@entry@";
+
+impl Source {
+    /// A kernel of this text, in which [`ENTRY`] stands for its name.
+    pub(crate) fn new(text: &str) -> Source {
+        // Of a fixed algorithm and fixed keys: names are the same in every process.
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let entry = format!("k_{:016x}", hasher.finish());
+        let text = format!("{}BP_ENTRY({entry})\n", text.replace(ENTRY, &entry));
+        Source {
+            entry: entry.into(),
+            text: text.into(),
+        }
+    }
+}
+
+/// A pointer that a kernel is handed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arg {
+    /// The operand read with this number.
+    Read(usize),
+    /// The operand written with this number.
+    Write(usize),
+    /// The scratch memory, from this byte on.
+    Scratch(usize),
+}
+
+/// One launch of a kernel, over blocks of one dimension.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Launch {
+    pub(crate) source: Source,
+    pub(crate) grid: [u32; 3],
+    /// Threads of a block.
+    pub(crate) block: u32,
+    /// Bytes of dynamic shared memory.
+    pub(crate) shared: u32,
+    pub(crate) args: Vec<Arg>,
+}
+
+/// What is done in order, and the scratch memory that it takes.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Lowered {
+    pub(crate) launches: Vec<Launch>,
+    /// Bytes.
+    pub(crate) scratch: usize,
+}
+
+impl Lowered {
+    /// One launch without scratch memory.
+    pub(crate) fn one(launch: Launch) -> Lowered {
+        Lowered {
+            launches: vec![launch],
+            scratch: 0,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! A body at a few neighbouring points at once: what a thread loads, computes and stores.
+
+use std::fmt::Write;
+
+use backprop_core::{Body, DType, Register, Shape, Sink};
+
+use crate::source::{
+    Fold, Operand, Point, coordinates, load, position, statements, storage, store,
+};
+
+/// How the elements of an operand lie at the points of a pack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// One element for all.
+    Splat,
+    /// Neighbours, whose first may be loaded with the others.
+    Whole,
+    /// Apart from each other.
+    Apart,
+}
+
+/// A body over a folded space, of which a thread takes `width` neighbours along the last axis.
+#[derive(Clone, Debug)]
+pub(crate) struct Pack<'a> {
+    pub(crate) fold: Fold,
+    pub(crate) width: usize,
+    body: &'a Body,
+    inputs: usize,
+    /// Inputs whose value is not read from memory, as the sums of a contraction.
+    given: usize,
+}
+
+impl<'a> Pack<'a> {
+    /// Folds the space of a body with its inputs and stored outputs.
+    pub(crate) fn new(space: Shape, body: &'a Body, reduced: &dyn Fn(usize) -> bool) -> Pack<'a> {
+        let inputs = body.inputs.iter().enumerate();
+        let mut operands: Vec<Operand> = inputs.map(|(i, s)| Operand::read(i, s)).collect();
+        for (i, output) in body.outputs.iter().enumerate() {
+            if output.sink == Sink::Store && output.tensor.shape.count() == space.count() {
+                operands.push(Operand::write(i, &output.tensor, space));
+            }
+        }
+        Pack {
+            fold: Fold::new(space, operands, &coordinates(body), reduced),
+            width: 1,
+            body,
+            inputs: body.inputs.len(),
+            given: 0,
+        }
+    }
+
+    /// As many neighbours as one access of 16 bytes holds, if all operands can be had so.
+    pub(crate) fn widest(mut self) -> Pack<'a> {
+        let sizes = self.fold.operands.iter().map(|o| o.dtype().size());
+        let mut width = 16 / sizes.max().unwrap_or(16);
+        let inner = self.fold.axes.last().map_or(1, |axis| axis.size);
+        let apart = |pack: &Pack<'_>| (0..pack.fold.operands.len()).any(|i| pack.way(i) == Way::Apart);
+        while width > 1 {
+            self.width = width;
+            if inner.is_multiple_of(width) && !apart(&self) {
+                return self;
+            }
+            width /= 2;
+        }
+        self.width = 1;
+        self
+    }
+
+    pub(crate) fn of_width(mut self, width: usize) -> Pack<'a> {
+        self.width = width;
+        self
+    }
+
+    fn inner(&self) -> usize {
+        self.fold.axes.len().saturating_sub(1)
+    }
+
+    fn stride(&self, operand: usize) -> isize {
+        match self.fold.axes.is_empty() {
+            true => 0,
+            false => self.fold.address(operand).stride(self.inner()),
+        }
+    }
+
+    fn way(&self, operand: usize) -> Way {
+        let Operand { tensor, view, .. } = &self.fold.operands[operand];
+        let width = self.width as isize;
+        let multiples = (0..self.inner())
+            .all(|axis| self.fold.address(operand).stride(axis) % width == 0);
+        match self.stride(operand) {
+            0 => Way::Splat,
+            _ if width == 1 => Way::Apart,
+            1 if multiples && view.offset % self.width == 0 && tensor.layout.is_dense() => Way::Whole,
+            _ => Way::Apart,
+        }
+    }
+
+    /// Defines `aligned`: whether what is loaded whole lies at addresses that allow it.
+    pub(crate) fn alignment(&self) -> String {
+        let whole = (0..self.fold.operands.len()).filter(|&i| self.way(i) == Way::Whole);
+        let tests: Vec<String> = whole
+            .map(|i| format!("bp_aligned({})", self.fold.operands[i].name))
+            .collect();
+        match tests.is_empty() {
+            true => String::new(),
+            false => format!("const bool aligned = {};\n", tests.join(" && ")),
+        }
+    }
+
+    /// Declares where the inputs of packs are kept: `suffix` as in `[2]`.
+    pub(crate) fn room(&self, suffix: &str) -> String {
+        let mut text = String::new();
+        for i in 0..self.inputs {
+            let element = storage(self.fold.operands[i].dtype());
+            let _ = writeln!(text, "bp_pack<{element}, {}> x{i}{suffix};", self.slots(i));
+        }
+        text
+    }
+
+    fn slots(&self, operand: usize) -> usize {
+        match self.way(operand) {
+            Way::Splat => 1,
+            Way::Whole | Way::Apart => self.width,
+        }
+    }
+
+    /// Loads the inputs of the pack at the coordinates.
+    pub(crate) fn loads(&self, suffix: &str) -> String {
+        let mut text = String::new();
+        for i in 0..self.inputs {
+            let Operand { name, tensor, .. } = &self.fold.operands[i];
+            let number = self.fold.address(i).number();
+            let _ = match self.way(i) {
+                Way::Splat => {
+                    let at = position(tensor, &number);
+                    writeln!(text, "x{i}{suffix}.at[0] = {name}[{at}];")
+                }
+                Way::Whole => writeln!(
+                    text,
+                    "x{i}{suffix} = bp_load<{}>({name} + ({number}), aligned);",
+                    self.width
+                ),
+                Way::Apart => {
+                    let at = position(tensor, &self.beside(&number, i, "i"));
+                    let each = format!("x{i}{suffix}.at[i] = {name}[{at}];");
+                    writeln!(text, "{}", self.each(&each))
+                }
+            };
+        }
+        text
+    }
+
+    /// The number of an element, `step` points on.
+    fn beside(&self, number: &str, operand: usize, step: &str) -> String {
+        match (self.width, self.stride(operand)) {
+            (1, _) => number.to_owned(),
+            (_, stride) => format!("{number} + {step} * ({stride})"),
+        }
+    }
+
+    /// A statement for each point `i` of a pack.
+    pub(crate) fn each(&self, statement: &str) -> String {
+        let width = self.width;
+        format!("#pragma unroll\nfor (int i = 0; i < {width}; ++i) {{ {statement} }}")
+    }
+
+    /// Computes at each point of a pack, runs `then` there, and stores what is stored.
+    pub(crate) fn compute(&self, suffix: &str, then: &str) -> String {
+        let mut text = String::new();
+        let stored = self.inputs..self.fold.operands.len();
+        let mut each = String::new();
+        for operand in stored.clone() {
+            let Operand { name, tensor, .. } = &self.fold.operands[operand];
+            let (element, width) = (storage(tensor.dtype), self.width);
+            let _ = writeln!(text, "bp_pack<{element}, {width}> y_{name};");
+            let register = self.stored(name);
+            let value = store(tensor.dtype, &format!("v{}", register.0));
+            let _ = writeln!(each, "y_{name}.at[i] = {value};");
+        }
+        let point = Here { pack: self, suffix };
+        let statements = statements(&self.body.program, &point, &|_| true);
+        let _ = writeln!(text, "{}", self.each(&format!("\n{statements}{each}{then}")));
+        for operand in stored {
+            let Operand { name, tensor, .. } = &self.fold.operands[operand];
+            let number = self.fold.address(operand).number();
+            let _ = match self.way(operand) {
+                Way::Whole => writeln!(
+                    text,
+                    "bp_store<{}>({name} + ({number}), y_{name}, aligned);",
+                    self.width
+                ),
+                Way::Splat | Way::Apart => {
+                    let at = position(tensor, &self.beside(&number, operand, "i"));
+                    writeln!(text, "{}", self.each(&format!("{name}[{at}] = y_{name}.at[i];")))
+                }
+            };
+        }
+        text
+    }
+
+    fn stored(&self, name: &str) -> Register {
+        let number = name[1..].parse().unwrap_or(0);
+        self.body.outputs.get::<usize>(number).map_or(Register(0), |output| output.register)
+    }
+
+    /// The type of a register.
+    pub(crate) fn dtype(&self, register: Register) -> DType {
+        self.body.program.dtype(register).unwrap_or(DType::F32)
+    }
+}
+
+/// A point of a pack, number `i`.
+struct Here<'p, 'a> {
+    pack: &'p Pack<'a>,
+    suffix: &'p str,
+}
+
+impl Point for Here<'_, '_> {
+    fn input(&self, input: usize) -> String {
+        let operand = input - self.pack.given;
+        let at = match self.pack.way(operand) {
+            Way::Splat => "0",
+            Way::Whole | Way::Apart => "i",
+        };
+        let dtype = self.pack.fold.operands[operand].dtype();
+        load(dtype, &format!("x{operand}{}.at[{at}]", self.suffix))
+    }
+
+    fn coordinate(&self, axis: usize) -> String {
+        let name = self.pack.fold.original(axis);
+        match name == Fold::coordinate(self.pack.inner()) {
+            true => format!("{name} + i"),
+            false => name,
+        }
+    }
+}

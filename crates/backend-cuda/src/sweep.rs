@@ -1,0 +1,377 @@
+//! Elementwise work and reductions over one index space.
+
+use std::fmt::Write;
+
+use backprop_core::{Axes, Body, DType, Primitive, Reduction, Register, Sink, Sweep, TensorType};
+
+use crate::lowered::{Arg, ENTRY, Launch, Lowered, Source};
+use crate::pack::Pack;
+use crate::schedule::{Along, Schedule, THREADS};
+use crate::source::{index_type, parameters, position, reduce, start, store, value};
+
+/// One reduced result.
+struct Total<'a> {
+    output: usize,
+    register: Register,
+    reduction: Reduction,
+    dtype: DType,
+    tensor: &'a TensorType,
+}
+
+impl Total<'_> {
+    /// The type in which it is added up.
+    fn kept_in(&self) -> DType {
+        self.dtype.accumulator()
+    }
+
+    fn name(&self) -> String {
+        format!("t{}", self.output)
+    }
+
+    fn add(&self, total: &str, next: &str) -> String {
+        reduce(self.reduction, total, next, self.kept_in())
+    }
+
+    fn start(&self) -> String {
+        start(self.reduction, self.kept_in())
+    }
+
+    fn type_name(&self) -> &'static str {
+        value(self.kept_in())
+    }
+}
+
+/// Any results that are stored, and any that are reduced over the same axes.
+pub(crate) fn supports(spec: &Sweep) -> bool {
+    common_axes(&spec.body).is_some()
+}
+
+/// The axes over which all reduced results are reduced; `None` where they differ.
+fn common_axes(body: &Body) -> Option<Axes> {
+    let mut axes = None;
+    for output in &body.outputs {
+        if let Sink::Reduce(_, over) = output.sink
+            && *axes.get_or_insert(over) != over
+        {
+            return None;
+        }
+    }
+    Some(axes.unwrap_or_default())
+}
+
+pub(crate) fn lower(spec: &Sweep) -> Lowered {
+    let primitive = Primitive::Sweep(spec.clone());
+    let stored = |output: &backprop_core::Output| output.sink == Sink::Store;
+    match spec.body.outputs.iter().all(stored) {
+        true => map(spec, &primitive),
+        false => reduction(spec, &primitive),
+    }
+}
+
+fn arguments(primitive: &Primitive) -> Vec<Arg> {
+    let reads = (0..primitive.reads().len()).map(Arg::Read);
+    let writes = (0..primitive.writes().len()).map(Arg::Write);
+    reads.chain(writes).collect()
+}
+
+/// The head of a kernel.
+pub(crate) fn head(parameters: &[String], threads: usize) -> String {
+    let parameters = parameters.join(", ");
+    format!(
+        "extern \"C\" __global__ void __launch_bounds__({threads}) {ENTRY}({parameters}) {{\nBP_BEGIN();\n"
+    )
+}
+
+fn map(spec: &Sweep, primitive: &Primitive) -> Lowered {
+    let pack = Pack::new(spec.space, &spec.body, &|_| false).widest();
+    let (count, width) = (spec.space.count(), pack.width);
+    let index = index_type(count);
+    let mut text = head(&parameters(primitive), THREADS);
+    let _ = writeln!(
+        text,
+        "const {index} number = (({index})blockIdx.x * {THREADS} + threadIdx.x) * {width};\n\
+         if (number >= {count}) return;"
+    );
+    text += &pack.fold.unravel("number", false, index);
+    text += &pack.alignment();
+    text += &pack.room("");
+    text += &pack.loads("");
+    text += &pack.compute("", "");
+    text += "}\n";
+    Lowered::one(Launch {
+        source: Source::new(&text),
+        grid: [blocks(count.div_ceil(width), THREADS), 1, 1],
+        block: THREADS as u32,
+        shared: 0,
+        args: arguments(primitive),
+    })
+}
+
+pub(crate) fn blocks(threads: usize, of: usize) -> u32 {
+    u32::try_from(threads.div_ceil(of)).unwrap_or(u32::MAX)
+}
+
+fn totals(spec: &Sweep) -> Vec<Total<'_>> {
+    let outputs = spec.body.outputs.iter().enumerate();
+    outputs
+        .filter_map(|(i, output)| match output.sink {
+            Sink::Reduce(reduction, _) => Some(Total {
+                output: i,
+                register: output.register,
+                reduction,
+                dtype: output.tensor.dtype,
+                tensor: &output.tensor,
+            }),
+            Sink::Store => None,
+        })
+        .collect()
+}
+
+fn reduction(spec: &Sweep, primitive: &Primitive) -> Lowered {
+    let axes = common_axes(&spec.body).unwrap_or_default();
+    let schedule = Schedule::new(spec.space, axes);
+    let totals = totals(spec);
+    let pack = Pack::new(spec.space, &spec.body, &|axis| axes.contains(axis));
+    let chunks = schedule.chunks();
+    let mut offsets = Vec::new();
+    let mut scratch = 0;
+    for total in &totals {
+        offsets.push(scratch);
+        let bytes = chunks * schedule.kept * total.kept_in().size();
+        scratch += if chunks > 1 { bytes.next_multiple_of(16) } else { 0 };
+    }
+    let mut parameters = parameters(primitive);
+    let mut args = arguments(primitive);
+    if chunks > 1 {
+        for (total, &offset) in totals.iter().zip(&offsets) {
+            parameters.push(format!("{}* p{}", total.type_name(), total.output));
+            args.push(Arg::Scratch(offset));
+        }
+    }
+    let kernel = Reducing {
+        schedule,
+        totals: &totals,
+        pack,
+    };
+    let mut launches = vec![kernel.launch(&parameters, args)];
+    if chunks > 1 {
+        launches.push(finish(&totals, &schedule, &offsets));
+    }
+    Lowered { launches, scratch }
+}
+
+struct Reducing<'a> {
+    schedule: Schedule,
+    totals: &'a [Total<'a>],
+    pack: Pack<'a>,
+}
+
+impl Reducing<'_> {
+    fn launch(self, parameters: &[String], args: Vec<Arg>) -> Launch {
+        let (text, groups) = match self.schedule.along {
+            Along::Reduced { lanes, width } => {
+                let rows = THREADS / lanes;
+                (self.along_reduced(parameters, (lanes, width)), rows)
+            }
+            Along::Kept { columns, lanes } => {
+                (self.along_kept(parameters, (columns, lanes)), columns)
+            }
+        };
+        let chunks = u32::try_from(self.schedule.chunks()).unwrap_or(u32::MAX);
+        Launch {
+            source: Source::new(&text),
+            grid: [blocks(self.schedule.kept, groups), chunks, 1],
+            block: THREADS as u32,
+            shared: 0,
+            args,
+        }
+    }
+
+    fn declared(&self) -> String {
+        let declare = |total: &Total<'_>| {
+            let (name, start) = (total.name(), total.start());
+            format!("{} {name} = {start};\n", total.type_name())
+        };
+        self.totals.iter().map(declare).collect()
+    }
+
+    fn index(&self) -> &'static str {
+        index_type(self.schedule.kept * self.schedule.reduced)
+    }
+
+    /// Goes over the points of this lane, `step` apart, some at once.
+    fn walk(&self, pack: &Pack<'_>, first: &str, step: usize) -> String {
+        let index = self.index();
+        let Schedule { reduced, chunk, .. } = self.schedule;
+        let ahead = 4;
+        let add = |total: &Total<'_>| {
+            let name = total.name();
+            let next = total.add(&name, &format!("v{}", total.register.0));
+            format!("{name} = {next};\n")
+        };
+        let adds: String = self.totals.iter().map(add).collect();
+        let unravel = pack.fold.unravel("at", true, index);
+        let (room, loads) = (pack.room(&format!("[{ahead}]")), pack.loads("[u]"));
+        let compute = pack.compute("[u]", &adds);
+        format!(
+            "const {index} begin = ({index})blockIdx.y * {chunk};\n\
+             const {index} end = begin + {chunk} < {reduced} ? begin + {chunk} : {reduced};\n\
+             for ({index} base = begin + {first}; base < end; base += {}) {{\n\
+             {room}\
+             #pragma unroll\nfor (int u = 0; u < {ahead}; ++u) {{\n\
+             const {index} at = base + u * {step};\nif (at < end) {{\n{unravel}{loads}}}\n}}\n\
+             #pragma unroll\nfor (int u = 0; u < {ahead}; ++u) {{\n\
+             const {index} at = base + u * {step};\nif (at < end) {{\n{unravel}{compute}}}\n}}\n}}\n",
+            ahead * step,
+        )
+    }
+
+    /// Writes a total: the result, or the share of a chunk.
+    fn write(&self, total: &Total<'_>, row: &str) -> String {
+        let (name, kept) = (total.name(), self.schedule.kept);
+        match self.schedule.chunks() {
+            1 => written(total, row, &name),
+            _ => format!("p{}[blockIdx.y * {kept} + {row}] = {name};\n", total.output),
+        }
+    }
+
+    fn along_reduced(&self, parameters: &[String], (lanes, width): (usize, usize)) -> String {
+        let (index, kept) = (self.index(), self.schedule.kept);
+        let pack = self.pack.clone().of_width(width);
+        let rows = THREADS / lanes;
+        let mut text = head(parameters, THREADS);
+        let _ = writeln!(
+            text,
+            "const int lane = threadIdx.x % {lanes};\n\
+             const {index} row = ({index})blockIdx.x * {rows} + threadIdx.x / {lanes};\n\
+             if (row >= {kept}) return;"
+        );
+        text += &pack.fold.unravel("row", false, index);
+        text += &pack.alignment();
+        text += &self.declared();
+        text += &self.walk(&pack, &format!("lane * {width}"), lanes * width);
+        for total in self.totals {
+            text += &exchange(total, lanes);
+        }
+        text += "if (lane == 0) {\n";
+        for total in self.totals {
+            text += &self.write(total, "row");
+        }
+        text + "}\n}\n"
+    }
+
+    fn along_kept(&self, parameters: &[String], (columns, lanes): (usize, usize)) -> String {
+        let (index, kept) = (self.index(), self.schedule.kept);
+        let mut text = head(parameters, THREADS);
+        let _ = writeln!(
+            text,
+            "const int column = threadIdx.x % {columns}, lane = threadIdx.x / {columns};\n\
+             const {index} row = ({index})blockIdx.x * {columns} + column;"
+        );
+        text += &self.declared();
+        let _ = writeln!(text, "if (row < {kept}) {{");
+        text += &self.pack.fold.unravel("row", false, index);
+        text += &self.pack.alignment();
+        text += &self.walk(&self.pack, "lane", lanes);
+        text += "}\n";
+        for total in self.totals {
+            let (name, of) = (total.name(), total.type_name());
+            let _ = writeln!(
+                text,
+                "__shared__ {of} s{name}[{THREADS}];\ns{name}[threadIdx.x] = {name};"
+            );
+        }
+        let _ = writeln!(text, "__syncthreads();\nif (lane == 0 && row < {kept}) {{");
+        for total in self.totals {
+            let name = total.name();
+            let next = total.add(&name, &format!("s{name}[l * {columns} + column]"));
+            let _ = writeln!(
+                text,
+                "for (int l = 1; l < {lanes}; ++l) {name} = {next};"
+            );
+            text += &self.write(total, "row");
+        }
+        text + "}\n}\n"
+    }
+}
+
+/// The statement that writes a result, in its own type.
+fn written(total: &Total<'_>, row: &str, value: &str) -> String {
+    let at = position(total.tensor, row);
+    let value = store(total.dtype, value);
+    format!("w{}[{at}] = {value};\n", total.output)
+}
+
+/// Adds up over the lanes of a row: inside of warps by halves, then one warp after the other.
+fn exchange(total: &Total<'_>, lanes: usize) -> String {
+    let (name, of) = (total.name(), total.type_name());
+    exchanged(&name, of, lanes, &|a, b| total.add(a, b))
+}
+
+/// The same of a named value.
+pub(crate) fn exchanged(
+    name: &str,
+    of: &str,
+    lanes: usize,
+    add: &dyn Fn(&str, &str) -> String,
+) -> String {
+    let next = add(name, &format!("o{name}"));
+    let mut text = format!(
+        "#pragma unroll\nfor (int mask = 16; mask > 0; mask /= 2) {{\n\
+         const {of} o{name} = bp_across({name}, mask);\n{name} = {next};\n}}\n"
+    );
+    if lanes > 32 {
+        let warps = lanes / 32;
+        let next = add(name, &format!("s{name}[warp]"));
+        let _ = writeln!(
+            text,
+            "{{\n__shared__ {of} s{name}[{warps}];\n__syncthreads();\n\
+             if (threadIdx.x % 32 == 0) s{name}[threadIdx.x / 32] = {name};\n__syncthreads();\n\
+             {name} = s{name}[0];\n\
+             for (int warp = 1; warp < {warps}; ++warp) {name} = {next};\n}}"
+        );
+    }
+    text
+}
+
+/// Adds up the shares of chunks: a warp a result.
+fn finish(totals: &[Total<'_>], schedule: &Schedule, offsets: &[usize]) -> Launch {
+    let (kept, chunks) = (schedule.kept, schedule.chunks());
+    let mut parameters = Vec::new();
+    let mut args = Vec::new();
+    for (total, &offset) in totals.iter().zip(offsets) {
+        let (of, output) = (total.type_name(), total.output);
+        parameters.push(format!("const {of}* p{output}"));
+        parameters.push(format!("{}* w{output}", crate::source::storage(total.dtype)));
+        args.extend([Arg::Scratch(offset), Arg::Write(output)]);
+    }
+    let rows = THREADS / 32;
+    let index = index_type(kept * chunks);
+    let mut text = head(&parameters, THREADS);
+    let _ = writeln!(
+        text,
+        "const int lane = threadIdx.x % 32;\n\
+         const {index} row = ({index})blockIdx.x * {rows} + threadIdx.x / 32;\n\
+         if (row >= {kept}) return;"
+    );
+    for total in totals {
+        let (name, start, output) = (total.name(), total.start(), total.output);
+        let next = total.add(&name, &format!("p{output}[({index})chunk * {kept} + row]"));
+        let _ = writeln!(
+            text,
+            "{} {name} = {start};\n\
+             for (int chunk = lane; chunk < {chunks}; chunk += 32) {name} = {next};",
+            total.type_name()
+        );
+        text += &exchange(total, 32);
+        let _ = writeln!(text, "if (lane == 0) {}", written(total, "row", &name));
+    }
+    text += "}\n";
+    Launch {
+        source: Source::new(&text),
+        grid: [blocks(kept, rows), 1, 1],
+        block: THREADS as u32,
+        shared: 0,
+        args,
+    }
+}
