@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 DEVICE = sys.argv[1]
 IS_GPU = DEVICE != "cpu"
@@ -18,7 +18,9 @@ from gpu_worker import batches, serve
 from jax_models import GPU_MODELS, Training, described, on_device
 
 PRECISIONS = {"f32": "highest", "tf32": "tensorfloat32"}
-compiled = {}
+PREPARE_LIMIT = 90  # seconds
+pool = ThreadPoolExecutor(6 if IS_GPU else 2)
+compiled = {}  # Futures of steps.
 
 
 def key(case):
@@ -37,15 +39,13 @@ def compile_step(case):
 
 
 def prepare(cases):
-    """Compiles many steps at a time. One that fails does so again when it is measured."""
-    failed = {}
-    with ThreadPoolExecutor(6 if IS_GPU else 2) as pool:
-        for case, future in [(case, pool.submit(compile_step, case)) for case in cases]:
-            try:
-                compiled[key(case)] = future.result()
-            except Exception as why:
-                failed["-".join(key(case))] = str(why)[:300]
-    return {"prepared": len(compiled), "failed": failed}
+    """Compiles many steps at a time. What is not done in time, or fails, is awaited, or fails again,
+    when it is measured."""
+    for case in cases:
+        compiled[key(case)] = pool.submit(compile_step, case)
+    done, late = wait(compiled.values(), PREPARE_LIMIT)
+    failed = [str(future.exception())[:300] for future in done if future.exception()]
+    return {"compiled": len(done), "late": len(late), "failed": failed}
 
 
 def planned_bytes(run):
@@ -58,9 +58,8 @@ def planned_bytes(run):
 
 
 def measure(asked):
-    if key(asked) not in compiled:
-        compiled[key(asked)] = compile_step(asked)
-    run, seconds = compiled.pop(key(asked))
+    future = compiled.pop(key(asked), None) or pool.submit(compile_step, asked)
+    run, seconds = future.result()
     training = Training(Values(asked["file"]), asked["workload"], on_device, GPU_MODELS)
     inputs, target = training.inputs, training.target
     held = [training.params, training.state(), None]

@@ -13,7 +13,7 @@
 #   TEST_LIMIT=240    seconds for each test binary
 #   TEST_THREADS=8    tests at a time in one binary
 #   BENCH_LIMIT=330   seconds for all measurements
-#   COMPILE=W2,W6     workloads for torch.compile too; empty for none
+#   COMPILE=          workloads for torch.compile too, such as W2,W6: it compiles for long
 #   DEEP=W9-3163      the workload of 1.0e9 weights; empty to leave it out
 #   SECONDS_A_ROW=0.7 of timing
 #   SANITIZE=conformance   test binaries to sanitize: those with this in their names
@@ -135,7 +135,7 @@ draw() {
 bench() {
   local arguments=(--data "$DATA" --own bin/workload --device "$device")
   arguments+=(--seconds "${SECONDS_A_ROW:-0.7}" --budget "$((${BENCH_LIMIT:-330} - 40))")
-  [ -n "${COMPILE-W2,W6}" ] && arguments+=(--compile "${COMPILE-W2,W6}")
+  [ -n "${COMPILE:-}" ] && arguments+=(--compile "$COMPILE")
   [ -n "${DEEP-W9-3163}" ] && arguments+=(--deep "${DEEP-W9-3163}")
   # The data has to be there and the processors idle.
   [ -n "$drawing" ] && wait $drawing
