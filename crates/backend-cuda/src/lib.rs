@@ -1,8 +1,291 @@
 //! The CUDA backend of the backprop engine.
-#![allow(dead_code, unused_imports)]
+//!
+//! Every primitive becomes CUDA C in which all sizes are constants, compiled by NVRTC for the device
+//! at hand when a plan is compiled and kept on disk; a whole step is recorded once as one CUDA graph
+//! and replayed. NVIDIA's libraries are found and loaded at run time: nothing of CUDA is needed to
+//! build, and where something is missing [`Cuda::new`] says what.
+//!
+//! ```no_run
+//! use backprop_core::Backend;
+//! use backprop_cuda::Cuda;
+//!
+//! let gpu = Cuda::new(0)?;
+//! println!("{}", gpu.name());
+//! # Ok::<(), backprop_core::Error>(())
+//! ```
+#![allow(
+    unsafe_code,
+    reason = "calls into NVIDIA's libraries; launches cite the plan-check property they rely on"
+)]
 
+mod builder;
+mod device;
+mod indexing;
 mod lowered;
 mod pack;
+mod random;
+mod relocate;
+mod replay;
+mod rows;
 mod schedule;
 mod source;
 mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use backprop_core::plan::Iteration;
+use backprop_core::{
+    Args, Attention, AttentionVjp, Backend, Conv, Executable, Indexing, MatMul,
+    Memory, Plan, Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
+};
+use once_cell::sync::OnceCell;
+
+use device::{Device, Function, trouble};
+use lowered::{Arg, Lowered, MAX_ARGS};
+
+pub use builder::Builder;
+pub use device::Buffer;
+
+/// An NVIDIA GPU. A cheap handle; clones share its stream and its kernels.
+#[derive(Clone, Debug)]
+pub struct Cuda {
+    device: Arc<Device>,
+}
+
+/// A prepared primitive.
+#[derive(Debug)]
+pub struct Kernel {
+    lowered: Lowered,
+    /// Bytes of the operands read, then written.
+    sizes: Box<[usize]>,
+    reads: usize,
+    /// Compiled when the first plan with the kernel is loaded, together with the others of it.
+    functions: OnceCell<Vec<Function>>,
+}
+
+impl Cuda {
+    /// The device with this number, counted from 0.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] says what is missing: a driver, a new enough one, a device, a library.
+    pub fn new(ordinal: usize) -> Result<Cuda> {
+        Cuda::builder().device(ordinal).build()
+    }
+
+    /// The backend with other settings than [`Cuda::new`] chooses.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Compiles what these primitives become, all at once, where it is not yet.
+    ///
+    /// # Errors
+    /// If a kernel cannot be made.
+    pub fn compile_ahead(&self, primitives: &[Primitive]) -> Result<()> {
+        let supported = primitives.iter().filter(|p| self.supports(p));
+        let kernels = supported.map(|p| self.prepare(p));
+        let kernels: Vec<Kernel> = kernels.collect::<Result<_>>()?;
+        self.compile(&kernels)
+    }
+
+    /// Compiles and loads the kernels that are not yet, all at once.
+    fn compile(&self, kernels: &[Kernel]) -> Result<()> {
+        let waiting = kernels.iter().filter(|k| k.functions.get().is_none());
+        let launches = waiting.clone().flat_map(|k| &k.lowered.launches);
+        let sources: Vec<_> = launches.map(|launch| &launch.source).collect();
+        let mut functions = self.device.functions(&sources)?.into_iter();
+        for kernel in waiting {
+            let own = functions.by_ref().take(kernel.lowered.launches.len());
+            // Somebody else's are the same.
+            let _ = kernel.functions.set(own.collect());
+        }
+        Ok(())
+    }
+
+    fn kernel(&self, primitive: &Primitive) -> Result<Kernel> {
+        let fits = |lowered: &Lowered| {
+            let mut launches = lowered.launches.iter();
+            launches.all(|launch| launch.args.len() <= MAX_ARGS)
+        };
+        let lowered = lower(primitive).filter(|_| supports(primitive)).filter(fits);
+        let lowered = lowered.ok_or_else(|| self.declined(primitive))?;
+        let operands = primitive.reads().into_iter().chain(primitive.writes());
+        Ok(Kernel {
+            lowered,
+            sizes: operands.map(|tensor| tensor.bytes()).collect(),
+            reads: primitive.reads().len(),
+            functions: OnceCell::new(),
+        })
+    }
+
+    fn functions<'k>(&self, kernel: &'k Kernel) -> Result<&'k [Function]> {
+        let functions = kernel.functions.get_or_try_init(|| {
+            let launches = kernel.lowered.launches.iter();
+            let sources: Vec<_> = launches.map(|launch| &launch.source).collect();
+            self.device.functions(&sources)
+        })?;
+        Ok(functions)
+    }
+}
+
+/// The address of each operand of a launch.
+struct Operands {
+    reads: usize,
+    addresses: [u64; MAX_ARGS],
+    scratch: u64,
+}
+
+impl Operands {
+    /// Looks the operands up, and that they have the sizes that the kernel was prepared for.
+    fn new(
+        memory: &Memory<Buffer>,
+        kernel: &Kernel,
+        (args, at): (&Args, Iteration),
+    ) -> Result<Operands> {
+        let mismatch = || trouble("a launch whose operands are not those of its kernel");
+        let slots = args.reads().iter().chain(args.writes());
+        if args.reads().len() != kernel.reads
+            || args.reads().len() + args.writes().len() != kernel.sizes.len()
+            || kernel.sizes.len() > MAX_ARGS
+        {
+            return Err(mismatch());
+        }
+        let address = |slot: &backprop_core::plan::Slot, bytes: usize| {
+            let (buffer, offset) = (memory.buffer(slot.buffer()), slot.offset(at));
+            let inside = slot.bytes() >= bytes && offset + bytes <= buffer.bytes();
+            let start = u64::try_from(offset).ok().filter(|_| inside);
+            start.map(|offset| buffer.address() + offset).ok_or_else(mismatch)
+        };
+        let mut addresses = [0; MAX_ARGS];
+        for ((to, slot), &bytes) in addresses.iter_mut().zip(slots).zip(&*kernel.sizes) {
+            *to = address(slot, bytes)?;
+        }
+        let scratch = match args.scratch() {
+            Some(slot) => address(&slot, kernel.lowered.scratch)?,
+            None if kernel.lowered.scratch > 0 => return Err(mismatch()),
+            None => 0,
+        };
+        Ok(Operands {
+            reads: kernel.reads,
+            addresses,
+            scratch,
+        })
+    }
+
+    fn address(&self, arg: Arg) -> u64 {
+        match arg {
+            Arg::Read(i) => self.addresses[i],
+            Arg::Write(i) => self.addresses[self.reads + i],
+            Arg::Scratch(offset) => self.scratch + offset as u64,
+        }
+    }
+}
+
+/// Methods whose kernel is what the primitive is lowered to.
+macro_rules! prepared {
+    ($($method:ident($Spec:ty) $variant:ident;)*) => {
+        $(fn $method(&self, spec: &$Spec) -> Result<Kernel> {
+            self.kernel(&Primitive::$variant(spec.clone().into()))
+        })*
+    };
+}
+
+/// Whether a primitive can be lowered.
+fn supports(candidate: &Primitive) -> bool {
+    match candidate {
+        Primitive::Sweep(spec) => sweep::supports(spec),
+        Primitive::Rows(spec) => rows::supports(spec),
+        other => other.is_plain(),
+    }
+}
+
+/// What a primitive becomes; `None` if nothing, as what [`supports`] declines.
+fn lower(primitive: &Primitive) -> Option<Lowered> {
+    Some(match primitive {
+        Primitive::Sweep(spec) => sweep::lower(spec),
+        Primitive::Rows(spec) => rows::lower(spec),
+        Primitive::Relocate(spec) => relocate::lower(spec),
+        Primitive::Gather(spec) => indexing::gather(spec),
+        Primitive::ScatterAdd(spec) => indexing::scatter_add(spec),
+        Primitive::Random(spec) => random::lower(spec),
+        _ => return None,
+    })
+}
+
+impl Backend for Cuda {
+    type Buffer = Buffer;
+    type Kernel = Kernel;
+
+    fn name(&self) -> String {
+        format!("cuda ({})", self.device.name())
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Buffer> {
+        Buffer::new(&self.device, bytes)
+    }
+
+    fn upload(&self, to: &mut Buffer, at: usize, bytes: &[u8]) -> Result<()> {
+        to.upload(&self.device, at, bytes)
+    }
+
+    fn download(&self, from: &Buffer, at: usize, bytes: &mut [u8]) -> Result<()> {
+        from.download(&self.device, at, bytes)
+    }
+
+    prepared! {
+        sweep(Sweep) Sweep;
+        rows(Rows) Rows;
+        matmul(MatMul) MatMul;
+        relocate(Relocate) Relocate;
+        gather(Indexing) Gather;
+        scatter_add(Indexing) ScatterAdd;
+        random(Random) Random;
+        conv(Conv) Conv;
+        conv_vjp_input(Conv) ConvVjpInput;
+        conv_vjp_filter(Conv) ConvVjpFilter;
+        pool(Pool) Pool;
+        pool_vjp(Pool) PoolVjp;
+        attention(Attention) Attention;
+        attention_vjp(AttentionVjp) AttentionVjp;
+        sort(Sort) Sort;
+    }
+
+    fn supports(&self, candidate: &Primitive) -> bool {
+        supports(candidate)
+    }
+
+    fn scratch(&self, kernel: &Kernel) -> usize {
+        kernel.lowered.scratch
+    }
+
+    fn launch(
+        &self,
+        kernel: &Kernel,
+        memory: &mut Memory<Buffer>,
+        args: &Args,
+        at: Iteration,
+    ) -> Result<()> {
+        let functions = self.functions(kernel)?;
+        let operands = Operands::new(memory, kernel, (args, at))?;
+        self.device.enter()?;
+        for (launch, &function) in kernel.lowered.launches.iter().zip(functions) {
+            let mut pointers = [0; MAX_ARGS];
+            for (pointer, &arg) in pointers.iter_mut().zip(&launch.args) {
+                *pointer = operands.address(arg);
+            }
+            let pointers = &mut pointers[..launch.args.len()];
+            // SAFETY: the arguments come from a checked plan (P1 to P6), and have the sizes that
+            // the kernel was prepared for.
+            unsafe { self.device.launch(function, launch, pointers)? };
+        }
+        Ok(())
+    }
+
+    fn load(&self, plan: Arc<Plan>, kernels: Vec<Kernel>) -> Result<Box<dyn Executable<Cuda>>> {
+        self.compile(&kernels)?;
+        Ok(Box::new(replay::Replay::new(plan, kernels)))
+    }
+}

@@ -30,6 +30,9 @@ impl Source {
     }
 }
 
+/// Pointers that a kernel may be handed at most.
+pub(crate) const MAX_ARGS: usize = 64;
+
 /// A pointer that a kernel is handed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Arg {

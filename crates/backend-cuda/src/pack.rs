@@ -26,6 +26,8 @@ pub(crate) struct Pack<'a> {
     pub(crate) width: usize,
     body: &'a Body,
     inputs: usize,
+    /// The inputs that are loaded at each pack.
+    loaded: Vec<usize>,
     /// Inputs whose value is not read from memory, as the sums of a contraction.
     given: usize,
 }
@@ -45,6 +47,7 @@ impl<'a> Pack<'a> {
             width: 1,
             body,
             inputs: body.inputs.len(),
+            loaded: (0..body.inputs.len()).collect(),
             given: 0,
         }
     }
@@ -68,6 +71,12 @@ impl<'a> Pack<'a> {
 
     pub(crate) fn of_width(mut self, width: usize) -> Pack<'a> {
         self.width = width;
+        self
+    }
+
+    /// Loads these inputs only.
+    pub(crate) fn loading(mut self, inputs: Vec<usize>) -> Pack<'a> {
+        self.loaded = inputs;
         self
     }
 
@@ -110,7 +119,7 @@ impl<'a> Pack<'a> {
     /// Declares where the inputs of packs are kept: `suffix` as in `[2]`.
     pub(crate) fn room(&self, suffix: &str) -> String {
         let mut text = String::new();
-        for i in 0..self.inputs {
+        for &i in &self.loaded {
             let element = storage(self.fold.operands[i].dtype());
             let _ = writeln!(text, "bp_pack<{element}, {}> x{i}{suffix};", self.slots(i));
         }
@@ -127,7 +136,7 @@ impl<'a> Pack<'a> {
     /// Loads the inputs of the pack at the coordinates.
     pub(crate) fn loads(&self, suffix: &str) -> String {
         let mut text = String::new();
-        for i in 0..self.inputs {
+        for &i in &self.loaded {
             let Operand { name, tensor, .. } = &self.fold.operands[i];
             let number = self.fold.address(i).number();
             let _ = match self.way(i) {
@@ -166,20 +175,28 @@ impl<'a> Pack<'a> {
 
     /// Computes at each point of a pack, runs `then` there, and stores what is stored.
     pub(crate) fn compute(&self, suffix: &str, then: &str) -> String {
+        let statements = statements(&self.body.program, &self.here(suffix), &|_| true);
+        self.store(&format!("{statements}{then}"))
+    }
+
+    /// What a program finds at point `i` of a pack.
+    pub(crate) fn here<'p>(&'p self, suffix: &'p str) -> Here<'p, 'a> {
+        Here { pack: self, suffix }
+    }
+
+    /// Runs `each` at every point, which defines the registers, and stores what is stored.
+    pub(crate) fn store(&self, each: &str) -> String {
         let mut text = String::new();
         let stored = self.inputs..self.fold.operands.len();
-        let mut each = String::new();
+        let mut set = String::new();
         for operand in stored.clone() {
             let Operand { name, tensor, .. } = &self.fold.operands[operand];
             let (element, width) = (storage(tensor.dtype), self.width);
             let _ = writeln!(text, "bp_pack<{element}, {width}> y_{name};");
-            let register = self.stored(name);
-            let value = store(tensor.dtype, &format!("v{}", register.0));
-            let _ = writeln!(each, "y_{name}.at[i] = {value};");
+            let value = store(tensor.dtype, &format!("v{}", self.stored(name).0));
+            let _ = writeln!(set, "y_{name}.at[i] = {value};");
         }
-        let point = Here { pack: self, suffix };
-        let statements = statements(&self.body.program, &point, &|_| true);
-        let _ = writeln!(text, "{}", self.each(&format!("\n{statements}{each}{then}")));
+        let _ = writeln!(text, "{}", self.each(&format!("\n{each}{set}")));
         for operand in stored {
             let Operand { name, tensor, .. } = &self.fold.operands[operand];
             let number = self.fold.address(operand).number();
@@ -191,7 +208,8 @@ impl<'a> Pack<'a> {
                 ),
                 Way::Splat | Way::Apart => {
                     let at = position(tensor, &self.beside(&number, operand, "i"));
-                    writeln!(text, "{}", self.each(&format!("{name}[{at}] = y_{name}.at[i];")))
+                    let each = self.each(&format!("{name}[{at}] = y_{name}.at[i];"));
+                    writeln!(text, "{each}")
                 }
             };
         }
@@ -210,7 +228,7 @@ impl<'a> Pack<'a> {
 }
 
 /// A point of a pack, number `i`.
-struct Here<'p, 'a> {
+pub(crate) struct Here<'p, 'a> {
     pack: &'p Pack<'a>,
     suffix: &'p str,
 }

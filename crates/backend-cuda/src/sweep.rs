@@ -68,7 +68,7 @@ pub(crate) fn lower(spec: &Sweep) -> Lowered {
     }
 }
 
-fn arguments(primitive: &Primitive) -> Vec<Arg> {
+pub(crate) fn arguments(primitive: &Primitive) -> Vec<Arg> {
     let reads = (0..primitive.reads().len()).map(Arg::Read);
     let writes = (0..primitive.writes().len()).map(Arg::Write);
     reads.chain(writes).collect()

@@ -1,5 +1,6 @@
 //! Running a plan, watched or not.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::plan::{Command, Iteration, Step, ValueId};
@@ -40,14 +41,17 @@ pub trait Watch {
     fn launch(&mut self, line: usize, run: &mut dyn FnMut() -> Result<()>) -> Result<()>;
 }
 
-/// Launches one after the other.
-pub(crate) struct OneByOne<B: Backend> {
+/// A plan with its kernels, whose launches run one after the other: what
+/// [`Backend::load`] does by default, and what a backend may record to do better.
+pub struct OneByOne<B: Backend> {
     plan: Arc<Plan>,
     kernels: Vec<B::Kernel>,
 }
 
 impl<B: Backend> OneByOne<B> {
-    pub(crate) fn new(plan: Arc<Plan>, kernels: Vec<B::Kernel>) -> Self {
+    /// Takes a plan, and one kernel for each of its primitives, in order.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>, kernels: Vec<B::Kernel>) -> Self {
         Self { plan, kernels }
     }
 
@@ -80,6 +84,13 @@ impl<B: Backend> Executable<B> for OneByOne<B> {
         watch: &mut dyn Watch,
     ) -> Result<()> {
         self.run(backend, memory, Some(watch))
+    }
+}
+
+impl<B: Backend> fmt::Debug for OneByOne<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let launches = self.plan.launches();
+        f.debug_struct("OneByOne").field("launches", &launches).finish()
     }
 }
 

@@ -34,7 +34,7 @@ mod view;
 pub use backend::{Backend, Memory};
 pub use dtype::{DType, Element};
 pub use error::{Error, ErrorKind, Note, Place, Result};
-pub use executable::{Executable, Watch};
+pub use executable::{Executable, OneByOne, Watch};
 pub use layout::Layout;
 pub use plan::{Args, Plan};
 pub use primitive::{

@@ -130,3 +130,120 @@ static __device__ __forceinline__ unsigned char bp_across(unsigned char x, int m
 static __device__ __forceinline__ bool bp_across(bool x, int mask) {
     return __shfl_xor_sync(0xffffffffu, (int)x, mask) != 0;
 }
+
+// Philox 4x32-10 (Salmon, Moraes, Dror and Shaw, SC 2011): block `block` of a seed's stream.
+static __device__ __forceinline__ bp_pack<unsigned, 4> bp_philox(long long seed, long long stream, unsigned long long block) {
+    unsigned k0 = (unsigned)seed, k1 = (unsigned)((unsigned long long)seed >> 32);
+    unsigned c0 = (unsigned)block, c1 = (unsigned)(block >> 32);
+    unsigned c2 = (unsigned)stream, c3 = (unsigned)((unsigned long long)stream >> 32);
+    for (int round = 0; round < 10; ++round) {
+        const unsigned long long a = (unsigned long long)c0 * 0xD2511F53u, b = (unsigned long long)c2 * 0xCD9E8D57u;
+        c0 = (unsigned)(b >> 32) ^ c1 ^ k0;
+        c1 = (unsigned)b;
+        c2 = (unsigned)(a >> 32) ^ c3 ^ k1;
+        c3 = (unsigned)a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    bp_pack<unsigned, 4> words;
+    words.at[0] = c0, words.at[1] = c1, words.at[2] = c2, words.at[3] = c3;
+    return words;
+}
+static __device__ __forceinline__ float bp_uniform_f32(unsigned word) {
+    return (float)(word >> 8) * (1.0f / 16777216.0f);
+}
+static __device__ __forceinline__ double bp_uniform_f64(unsigned low, unsigned high) {
+    return (double)(((unsigned long long)high << 32 | low) >> 11) * (1.0 / 9007199254740992.0);
+}
+
+// The logarithmic derivative of the gamma function (NIST DLMF 5.5.2, 5.5.4 and 5.11.2).
+static __device__ double bp_cotangent(double x) {
+    const double pi = 3.14159265358979323846, part = x - round(x);
+    return part == 0.0 ? __longlong_as_double(0x7ff8000000000000ll) : 1.0 / tan(pi * part);
+}
+static __device__ double digamma(double x) {
+    const double pi = 3.14159265358979323846;
+    if (x == 0.0) return copysign(__longlong_as_double(0x7ff0000000000000ll), -x);
+    double reflected = 0.0;
+    if (x < 0.0) {
+        reflected = -pi * bp_cotangent(x);
+        x = 1.0 - x;
+    }
+    double sum = 0.0;
+    while (x < 12.0) {
+        sum -= 1.0 / x;
+        x += 1.0;
+    }
+    if (x == __longlong_as_double(0x7ff0000000000000ll)) return x + reflected;
+    const double series[7] = {1.0 / 12.0, -1.0 / 120.0, 1.0 / 252.0, -1.0 / 240.0, 1.0 / 132.0, -691.0 / 32760.0, 1.0 / 12.0};
+    const double square = 1.0 / (x * x);
+    double total = 0.0;
+    for (int j = 6; j >= 0; --j) total = (total + series[j]) * square;
+    return sum + log(x) - 0.5 / x - total + reflected;
+}
+static __device__ __forceinline__ float digamma(float x) {
+    return (float)digamma((double)x);
+}
+
+// Hurwitz's zeta function by Euler's and Maclaurin's formula (NIST DLMF 25.11.5).
+static __device__ double bp_zeta(double s, double q) {
+    if (q == __longlong_as_double(0x7ff0000000000000ll)) return 0.0;
+    const double terms[8] = {1.0 / 12.0,          -1.0 / 720.0,           1.0 / 30240.0,          -1.0 / 1209600.0,
+                             1.0 / 47900160.0,    -691.0 / 1307674368000.0, 1.0 / 74724249600.0, -3617.0 / 10670622842880000.0};
+    double sum = 0.0;
+    while (q < 12.0 + s) {
+        sum += pow(q, -s);
+        q += 1.0;
+    }
+    const double power = pow(q, -s);
+    double factor = s * power / q;
+    sum += power * (q / (s - 1.0) + 0.5);
+    for (int j = 0; j < 8; ++j) {
+        sum += terms[j] * factor;
+        const double k = 2.0 * j + 1.0;
+        factor *= (s + k) / q * ((s + k + 1.0) / q);
+    }
+    return sum;
+}
+
+// The derivative of order `n` of the cotangent where that is `c`, a polynomial of `c`, by its
+// coefficients; orders above 30 are not told from 30.
+static __device__ double bp_cotangent_derivative(int n, double c) {
+    double p[34] = {0.0, 1.0};
+    int degree = 1;
+    for (int step = 0; step < n && step < 31; ++step) {
+        double next[34] = {0.0};
+        for (int k = 1; k <= degree; ++k) {
+            next[k - 1] -= k * p[k];
+            next[k + 1] -= k * p[k];
+        }
+        ++degree;
+        for (int k = 0; k <= degree; ++k) p[k] = next[k];
+    }
+    double sum = 0.0;
+    for (int k = degree; k >= 0; --k) sum = sum * c + p[k];
+    return sum;
+}
+
+// The derivative of order `n` of digamma (NIST DLMF 25.11.12, and 5.15.6 for negative `x`).
+static __device__ double polygamma(double n, double x) {
+    const double pi = 3.14159265358979323846, nan = __longlong_as_double(0x7ff8000000000000ll);
+    n = round(n);
+    if (n == 0.0) return digamma(x);
+    if (!(n >= 1.0 && n <= 170.0) || x != x || x == -__longlong_as_double(0x7ff0000000000000ll)) return nan;
+    const int order = (int)n;
+    const double sign = order % 2 == 1 ? 1.0 : -1.0;
+    double slope = 0.0, turn = 1.0;
+    if (x <= 0.0) {
+        if (x == floor(x)) return order % 2 == 1 ? __longlong_as_double(0x7ff0000000000000ll) : nan;
+        slope = pow(pi, n + 1.0) * bp_cotangent_derivative(order, bp_cotangent(x));
+        turn = -sign;
+        x = 1.0 - x;
+    }
+    double factorial = 1.0;
+    for (int k = 2; k <= order; ++k) factorial *= k;
+    return turn * (sign * factorial * bp_zeta(n + 1.0, x)) - slope;
+}
+static __device__ __forceinline__ float polygamma(float n, float x) {
+    return (float)polygamma((double)n, (double)x);
+}

@@ -5,7 +5,7 @@ mod program;
 mod types;
 
 pub(crate) use address::{Address, Fold, Operand, position};
-pub(crate) use program::{Point, constant, reduce, start, statements};
+pub(crate) use program::{Point, cast, constant, reduce, start, statements};
 pub(crate) use types::{index_type, load, rounded, storage, store, value};
 
 use backprop_core::{Body, Primitive};

@@ -114,18 +114,18 @@ fn whole(function: Scalar, dtype: DType) -> Option<String> {
 }
 
 /// The conversion of a value, as [`Number::round`] says.
-fn cast(value_: &str, from: DType, to: DType) -> String {
+pub(crate) fn cast(given: &str, from: DType, to: DType) -> String {
     match to {
-        _ if from == to => value_.to_owned(),
-        DType::Bool => format!("({value_} != 0)"),
-        DType::I32 if from.is_float() => format!("bp_to_i32({value_})"),
-        DType::I64 if from.is_float() => format!("bp_to_i64({value_})"),
-        DType::U8 if from.is_float() => format!("bp_to_u8({value_})"),
+        _ if from == to => given.to_owned(),
+        DType::Bool => format!("({given} != 0)"),
+        DType::I32 if from.is_float() => format!("bp_to_i32({given})"),
+        DType::I64 if from.is_float() => format!("bp_to_i64({given})"),
+        DType::U8 if from.is_float() => format!("bp_to_u8({given})"),
         DType::F16 | DType::BF16 if from == DType::F64 || from.is_integer() => {
-            rounded(to, &format!("bp_to_odd((double)({value_}))"))
+            rounded(to, &format!("bp_to_odd((double)({given}))"))
         }
-        DType::F16 | DType::BF16 => rounded(to, &format!("(float)({value_})")),
-        _ => format!("({})({value_})", value(to)),
+        DType::F16 | DType::BF16 => rounded(to, &format!("(float)({given})")),
+        _ => format!("({})({given})", value(to)),
     }
 }
 

@@ -1,0 +1,296 @@
+//! The driver: one device with a stream, its memory, and the kernels loaded on it.
+
+mod buffer;
+mod cache;
+mod compiler;
+mod graph;
+mod libraries;
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use backprop_core::{Error, ErrorKind, Result};
+use cudarc::driver::{DriverError, result, sys};
+
+pub use buffer::Buffer;
+pub(crate) use graph::Graph;
+
+use crate::lowered::Source;
+use cache::Cache;
+use compiler::Compiler;
+
+/// The version of CUDA that the driver has to support: 13.0.
+const DRIVER_NEEDED: i32 = 13_000;
+
+/// A function on the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Function(sys::CUfunction);
+
+// SAFETY: a driver handle names an object of the process; the driver may be called from any thread.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+/// A device with its context and one stream.
+pub(crate) struct Device {
+    ordinal: i32,
+    name: String,
+    /// Ten times the major and once the minor number of the compute capability.
+    capability: i32,
+    /// Bytes of shared memory that a block can have.
+    shared: i32,
+    raw: sys::CUdevice,
+    context: sys::CUcontext,
+    stream: sys::CUstream,
+    compiler: Compiler,
+    loaded: Mutex<HashMap<Arc<str>, Function>>,
+}
+
+// SAFETY: handles name objects of the process, and the driver may be called from any thread; every
+// method makes the context current on the thread first.
+unsafe impl Send for Device {}
+// SAFETY: as above; what changes is behind a mutex.
+unsafe impl Sync for Device {}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("ordinal", &self.ordinal)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where libraries and compiled kernels lie.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Folders {
+    pub(crate) libraries: Option<PathBuf>,
+    pub(crate) cache: Option<PathBuf>,
+}
+
+pub(crate) fn trouble(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Device { what: what.into() })
+}
+
+/// What the driver says, in words.
+pub(crate) fn failed(doing: &str, error: DriverError) -> Error {
+    let text = match error.error_string() {
+        Ok(text) => text.to_string_lossy().into_owned(),
+        Err(_) => format!("{:?}", error.0),
+    };
+    trouble(format!("{doing}: {text}"))
+}
+
+impl Device {
+    pub(crate) fn new(ordinal: usize, folders: &Folders) -> Result<Device> {
+        libraries::load(folders.libraries.as_deref())?;
+        let version = driver_version()?;
+        if version < DRIVER_NEEDED {
+            return Err(trouble(format!(
+                "the CUDA driver supports CUDA {}, and {} is needed: install a driver of version 580 or newer",
+                dotted(version),
+                dotted(DRIVER_NEEDED)
+            )));
+        }
+        let count = device_count()?;
+        let ordinal = i32::try_from(ordinal).unwrap_or(i32::MAX);
+        if ordinal >= count {
+            return Err(trouble(format!(
+                "there is no CUDA device {ordinal}: the driver reports {count}, counted from 0"
+            )));
+        }
+        Device::open(ordinal, folders).map_err(|error| failed("opening the CUDA device", error))?
+    }
+
+    fn open(ordinal: i32, folders: &Folders) -> Result<Result<Device>, DriverError> {
+        use sys::CUdevice_attribute as Attribute;
+        let raw = result::device::get(ordinal)?;
+        let name = result::device::get_name(raw)?;
+        // SAFETY: `raw` is a device that the driver returned.
+        let (context, capability, shared) = unsafe {
+            let of = |attribute| result::device::get_attribute(raw, attribute);
+            let major = of(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+            let minor = of(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+            let shared =
+                of(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+            (result::primary_ctx::retain(raw)?, 10 * major + minor, shared)
+        };
+        // SAFETY: the context was retained above and lives as long as the device.
+        unsafe { result::ctx::set_current(context)? };
+        let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
+        let compiler = match Compiler::new(capability, Cache::new(folders.cache.clone())) {
+            Ok(compiler) => compiler,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(Device {
+            ordinal,
+            name,
+            capability,
+            shared,
+            raw,
+            context,
+            stream,
+            compiler,
+            loaded: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes the context that of the calling thread.
+    pub(crate) fn enter(&self) -> Result<()> {
+        // SAFETY: the context lives until the device is dropped.
+        unsafe { result::ctx::set_current(self.context) }
+            .map_err(|error| failed("entering the CUDA context", error))
+    }
+
+    /// Waits until everything on the stream is done.
+    pub(crate) fn wait(&self) -> Result<()> {
+        // SAFETY: the stream lives until the device is dropped.
+        unsafe { result::stream::synchronize(self.stream) }
+            .map_err(|error| failed("waiting for the CUDA device", error))
+    }
+
+    /// The functions of these kernels, compiled and loaded where they are not yet.
+    pub(crate) fn functions(&self, sources: &[&Source]) -> Result<Vec<Function>> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missing: Vec<&Source> = Vec::new();
+        for source in sources {
+            let known = loaded.contains_key(&source.entry);
+            if !known && !missing.iter().any(|other| other.entry == source.entry) {
+                missing.push(source);
+            }
+        }
+        self.enter()?;
+        for (image, entries) in self.compiler.compile(&missing)? {
+            let functions = load(&image, &entries, self.shared)
+                .map_err(|error| failed("loading kernels onto the CUDA device", error))?;
+            loaded.extend(entries.into_iter().zip(functions));
+        }
+        let found = sources.iter().map(|source| loaded.get(&source.entry).copied());
+        found
+            .collect::<Option<Vec<Function>>>()
+            .ok_or_else(|| trouble("a kernel was not loaded"))
+    }
+
+    /// Launches a function with pointers for arguments.
+    ///
+    /// # Safety
+    /// The pointers are what the function takes, to memory of the sizes that it was made for.
+    pub(crate) unsafe fn launch(
+        &self,
+        function: Function,
+        launch: &crate::lowered::Launch,
+        pointers: &mut [sys::CUdeviceptr],
+    ) -> Result<()> {
+        let mut parameters = [std::ptr::null_mut(); crate::lowered::MAX_ARGS];
+        for (parameter, pointer) in parameters.iter_mut().zip(pointers.iter_mut()) {
+            *parameter = std::ptr::from_mut(pointer).cast();
+        }
+        let mut early = sys::CUlaunchAttribute_st {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue_union {
+                programmaticStreamSerializationAllowed: 1,
+            },
+        };
+        let config = sys::CUlaunchConfig_st {
+            gridDimX: launch.grid[0],
+            gridDimY: launch.grid[1],
+            gridDimZ: launch.grid[2],
+            blockDimX: launch.block,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: launch.shared,
+            hStream: self.stream,
+            attrs: &raw mut early,
+            numAttrs: u32::from(self.capability >= 90),
+        };
+        // SAFETY: the caller's promise; the parameters outlive the call, which copies them.
+        unsafe {
+            sys::cuLaunchKernelEx(
+                &raw const config,
+                function.0,
+                parameters.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        }
+        .result()
+        .map_err(|error| failed("launching a kernel", error))
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // SAFETY: nothing uses the stream or the context any more; failures leave nothing to do.
+        unsafe {
+            let _ = result::ctx::set_current(self.context);
+            let _ = result::stream::synchronize(self.stream);
+            let _ = result::stream::destroy(self.stream);
+            let _ = result::primary_ctx::release(self.raw);
+        }
+    }
+}
+
+fn dotted(version: i32) -> String {
+    format!("{}.{}", version / 1000, version % 1000 / 10)
+}
+
+fn driver_version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: the library is loaded; the pointer is to a local.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }
+        .result()
+        .map_err(|error| failed("asking for the CUDA driver's version", error))?;
+    Ok(version)
+}
+
+fn device_count() -> Result<i32> {
+    let none = || trouble("the CUDA driver reports no device");
+    match result::init() {
+        Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => return Err(none()),
+        other => other.map_err(|error| failed("starting the CUDA driver", error))?,
+    }
+    let count = result::device::get_count();
+    match count.map_err(|error| failed("counting CUDA devices", error))? {
+        0 => Err(none()),
+        count => Ok(count),
+    }
+}
+
+/// Loads an image and finds its entries. Modules stay as long as the context.
+fn load(image: &[u8], entries: &[Arc<str>], shared: i32) -> Result<Vec<Function>, DriverError> {
+    // SAFETY: the image ends with a zero and is what the compiler made for this device.
+    let module = unsafe { result::module::load_data(image.as_ptr().cast())? };
+    let find = |entry: &Arc<str>| {
+        let name = CString::new(&**entry).unwrap_or_default();
+        // SAFETY: the module was loaded above.
+        let function = unsafe { result::module::get_function(module, name)? };
+        // Kernels with more than 48 KiB of dynamic shared memory have to be allowed it; all are, up
+        // to what a block can have beside its static memory.
+        let statics = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+        let dynamic =
+            sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: the function was found above.
+        unsafe {
+            let used = result::function::get_function_attribute(function, statics)?;
+            let rest = (shared - used).max(0);
+            result::function::set_function_attribute(function, dynamic, rest)?;
+        }
+        Ok(Function(function))
+    };
+    entries.iter().map(find).collect()
+}
+
+/// Compiles kernels for an architecture, with no device.
+#[cfg(test)]
+pub(crate) fn compiles(capability: i32, sources: &[&Source]) -> Result<()> {
+    libraries::load_compiler(None)?;
+    let nowhere = Cache::nowhere();
+    Compiler::new(capability, nowhere)?.compile(sources).map(drop)
+}

@@ -1,0 +1,179 @@
+//! Rows of a table by index, in both directions.
+
+use std::fmt::Write;
+
+use backprop_core::{DType, Indexing, Primitive};
+
+use crate::lowered::{Arg, Launch, Lowered, Source};
+use crate::schedule::THREADS;
+use crate::source::{constant, index_type, load, parameters, position, reduce, storage, store, value};
+use crate::sweep::{arguments, blocks, head};
+
+/// Up to as many indices, each row of the table looks at all of them; more are sorted first.
+const FEW: usize = 2048;
+
+pub(crate) fn gather(spec: &Indexing) -> Lowered {
+    let primitive = Primitive::Gather(spec.clone());
+    let Indexing { rows, inner, .. } = spec;
+    let (count, all) = (spec.count(), spec.picked.shape.count());
+    let index = index_type(all.max(spec.table.shape.count()));
+    let mut text = head(&parameters(&primitive), THREADS);
+    let chosen = position(&spec.indices, "i");
+    let element = position(&spec.table, "(o * rows + row) * inner + x");
+    let written = position(&spec.picked, "number");
+    let _ = writeln!(
+        text,
+        "const {index} inner = {inner}, rows = {rows};\n\
+         const {index} number = ({index})blockIdx.x * {THREADS} + threadIdx.x;\n\
+         if (number >= {all}) return;\n\
+         const {index} x = number % inner, i = number / inner % {count}, o = number / inner / {count};\n\
+         const long long asked = r1[{chosen}];\n\
+         const {index} row = ({index})(asked < 0 ? 0 : asked >= rows ? rows - 1 : asked);\n\
+         w0[{written}] = r0[{element}];\n}}"
+    );
+    Lowered::one(Launch {
+        source: Source::new(&text),
+        grid: [blocks(all, THREADS), 1, 1],
+        block: THREADS as u32,
+        shared: 0,
+        args: arguments(&primitive),
+    })
+}
+
+/// Sums in ascending order of the indices' places, whatever their number.
+pub(crate) fn scatter_add(spec: &Indexing) -> Lowered {
+    match spec.count() <= FEW {
+        true => Lowered::one(compared(spec)),
+        false => sorted(spec),
+    }
+}
+
+/// What both forms begin with: the table's element of a thread.
+fn begin(spec: &Indexing, parameters: &[String]) -> String {
+    let Indexing { rows, inner, .. } = spec;
+    let (all, sums) = (spec.table.shape.count(), spec.table.dtype.accumulator());
+    let index = index_type(all.max(spec.picked.shape.count()));
+    let mut text = head(parameters, THREADS);
+    let _ = writeln!(
+        text,
+        "const {index} inner = {inner}, rows = {rows}, count = {};\n\
+         const {index} number = ({index})blockIdx.x * {THREADS} + threadIdx.x;\n\
+         if (number >= {all}) return;\n\
+         const {index} x = number % inner, row = number / inner % rows, o = number / inner / rows;\n\
+         {} total = {};",
+        spec.count(),
+        value(sums),
+        constant(0.0, sums)
+    );
+    text
+}
+
+fn add(spec: &Indexing) -> String {
+    let sums = spec.table.dtype.accumulator();
+    let element = position(&spec.picked, "(o * count + i) * inner + x");
+    let next = load(spec.picked.dtype, &format!("r0[{element}]"));
+    let total = reduce(backprop_core::Reduction::Sum, "total", &next, sums);
+    format!("total = {total};")
+}
+
+fn end(spec: &Indexing) -> String {
+    let written = position(&spec.table, "number");
+    format!("w0[{written}] = {};\n}}\n", store(spec.table.dtype, "total"))
+}
+
+/// The row that an index means.
+fn asked(spec: &Indexing, place: &str) -> String {
+    let chosen = position(&spec.indices, place);
+    let last = spec.rows.saturating_sub(1);
+    format!(
+        "const long long asked = r1[{chosen}];\n\
+         const int chosen = (int)(asked < 0 ? 0 : asked > {last} ? {last} : asked);\n"
+    )
+}
+
+fn compared(spec: &Indexing) -> Launch {
+    let primitive = Primitive::ScatterAdd(spec.clone());
+    let mut text = begin(spec, &parameters(&primitive));
+    let (asked, add) = (asked(spec, "i"), add(spec));
+    let _ = writeln!(
+        text,
+        "for (int i = 0; i < count; ++i) {{\n{asked}if (chosen == row) {{ {add} }}\n}}"
+    );
+    text += &end(spec);
+    Launch {
+        source: Source::new(&text),
+        grid: [blocks(spec.table.shape.count(), THREADS), 1, 1],
+        block: THREADS as u32,
+        shared: 0,
+        args: arguments(&primitive),
+    }
+}
+
+/// Ranks the indices, equal ones by their place, then adds up each row's run.
+fn sorted(spec: &Indexing) -> Lowered {
+    let count = spec.count();
+    let half = (count * DType::I32.size()).next_multiple_of(16);
+    let (places, rows) = (Arg::Scratch(0), Arg::Scratch(half));
+    let rank = Launch {
+        source: Source::new(&ranking(spec)),
+        grid: [blocks(count, THREADS), 1, 1],
+        block: THREADS as u32,
+        shared: 0,
+        args: vec![Arg::Read(1), places, rows],
+    };
+    let parameters = [
+        format!("const {}* r0", storage(spec.picked.dtype)),
+        "const int* places".to_owned(),
+        "const int* sorted".to_owned(),
+        format!("{}* w0", storage(spec.table.dtype)),
+    ];
+    let mut text = begin(spec, &parameters);
+    let add = add(spec);
+    let _ = writeln!(
+        text,
+        "int low = 0, high = count;\n\
+         while (low < high) {{\nconst int middle = (low + high) / 2;\n\
+         if (sorted[middle] < row) low = middle + 1; else high = middle;\n}}\n\
+         for (int k = low; k < count && sorted[k] == row; ++k) {{\n\
+         const int i = places[k];\n{add}\n}}"
+    );
+    text += &end(spec);
+    let sum = Launch {
+        source: Source::new(&text),
+        grid: [blocks(spec.table.shape.count(), THREADS), 1, 1],
+        block: THREADS as u32,
+        shared: 0,
+        args: vec![Arg::Read(0), places, rows, Arg::Write(0)],
+    };
+    Lowered {
+        launches: vec![rank, sum],
+        scratch: 2 * half,
+    }
+}
+
+/// Each index counts those that come before it.
+fn ranking(spec: &Indexing) -> String {
+    let count = spec.count();
+    let parameters = [
+        format!("const {}* r1", storage(spec.indices.dtype)),
+        "int* places".to_owned(),
+        "int* sorted".to_owned(),
+    ];
+    let mut text = head(&parameters, THREADS);
+    let other = asked(spec, "j").replace("chosen", "other");
+    let own = asked(spec, "i");
+    let _ = writeln!(
+        text,
+        "__shared__ int others[{THREADS}];\n\
+         const int i = blockIdx.x * {THREADS} + threadIdx.x;\n\
+         int mine = 0;\nif (i < {count}) {{\n{own}mine = chosen;\n}}\n\
+         int rank = 0;\n\
+         for (int tile = 0; tile < {count}; tile += {THREADS}) {{\n\
+         const int j = tile + threadIdx.x;\n__syncthreads();\n\
+         if (j < {count}) {{\n{other}others[threadIdx.x] = other;\n}}\n__syncthreads();\n\
+         const int size = {count} - tile < {THREADS} ? {count} - tile : {THREADS};\n\
+         for (int k = 0; k < size; ++k) rank += others[k] < mine || (others[k] == mine && tile + k < i);\n}}\n\
+         if (i < {count}) {{\nplaces[rank] = i;\nsorted[rank] = mine;\n}}\n}}"
+    );
+    text
+}

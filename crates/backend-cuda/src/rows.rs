@@ -1,0 +1,405 @@
+//! Row programs: a warp or a block a row, which stays in registers where it is short enough.
+
+use std::fmt::Write;
+
+use backprop_core::{DType, Inst, Primitive, Reduction, Register, Rows};
+
+use crate::lowered::{Launch, Lowered, Source};
+use crate::pack::{Here, Pack};
+use crate::schedule::{Along, Schedule, THREADS};
+use crate::source::{
+    Point, index_type, load, parameters, position, reduce, rounded, start, statements, store,
+    value,
+};
+use crate::sweep::{arguments, blocks, exchanged, head};
+
+/// Points of a row that a lane keeps in registers at most.
+const KEPT: usize = 32;
+
+/// Trailing axes.
+pub(crate) fn supports(spec: &Rows) -> bool {
+    matches!(
+        Schedule::new(spec.space, spec.axes).along,
+        Along::Reduced { .. }
+    )
+}
+
+pub(crate) fn lower(spec: &Rows) -> Lowered {
+    let primitive = Primitive::Rows(spec.clone());
+    let schedule = Schedule::new(spec.space, spec.axes);
+    let Along::Reduced { lanes, width } = schedule.along else {
+        return Lowered::default();
+    };
+    let kernel = Kernel::new(spec, schedule, (lanes, width));
+    let rows = THREADS / lanes;
+    Lowered::one(Launch {
+        source: Source::new(&kernel.text(&parameters(&primitive))),
+        grid: [blocks(schedule.kept, rows), 1, 1],
+        block: THREADS as u32,
+        shared: 0,
+        args: arguments(&primitive),
+    })
+}
+
+/// A reduced register, how, from which register, and its type.
+type Reduced = (Register, Reduction, Register, DType);
+
+/// A row program is run in phases, between which values are reduced.
+struct Kernel<'a> {
+    spec: &'a Rows,
+    schedule: Schedule,
+    pack: Pack<'a>,
+    lanes: usize,
+    /// Whether a register has a value at each point of a row.
+    valued: Vec<bool>,
+    /// The phase in which a register is defined: as many reductions lie before it.
+    phase: Vec<usize>,
+    /// Packs of a row that a lane keeps in registers; without, it loads them in each phase.
+    packs: Option<usize>,
+}
+
+impl<'a> Kernel<'a> {
+    fn new(spec: &'a Rows, schedule: Schedule, (lanes, width): (usize, usize)) -> Kernel<'a> {
+        let valued = spec.row_valued();
+        let mut phase: Vec<usize> = Vec::new();
+        for (inst, _) in spec.body.program.code() {
+            let operands = inst.operands().iter();
+            let before = operands.map(|r| phase[r.index()]).max().unwrap_or(0);
+            phase.push(before + usize::from(matches!(inst, Inst::Reduce(..))));
+        }
+        let code = spec.body.program.code().iter().zip(&valued);
+        let mut loaded: Vec<usize> = code
+            .filter_map(|((inst, _), &valued)| match inst {
+                Inst::Input(i) if valued => Some(usize::from(*i)),
+                _ => None,
+            })
+            .collect();
+        loaded.sort_unstable();
+        loaded.dedup();
+        let packs = schedule.reduced.div_ceil(lanes * width);
+        let keeps = schedule.chunks() == 1 && packs * width <= KEPT;
+        Kernel {
+            spec,
+            schedule,
+            pack: Pack::new(spec.space, &spec.body, &|axis| spec.axes.contains(axis))
+                .of_width(width)
+                .loading(loaded),
+            lanes,
+            valued,
+            phase,
+            packs: keeps.then_some(packs),
+        }
+    }
+
+    fn code(&self) -> impl Iterator<Item = (Register, Inst, DType)> {
+        let code = self.spec.body.program.code().iter().enumerate();
+        code.map(|(i, &(inst, dtype))| (Register(i as u16), inst, dtype))
+    }
+
+    fn last_phase(&self) -> usize {
+        self.phase.iter().copied().max().unwrap_or(0)
+    }
+
+    fn index(&self) -> &'static str {
+        index_type(self.schedule.kept * self.schedule.reduced)
+    }
+
+    fn text(&self, parameters: &[String]) -> String {
+        let (index, lanes) = (self.index(), self.lanes);
+        let Schedule { kept, .. } = self.schedule;
+        let rows = THREADS / lanes;
+        let mut text = head(parameters, THREADS);
+        let _ = writeln!(
+            text,
+            "const int lane = threadIdx.x % {lanes};\n\
+             const {index} row = ({index})blockIdx.x * {rows} + threadIdx.x / {lanes};\n\
+             if (row >= {kept}) return;"
+        );
+        text += &self.pack.fold.unravel("row", false, index);
+        text += &self.pack.alignment();
+        if let Some(packs) = self.packs {
+            text += &self.pack.room(&format!("[{packs}]"));
+            text += &self.walk(&self.pack.loads("[u]"));
+            text += &self.room();
+        }
+        for phase in 0..=self.last_phase() {
+            text += &self.scalars(phase);
+            text += &self.phase(phase);
+        }
+        text + &self.finish() + "}\n"
+    }
+
+    /// Goes over the packs of this lane that are kept in registers.
+    fn walk(&self, body: &str) -> String {
+        let (index, lanes, width) = (self.index(), self.lanes, self.pack.width);
+        let (packs, reduced) = (self.packs.unwrap_or(1), self.schedule.reduced);
+        let unravel = self.pack.fold.unravel("at", true, index);
+        format!(
+            "#pragma unroll\nfor (int u = 0; u < {packs}; ++u) {{\n\
+             const {index} at = (u * {lanes} + lane) * {width};\n\
+             if (at < {reduced}) {{\n{unravel}{body}}}\n}}\n"
+        )
+    }
+
+    /// The same, loading them again.
+    fn walk_memory(&self, body: &str, (begin, end): (&str, &str)) -> String {
+        let (index, lanes, width) = (self.index(), self.lanes, self.pack.width);
+        let unravel = self.pack.fold.unravel("at", true, index);
+        let (room, loads) = (self.pack.room(""), self.pack.loads(""));
+        format!(
+            "for ({index} at = {begin} + lane * {width}; at < {end}; at += {}) {{\n\
+             {unravel}{room}{loads}{body}}}\n",
+            lanes * width
+        )
+    }
+
+    /// Registers with one value a row, which are no reductions.
+    fn scalars(&self, phase: usize) -> String {
+        let wanted = |r: Register| {
+            let reduces = matches!(self.spec.body.program.code()[r.index()].0, Inst::Reduce(..));
+            !self.valued[r.index()] && !reduces && self.phase[r.index()] == phase
+        };
+        statements(&self.spec.body.program, &OnceARow(self), &wanted)
+    }
+
+    /// Whether a register is kept for phases after its own.
+    fn is_kept(&self, register: Register) -> bool {
+        let phase = self.phase[register.index()];
+        let later = |(user, inst, _): (Register, Inst, DType)| {
+            inst.operands().contains(&register) && self.needed_in(user) > phase
+        };
+        let outputs = self.spec.body.outputs.iter();
+        let stored = outputs
+            .into_iter()
+            .any(|output| output.register == register && phase < self.last_phase());
+        let inst = self.spec.body.program.code()[register.index()].0;
+        let computed = matches!(inst, Inst::Apply(..) | Inst::Cast(_));
+        self.packs.is_some()
+            && self.valued[register.index()]
+            && computed
+            && (stored || self.code().any(later))
+    }
+
+    /// The phase in whose loop a register's operands are used.
+    fn needed_in(&self, user: Register) -> usize {
+        let phase = self.phase[user.index()];
+        match self.spec.body.program.code()[user.index()].0 {
+            Inst::Reduce(..) => phase - 1,
+            _ => phase,
+        }
+    }
+
+    /// Where kept registers are kept.
+    fn room(&self) -> String {
+        let points = self.packs.unwrap_or(0) * self.pack.width;
+        let kept = self.code().filter(|(register, ..)| self.is_kept(*register));
+        kept.map(|(register, _, dtype)| {
+            format!("{} a{}[{points}];\n", value(dtype), register.0)
+        })
+        .collect()
+    }
+
+    /// The reductions whose operands are there in a phase.
+    fn reductions(&self, phase: usize) -> Vec<Reduced> {
+        self.code()
+            .filter_map(|(register, inst, dtype)| match inst {
+                Inst::Reduce(reduction, operand) if self.phase[register.index()] == phase + 1 => {
+                    Some((register, reduction, operand, dtype))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The registers that the loop of a phase computes: what is reduced in it, kept in it or, in
+    /// the last one, stored, and what these need that is not kept from before.
+    fn needed(&self, phase: usize) -> Vec<bool> {
+        let mut needed = vec![false; self.valued.len()];
+        for (_, _, operand, _) in self.reductions(phase) {
+            needed[operand.index()] = true;
+        }
+        if phase == self.last_phase() {
+            for output in &self.spec.body.outputs {
+                needed[output.register.index()] = true;
+            }
+        }
+        for (register, ..) in self.code() {
+            let here = self.phase[register.index()] == phase;
+            needed[register.index()] |= here && self.is_kept(register);
+        }
+        let code: Vec<_> = self.code().collect();
+        for &(register, inst, _) in code.iter().rev() {
+            let ready = self.is_kept(register) && self.phase[register.index()] < phase;
+            if needed[register.index()] && !ready && self.valued[register.index()] {
+                for operand in inst.operands() {
+                    needed[operand.index()] = true;
+                }
+            }
+        }
+        needed
+    }
+
+    /// What is done at each point in a phase.
+    fn each(&self, phase: usize, suffix: &str) -> String {
+        let needed = self.needed(phase);
+        let mut text = String::new();
+        let place = match self.packs {
+            Some(_) => format!("[u * {} + i]", self.pack.width),
+            None => String::new(),
+        };
+        for (register, _, dtype) in self.code() {
+            if !needed[register.index()] || !self.valued[register.index()] {
+                continue;
+            }
+            let name = format!("v{}", register.0);
+            let kept = format!("a{}{place}", register.0);
+            if self.is_kept(register) && self.phase[register.index()] < phase {
+                let _ = writeln!(text, "const {} {name} = {kept};", value(dtype));
+                continue;
+            }
+            let only = |r: Register| r == register;
+            text += &statements(&self.spec.body.program, &self.pack.here(suffix), &only);
+            if self.is_kept(register) {
+                let _ = writeln!(text, "{kept} = {name};");
+            }
+        }
+        for (register, reduction, operand, dtype) in self.reductions(phase) {
+            let total = format!("t{}", register.0);
+            let next = format!("v{}", operand.0);
+            let sum = reduce(reduction, &total, &next, dtype.accumulator());
+            let _ = writeln!(text, "{total} = {sum};");
+        }
+        text
+    }
+
+    /// One phase: its loop, and its reductions over the lanes.
+    fn phase(&self, phase: usize) -> String {
+        let reductions = self.reductions(phase);
+        let last = phase == self.last_phase();
+        if reductions.is_empty() && !last && self.packs.is_none() {
+            return String::new();
+        }
+        let suffix = if self.packs.is_some() { "[u]" } else { "" };
+        let each = self.each(phase, suffix);
+        let body = match last {
+            true => self.pack.store(&each),
+            false => self.pack.each(&format!("\n{each}")) + "\n",
+        };
+        match (self.packs, self.schedule.chunks()) {
+            (Some(_), _) => {
+                self.declared(&reductions, "t") + &self.walk(&body) + &self.exchange(&reductions)
+            }
+            (None, _) if last => {
+                self.walk_memory(&body, ("0", &self.schedule.reduced.to_string()))
+            }
+            (None, 1) => {
+                let all = ("0", &*self.schedule.reduced.to_string());
+                self.declared(&reductions, "t") + &self.walk_memory(&body, all) + &self.exchange(&reductions)
+            }
+            (None, _) => self.by_chunks(&reductions, &body),
+        }
+    }
+
+    fn declared(&self, reductions: &[Reduced], letter: &str) -> String {
+        let declare = |&(register, reduction, _, dtype): &Reduced| {
+            let kept_in = dtype.accumulator();
+            let start = start(reduction, kept_in);
+            format!("{} {letter}{} = {start};\n", value(kept_in), register.0)
+        };
+        reductions.iter().map(declare).collect()
+    }
+
+    /// Adds up over lanes, and defines the reduced registers.
+    fn exchange(&self, reductions: &[Reduced]) -> String {
+        let mut text = String::new();
+        for &(register, reduction, _, dtype) in reductions {
+            text += &self.exchanged((register, reduction, dtype), self.lanes, "t");
+            text += &defined(register, dtype, "t");
+        }
+        text
+    }
+
+    fn exchanged(
+        &self,
+        (register, reduction, dtype): (Register, Reduction, DType),
+        lanes: usize,
+        letter: &str,
+    ) -> String {
+        let kept_in = dtype.accumulator();
+        let add = |a: &str, b: &str| reduce(reduction, a, b, kept_in);
+        exchanged(&format!("{letter}{}", register.0), value(kept_in), lanes, &add)
+    }
+
+    /// Long rows: the sums of chunks, then those of all chunks, as in two launches of a sweep.
+    fn by_chunks(
+        &self,
+        reductions: &[Reduced],
+        body: &str,
+    ) -> String {
+        let Schedule { reduced, chunk, .. } = self.schedule;
+        let (index, chunks) = (self.index(), self.schedule.chunks());
+        let totals = self.declared(reductions, "f");
+        let walk = self.walk_memory(body, ("begin", "end"));
+        let mut sums = String::new();
+        for &(register, reduction, _, dtype) in reductions {
+            sums += &self.exchanged((register, reduction, dtype), self.lanes, "t");
+            let (total, next) = (format!("f{}", register.0), format!("t{}", register.0));
+            let sum = reduce(reduction, &total, &next, dtype.accumulator());
+            let _ = writeln!(sums, "if (chunk % 32 == lane % 32) {total} = {sum};");
+        }
+        let mut text = format!(
+            "{totals}for (int chunk = 0; chunk < {chunks}; ++chunk) {{\n{}\
+             const {index} begin = ({index})chunk * {chunk};\n\
+             const {index} end = begin + {chunk} < {reduced} ? begin + {chunk} : {reduced};\n\
+             {walk}{sums}}}\n",
+            self.declared(reductions, "t")
+        );
+        for &(register, reduction, _, dtype) in reductions {
+            text += &self.exchanged((register, reduction, dtype), 32, "f");
+            text += &defined(register, dtype, "f");
+        }
+        text
+    }
+
+    /// Stores what has one value a row, after everybody has read what it may take the place of.
+    fn finish(&self) -> String {
+        let mut stores = String::new();
+        for (i, output) in self.spec.body.outputs.iter().enumerate() {
+            if !self.is_stored_at_points(i) {
+                let at = position(&output.tensor, "row");
+                let value = store(output.tensor.dtype, &format!("v{}", output.register.0));
+                let _ = writeln!(stores, "w{i}[{at}] = {value};");
+            }
+        }
+        match (stores.is_empty(), self.lanes) {
+            (true, _) => String::new(),
+            (false, 32) => format!("__syncwarp();\nif (lane == 0) {{\n{stores}}}\n"),
+            (false, _) => format!("__syncthreads();\nif (lane == 0) {{\n{stores}}}\n"),
+        }
+    }
+
+    fn is_stored_at_points(&self, output: usize) -> bool {
+        self.valued[self.spec.body.outputs[output].register.index()]
+    }
+}
+
+/// The value of a reduced register, rounded to its type.
+fn defined(register: Register, dtype: DType, letter: &str) -> String {
+    let name = format!("{letter}{}", register.0);
+    let value_type = value(dtype);
+    format!("const {value_type} v{} = {};\n", register.0, rounded(dtype, &name))
+}
+
+/// What registers with one value a row find.
+struct OnceARow<'k, 'a>(&'k Kernel<'a>);
+
+impl Point for OnceARow<'_, '_> {
+    fn input(&self, input: usize) -> String {
+        let fold = &self.0.pack.fold;
+        load(fold.operands[input].dtype(), &fold.address(input).element())
+    }
+
+    fn coordinate(&self, axis: usize) -> String {
+        self.0.pack.fold.original(axis)
+    }
+}
