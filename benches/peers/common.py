@@ -15,10 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 
 LOSSES = 11  # before the first step, and after each of ten
-W9 = ("W9", "W9-3163")
 W9_RATE = 1e-3
-SQUARED = ("W0", "W8", *W9)  # errors; the others have cross-entropy, or a loss of their own
 DTYPES = {"F32": np.float32, "I32": np.int32}
+
+
+def is_deep(workload):
+    """Whether it is W9 or, for another width, W9-WIDTH."""
+    return workload.split("-")[0] == "W9"
+
+
+def is_squared(workload):
+    """Whether the loss is a squared error. Others have cross-entropy, or a loss of their own."""
+    return workload in ("W0", "W8") or is_deep(workload)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ if not IS_GPU:
 os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 import jax
-from common import LOSSES, Values
-from gpu_worker import batches, serve
+from common import LOSSES
+from gpu_worker import batches, serve, values_of
 from jax_models import GPU_MODELS, Training, described, on_device
 
 PRECISIONS = {"f32": "highest", "tf32": "tensorfloat32"}
@@ -29,7 +29,7 @@ def key(case):
 
 def compile_step(case):
     """Compiles a step from shapes alone, and notes the seconds that this takes."""
-    training = Training(Values(case["file"]), case["workload"], described, GPU_MODELS)
+    training = Training(values_of(case), case["workload"], described, GPU_MODELS)
     state = jax.eval_shape(training.optimizer()[1], training.params)
     start = time.perf_counter()
     with jax.default_matmul_precision(PRECISIONS[case["precision"]]):
@@ -60,7 +60,7 @@ def planned_bytes(run):
 def measure(asked):
     future = compiled.pop(key(asked), None) or pool.submit(compile_step, asked)
     run, seconds = future.result()
-    training = Training(Values(asked["file"]), asked["workload"], on_device, GPU_MODELS)
+    training = Training(values_of(asked), asked["workload"], on_device, GPU_MODELS)
     inputs, target = training.inputs, training.target
     held = [training.params, training.state(), None]
     training.params = None

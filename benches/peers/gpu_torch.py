@@ -7,8 +7,8 @@ import time
 import warnings
 
 import torch
-from common import LOSSES, Values
-from gpu_worker import batches, serve
+from common import LOSSES
+from gpu_worker import batches, serve, values_of
 from torch_models import Setting, Training
 
 DEVICE = sys.argv[1]
@@ -62,7 +62,7 @@ def warmed(training, count):
 def run(asked):
     mode = asked["mode"]
     compiled, captured = mode.startswith("compile"), mode.endswith("graphs")
-    values = Values(asked["file"])
+    values = values_of(asked)
     setting = Setting(
         asked["workload"],
         DEVICE,

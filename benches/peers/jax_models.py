@@ -4,7 +4,7 @@ attention has explicit transposes: what was fastest of what was tried."""
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import SQUARED, W9_RATE
+from common import W9_RATE, is_deep, is_squared
 from jax import lax, nn
 
 DATA = ("x", "y", "labels", "targets", "tokens", "noise", "time")
@@ -164,7 +164,7 @@ MODELS = {
 GPU_MODELS = MODELS | {"W5": lstm(8), "W6": transformer(gathered_rows)}
 
 over = jax.tree.map
-RATES = {"W0": 0.1, "W1": 0.1, "W3": 0.01, "W4": 0.01, "W7": 0.01, "W9": W9_RATE, "W9-3163": W9_RATE}
+RATES = {"W0": 0.1, "W1": 0.1, "W3": 0.01, "W4": 0.01, "W7": 0.01}
 
 
 def momentum(rate):
@@ -221,7 +221,7 @@ class Training:
     def optimizer(self):
         """The function that updates, and one that makes its first state from the parameters."""
         zeros = lambda p: over(jnp.zeros_like, p)
-        rate = RATES.get(self.workload, 1e-3)
+        rate = W9_RATE if is_deep(self.workload) else RATES.get(self.workload, 1e-3)
         if self.workload == "W4":
             return momentum(rate), zeros
         if self.workload in ("W2", "W5", "W6", "W8"):
@@ -236,7 +236,7 @@ class Training:
         output = self.model(p, *inputs)
         if self.workload == "W7":
             return jnp.square(output).mean()
-        if self.workload in SQUARED:
+        if is_squared(self.workload):
             return jnp.square(output - target).mean()
         wanted = nn.one_hot(target, output.shape[-1])
         return -(nn.log_softmax(output) * wanted).sum(-1).mean()

@@ -86,6 +86,8 @@ def line(case, best, present):
         for engine, name in present
         if engine in best and not agree(case[1], reference["losses"], best[engine]["losses"])
     ]
+    if any(row.get("values") == "drawn" for row in best.values()):
+        apart, reference = [], None
     told = "" if reference is None else "agree" if not apart else "differ: " + ", ".join(apart)
     return f"| {case[0]} | {case[1]} | " + " | ".join(cells) + f" | {ratio} | {told} |"
 

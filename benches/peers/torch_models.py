@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from common import SQUARED, W9, W9_RATE
+from common import W9_RATE, is_deep, is_squared
 from torch import nn
 
 
@@ -242,7 +242,7 @@ class Training:
         workload = setting.workload
         source = Source(values, setting.device)
         build = lambda source: Deep(source, setting.in_place)
-        if workload not in W9:
+        if not is_deep(workload):
             build = MODELS.get(workload, Perceptron)
         model = build(source)
         inputs = [source.tensor("x")] if workload != "W6" else [source.tensor("tokens").long()]
@@ -255,7 +255,7 @@ class Training:
         if workload in ("W4", "W8"):
             model = model.to(memory_format=setting.images)
             inputs[0] = inputs[0].contiguous(memory_format=setting.images)
-        criterion = squared if workload in SQUARED else entropy
+        criterion = squared if is_squared(workload) else entropy
         self.forward = lambda: model(*inputs)
         if workload == "W7":
             self.loss = lambda: model(*inputs).square().mean()

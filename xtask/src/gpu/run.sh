@@ -17,7 +17,7 @@
 #   DEEP=W9-3163      the workload of 1.0e9 weights; empty to leave it out
 #   SECONDS_A_ROW=0.7 of timing
 #   SANITIZE=conformance   test binaries to sanitize: those with this in their names
-#   DATA=...          folder for the workloads' values, 4.3 GB
+#   DATA=...          folder for the workloads' values, 0.3 GB
 #   PYTHON=python3    with PyTorch and JAX
 #   DEVICE=cuda       cpu for trying this script out
 set -u
@@ -114,18 +114,15 @@ tests() {
 }
 
 find_data() {
-  if [ -z "${DATA:-}" ]; then
-    DATA=$here/data
-    [ -w /dev/shm ] && [ "$(df -Pk /dev/shm | awk 'NR == 2 { print $4 }')" -gt 8000000 ] && DATA=/dev/shm/backprop-data
-  fi
+  DATA=${DATA:-$here/data}
   mkdir -p "$DATA"
 }
 
-# Draws the values of all workloads in the background; the largest takes most of a minute.
+# Draws the values of all workloads in the background.
 draw() {
   local id
   find_data
-  for id in W0 W1 W2 W3 W4 W5 W6 W7 W8 W9 ${DEEP-W9-3163}; do
+  for id in W0 W1 W2 W3 W4 W5 W6 W7 W8 W9; do
     [ -e "$DATA/$id.safetensors" ] && continue
     bin/workload data "$id" "$DATA/$id.safetensors" > "$logs/data-$id.log" 2>&1 &
     drawing="$drawing $!"
@@ -171,7 +168,10 @@ profile() {
   shift
   find_data
   values=$DATA/$id.safetensors
-  [ -e "$values" ] || bin/workload data "$id" "$values" || exit 2
+  case $id in
+    W9-*) values=- ;;
+    *) [ -e "$values" ] || bin/workload data "$id" "$values" || exit 2 ;;
+  esac
   bin/workload run "$id" "$values" --device "$device" --seconds 1 --profile "$@" > "$logs/profile-$id.log" 2>&1
   local status=$?
   cat "$logs/profile-$id.log"

@@ -35,7 +35,14 @@ pub(crate) fn run(_: &[String]) -> Outcome {
 
 fn install(folder: &Path) -> Outcome {
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-compile",
+    ]);
     pip.args(["--upgrade", "--target"]).arg(folder).arg(PACKAGE);
     let line = shown(&pip);
     println!("$ {line}");
@@ -53,7 +60,8 @@ fn library_folder(top: &Path) -> Result<PathBuf, String> {
         if folder.join(LIBRARIES[0]).is_file() {
             return Ok(folder);
         }
-        let entries = fs::read_dir(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
+        let entries =
+            fs::read_dir(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
         folders.extend(paths.filter(|path| path.is_dir()));
     }
