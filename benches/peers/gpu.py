@@ -78,7 +78,10 @@ class Worker:
             status = self.process.wait()
             self.process = None
             return {"error": f"the process ended with status {status}"}
-        return json.loads(line)
+        told = json.loads(line)
+        if told.pop("broken", False):
+            self.stop()
+        return told
 
     def ask(self, what, limit):
         if self.process is None:

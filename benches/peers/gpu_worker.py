@@ -92,5 +92,8 @@ def serve(measure, prepare=lambda cases: {}):
                 answer(measure(asked))
         except Exception as why:  # The next case may well work.
             traceback.print_exc()
-            answer({"error": f"{type(why).__name__}: {why}".splitlines()[0][:300]})
+            said = f"{type(why).__name__}: {why}"
+            # What the device refuses once it may refuse from then on.
+            is_broken = "CUDA" in said or "INTERNAL" in said
+            answer({"error": said.splitlines()[0][:300], "broken": is_broken})
         gc.collect()

@@ -10,6 +10,7 @@
 #
 # Variables, with what holds without them:
 #   OUT=.             folder for gpu.jsonl, table.md and logs.tgz
+#   LIMIT=560         seconds for everything
 #   TEST_LIMIT=240    seconds for each test binary
 #   TEST_THREADS=8    tests at a time in one binary
 #   BENCH_LIMIT=330   seconds for all measurements
@@ -43,6 +44,14 @@ rows=0
 failed_rows=0
 drawing=
 
+# The seconds that are left, but at most so many; at least one, since `timeout 0` is no limit.
+at_most() {
+  local left=$((${LIMIT:-560} - SECONDS - 5))
+  [ $left -gt "$1" ] && left=$1
+  [ $left -lt 1 ] && left=1
+  echo $left
+}
+
 say() { printf '%s\n' "$*"; }
 
 find_libraries() {
@@ -56,10 +65,12 @@ find_libraries() {
       fi
     done
   fi
-  export BACKPROP_CUDA_LIBS=${BACKPROP_CUDA_LIBS:-}
+  [ -n "${BACKPROP_CUDA_LIBS:-}" ] && export BACKPROP_CUDA_LIBS
   export BACKPROP_REQUIRE_GPU=${BACKPROP_REQUIRE_GPU-1}
   export BACKPROP_TEST_BACKEND=${BACKPROP_TEST_BACKEND-cuda}
   export BACKPROP_CUDA_CACHE=${BACKPROP_CUDA_CACHE:-$here/cache}
+  # Where the sanitizer and the profiler lie if nobody said so.
+  export PATH=$PATH:/usr/local/cuda/bin
   export RUST_BACKTRACE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
   mkdir -p "$BACKPROP_CUDA_CACHE"
 }
@@ -83,16 +94,17 @@ describe() {
 
 # One test binary. Its last lines are shown if it fails.
 test_binary() {
-  local name=$1 start=$SECONDS status told
+  local name=$1 start=$SECONDS status told limit
   shift
-  timeout -k 5 "${TEST_LIMIT:-240}" "$@" > "$logs/$name.log" 2>&1
+  limit=$(at_most "${TEST_LIMIT:-240}")
+  timeout -k 5 "$limit" "$@" > "$logs/$name.log" 2>&1
   status=$?
   told=$(grep -E '^test result' "$logs/$name.log" | tail -1 | sed -E 's/^test result: //; s/; [0-9]+ measured.*//')
   if [ $status -eq 0 ]; then
     passed=$((passed + 1))
   else
     failed+=("$name")
-    [ $status -eq 124 ] && told="not done within ${TEST_LIMIT:-240} s"
+    [ $status -eq 124 ] && told="not done within $limit s"
     say "--- $name failed (status $status)"
     grep -E '^test .*FAILED$' "$logs/$name.log" | head -20
     tail -n 30 "$logs/$name.log" | cut -c1-400
@@ -130,13 +142,16 @@ draw() {
 }
 
 bench() {
-  local arguments=(--data "$DATA" --own bin/workload --device "$device")
-  arguments+=(--seconds "${SECONDS_A_ROW:-0.7}" --budget "$((${BENCH_LIMIT:-330} - 40))")
+  local arguments=(--data "$DATA" --own bin/workload --device "$device") limit
+  arguments+=(--seconds "${SECONDS_A_ROW:-0.7}")
   [ -n "${COMPILE:-}" ] && arguments+=(--compile "$COMPILE")
   [ -n "${DEEP-W9-3163}" ] && arguments+=(--deep "${DEEP-W9-3163}")
   # The data has to be there and the processors idle.
   [ -n "$drawing" ] && wait $drawing
-  timeout -k 5 "${BENCH_LIMIT:-330}" "$python" peers/gpu.py "${arguments[@]}" "$@" \
+  limit=$(at_most "${BENCH_LIMIT:-330}")
+  # The last row may begin so late that it ends in time.
+  arguments+=(--budget "$((limit * 4 / 5))" --row-limit "$((limit / 5 + 1))")
+  timeout -k 5 "$limit" "$python" peers/gpu.py "${arguments[@]}" "$@" \
     > "$out/gpu.jsonl" 2> "$logs/bench.log"
   local status=$?
   if [ $status -ne 0 ]; then
@@ -178,7 +193,7 @@ profile() {
   if [ $status -eq 0 ]; then passed=$((passed + 1)); else failed+=("profile-$id"); fi
   command -v ncu > /dev/null || { say "ncu: not found"; return; }
   # The first launches are of the losses, long after everything is compiled.
-  timeout -k 5 200 ncu --clock-control none --graph-profiling node --launch-count "${LAUNCHES:-100}" --csv \
+  timeout -k 5 "$(at_most 200)" ncu --clock-control none --graph-profiling node --launch-count "${LAUNCHES:-100}" --csv \
     --metrics gpu__time_duration.sum,dram__bytes.sum,sm__throughput.avg.pct_of_peak_sustained_elapsed,dram__throughput.avg.pct_of_peak_sustained_elapsed,launch__registers_per_thread,sm__warps_active.avg.pct_of_peak_sustained_active \
     bin/workload run "$id" "$values" --device "$device" --seconds 0.01 "$@" > "$out/ncu-$id.csv" 2> "$logs/ncu-$id.log" \
     || { failed+=("ncu-$id"); tail -n 5 "$logs/ncu-$id.log"; }
