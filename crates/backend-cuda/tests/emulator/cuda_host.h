@@ -78,6 +78,7 @@ static inline unsigned ballot(unsigned mask, bool holds, unsigned line) {
 template <class F> struct Signature;
 template <class... A> struct Signature<void(A...)> {
     static constexpr unsigned arity = sizeof...(A);
+    static_assert(arity <= MAX_PARAMETERS, "a kernel has too many parameters");
     template <class T> struct Parameter { static_assert(sizeof(T) == 0, "a kernel's parameters are pointers"); };
     template <class T> struct Parameter<T*> { static constexpr bool read_only = false; };
     template <class T> struct Parameter<const T*> { static constexpr bool read_only = true; };
