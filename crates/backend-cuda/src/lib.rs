@@ -50,6 +50,7 @@ use device::{Device, Function, trouble};
 use lowered::{Arg, Lowered, MAX_ARGS};
 
 pub use builder::Builder;
+pub use contraction::Precision;
 pub use device::Buffer;
 
 /// An NVIDIA GPU. A cheap handle; clones share its stream and its kernels.
