@@ -72,12 +72,45 @@ impl Times {
             last = now;
         }
         let runs = times.len() as f64 * f64::from(batch);
-        let spent = processor_time().zip(spent);
+        Ok(Times::gathered(times, processor_time().zip(spent), runs))
+    }
+
+    /// Times of runs on a device that works on its own: `run` starts as many as it is told, then
+    /// waits for all of them.
+    ///
+    /// # Errors
+    /// The first error of `run`.
+    pub fn together(
+        effort: Effort,
+        mut run: impl FnMut(u32) -> Result<(), Error>,
+    ) -> Result<Times, Error> {
+        let start = Instant::now();
+        let mut batch = 1;
+        let mut timed = |batch: u32| {
+            let begin = Instant::now();
+            run(batch).map(|()| begin.elapsed())
+        };
+        while start.elapsed() < effort.warm_up || batch == 1 {
+            if timed(batch)? < effort.measure / 20 && batch < 1 << 20 {
+                batch *= 2;
+            }
+        }
+        let mut times = Vec::new();
+        let spent = processor_time();
+        let start = Instant::now();
+        while times.len() < effort.least || start.elapsed() < effort.measure {
+            times.push(timed(batch)?.as_secs_f64() / f64::from(batch));
+        }
+        let runs = times.len() as f64 * f64::from(batch);
+        Ok(Times::gathered(times, processor_time().zip(spent), runs))
+    }
+
+    fn gathered(mut times: Vec<f64>, spent: Option<(f64, f64)>, runs: f64) -> Times {
         times.sort_by(f64::total_cmp);
-        Ok(Times {
+        Times {
             sorted: times,
             processor: spent.map(|(after, before)| (after - before) / runs),
-        })
+        }
     }
 
     /// The time that this share of the times is at most: 0 for the shortest, 0.5 for the median.

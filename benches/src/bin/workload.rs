@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use backprop::Cpu;
+use backprop::{Backend, Cpu, PlanId};
 use backprop_benches::measure::{Effort, Times, peak_memory};
 use backprop_benches::peer::LOSSES;
 use backprop_benches::workload::file::Reader;
-use backprop_benches::workload::{ALL, Bound, Training, Workload, file};
+use backprop_benches::workload::{ALL, Bound, SEED, Slot, Training, Values, Workload, file};
 use backprop_cpu::Ceiling;
 use lexopt::prelude::*;
 use serde_json::{Value, json};
@@ -25,8 +25,10 @@ Times one training step, or prints what there is to time.
   workload list                  all workloads, a line of JSON each
   workload ceiling [--threads N] what this machine reaches at best
   workload data ID FILE          draws the parameters and data of a workload into a file
-  workload run ID FILE [OPTIONS] times the workload on them
+  workload run ID FILE [OPTIONS] times the workload on them; with - for FILE, on values drawn on
+                                 the spot, once for all tensors of a shape
 
+  --device D   cpu, or cuda (its first device) [cpu]
   --threads N  of the processor [all]
   --seconds X  of timing; a fourth of that for warm-up, and a fourth for inference [2]
   --plan       print the compiled step instead of timing it
@@ -35,10 +37,17 @@ Times one training step, or prints what there is to time.
 ";
 
 struct Options {
+    device: Device,
     threads: Option<usize>,
     seconds: f64,
     show: Show,
     trace: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Device {
+    Cpu,
+    Cuda,
 }
 
 enum Show {
@@ -87,6 +96,7 @@ fn run(parser: &mut lexopt::Parser) -> Result<(), Box<dyn Error>> {
 
 fn options(parser: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
     let mut options = Options {
+        device: Device::Cpu,
         threads: None,
         seconds: 2.0,
         show: Show::Times,
@@ -94,6 +104,13 @@ fn options(parser: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
     };
     while let Some(argument) = parser.next()? {
         match argument {
+            Long("device") => {
+                options.device = match parser.value()?.string()?.as_str() {
+                    "cpu" => Device::Cpu,
+                    "cuda" => Device::Cuda,
+                    other => return Err(format!("no device is called `{other}`").into()),
+                };
+            }
             Long("threads") => options.threads = Some(parser.value()?.parse()?),
             Long("seconds") => options.seconds = parser.value()?.parse()?,
             Long("plan") => options.show = Show::Plan,
@@ -124,17 +141,33 @@ fn listed(workload: &Workload) -> Value {
 }
 
 fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<dyn Error>> {
-    let mut reader = Reader::open(path)?;
-    let cpu = match options.threads {
-        Some(threads) => Cpu::builder().threads(threads).build()?,
-        None => Cpu::new()?,
-    };
-    let threads = cpu.threads();
+    match options.device {
+        Device::Cpu => {
+            let cpu = match options.threads {
+                Some(threads) => Cpu::builder().threads(threads).build()?,
+                None => Cpu::new()?,
+            };
+            time_on(cpu.clone(), cpu.threads(), workload, path, options)
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda => time_on(backprop::Cuda::new(0)?, 1, workload, path, options),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda => Err("this program was built without the feature `cuda`".into()),
+    }
+}
+
+fn time_on<B: Backend>(
+    backend: B,
+    threads: usize,
+    workload: &Workload,
+    path: &Path,
+    options: &Options,
+) -> Result<(), Box<dyn Error>> {
+    let engine = backend.name();
     let start = Instant::now();
-    let mut training = workload.compile(cpu)?;
+    let mut training = workload.compile(backend)?;
     let compiled = start.elapsed();
-    training.fill(|slot| reader.values(slot))?;
-    drop(reader);
+    fill(&mut training, path)?;
     match options.show {
         Show::Times => {}
         Show::Plan => {
@@ -144,14 +177,15 @@ fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<d
         Show::Profile => return profile(&mut training, options),
     }
     let losses = training.losses(LOSSES)?;
-    let step = Times::of(Effort::seconds(options.seconds), || training.session.step())?;
+    let step = PlanId::STEP;
+    let step = times(&mut training, step, (options.device, options.seconds))?;
     let peak = peak_memory();
     let inference = training.inference()?;
-    let effort = Effort::seconds(options.seconds / 4.0);
-    let inference = Times::of(effort, || training.session.run(inference))?;
+    let inference = times(&mut training, inference, (options.device, options.seconds / 4.0))?;
     let plan = training.session.step_plan();
     let result = json!({
         "engine": "backprop", "version": env!("CARGO_PKG_VERSION"), "workload": workload.id,
+        "backend": engine,
         "threads": threads, "step": step.to_json(), "inference": inference.to_json(),
         "peak_bytes": peak, "planned_bytes": training.session.memory_bytes(),
         "compile_seconds": compiled.as_secs_f64(), "losses": losses,
@@ -162,8 +196,45 @@ fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<d
     Ok(())
 }
 
+/// Sets parameters and inputs to what a file holds, or to values drawn on the spot.
+fn fill<B: Backend>(training: &mut Training<B>, path: &Path) -> Result<(), Box<dyn Error>> {
+    if path != Path::new("-") {
+        let mut reader = Reader::open(path)?;
+        training.fill(|slot| reader.values(slot))?;
+        return Ok(());
+    }
+    let mut drawn: Vec<(Slot, Values)> = Vec::new();
+    training.fill(|slot| {
+        let alike = |(other, _): &&(Slot, Values)| other.shape == slot.shape && other.fill == slot.fill;
+        if let Some((_, values)) = drawn.iter().find(alike) {
+            return Ok(values.clone());
+        }
+        let values = slot.fill.draw(SEED, &slot.name, slot.shape);
+        drawn.push((slot.clone(), values.clone()));
+        Ok(values)
+    })?;
+    Ok(())
+}
+
+/// Times a plan. A GPU works on its own: its steps are started together, and waited for.
+fn times<B: Backend>(
+    training: &mut Training<B>,
+    plan: PlanId,
+    (device, seconds): (Device, f64),
+) -> Result<Times, backprop::Error> {
+    let effort = Effort::seconds(seconds);
+    let session = &mut training.session;
+    match device {
+        Device::Cpu => Times::of(effort, || session.run(plan)),
+        Device::Cuda => Times::together(effort, |steps| {
+            (0..steps).try_for_each(|_| session.run(plan))?;
+            session.scalar(training.loss).map(drop)
+        }),
+    }
+}
+
 /// Prints where the time of a step goes.
-fn profile(training: &mut Training<Cpu>, options: &Options) -> Result<(), Box<dyn Error>> {
+fn profile<B: Backend>(training: &mut Training<B>, options: &Options) -> Result<(), Box<dyn Error>> {
     let effort = Effort::seconds(options.seconds);
     let step = Times::of(effort, || training.session.step())?.quantile(0.5);
     let steps = (options.seconds / step).ceil().clamp(1.0, 1e6);

@@ -18,26 +18,30 @@
     reason = "calls into NVIDIA's libraries; launches cite the plan-check property they rely on"
 )]
 
+mod attention;
 mod builder;
 mod contraction;
 mod device;
 mod indexing;
 mod lowered;
 mod pack;
+mod pool;
 mod random;
 mod relocate;
 mod replay;
 mod rows;
 mod schedule;
+mod sort;
 mod source;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Attention, AttentionVjp, Backend, Conv, Error, ErrorKind, Executable, Indexing, MatMul,
+    Args, Attention, AttentionVjp, Backend, Conv, Executable, Indexing, MatMul,
     Memory, Plan, Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 use once_cell::sync::OnceCell;
@@ -46,12 +50,14 @@ use device::{Device, Function, trouble};
 use lowered::{Arg, Lowered, MAX_ARGS};
 
 pub use builder::Builder;
+pub use contraction::Precision;
 pub use device::Buffer;
 
 /// An NVIDIA GPU. A cheap handle; clones share its stream and its kernels.
 #[derive(Clone, Debug)]
 pub struct Cuda {
     device: Arc<Device>,
+    options: contraction::Options,
 }
 
 /// A prepared primitive.
@@ -105,11 +111,13 @@ impl Cuda {
         Ok(())
     }
 
-    fn kernel(&self, primitive: &Primitive, lowered: Lowered) -> Result<Kernel> {
-        let most = lowered.launches.iter().map(|launch| launch.args.len()).max();
-        if most > Some(MAX_ARGS) {
-            return Err(self.declined(primitive));
-        }
+    fn kernel(&self, primitive: &Primitive) -> Result<Kernel> {
+        let fits = |lowered: &Lowered| {
+            let mut launches = lowered.launches.iter();
+            launches.all(|launch| launch.args.len() <= MAX_ARGS)
+        };
+        let lowered = lower(primitive, self.options).filter(fits);
+        let lowered = lowered.ok_or_else(|| self.declined(primitive))?;
         let operands = primitive.reads().into_iter().chain(primitive.writes());
         Ok(Kernel {
             lowered,
@@ -117,11 +125,6 @@ impl Cuda {
             reads: primitive.reads().len(),
             functions: OnceCell::new(),
         })
-    }
-
-    fn contraction(&self, primitive: Primitive) -> Result<Kernel> {
-        let lowered = contraction::lower(&primitive, contraction::Options::default());
-        self.kernel(&primitive, lowered)
     }
 
     fn functions<'k>(&self, kernel: &'k Kernel) -> Result<&'k [Function]> {
@@ -187,6 +190,55 @@ impl Operands {
     }
 }
 
+/// Methods whose kernel is what the primitive is lowered to.
+macro_rules! prepared {
+    ($($method:ident($Spec:ty) $variant:ident;)*) => {
+        $(fn $method(&self, spec: &$Spec) -> Result<Kernel> {
+            self.kernel(&Primitive::$variant(spec.clone().into()))
+        })*
+    };
+}
+
+/// Whether a primitive can be lowered.
+fn supports(candidate: &Primitive) -> bool {
+    match candidate {
+        Primitive::Sweep(spec) => sweep::supports(spec),
+        Primitive::Rows(spec) => rows::supports(spec),
+        Primitive::MatMul(_)
+        | Primitive::Conv(_)
+        | Primitive::ConvVjpInput(_)
+        | Primitive::ConvVjpFilter(_) => contraction::supports(candidate),
+        Primitive::Pool(spec) | Primitive::PoolVjp(spec) => pool::supports(spec),
+        Primitive::Attention(spec) => attention::supports(spec),
+        Primitive::AttentionVjp(spec) => attention::supports_vjp(spec),
+        Primitive::Sort(spec) => sort::supports(spec),
+        other => other.is_plain(),
+    }
+}
+
+/// What a primitive becomes; `None` if nothing, as what [`supports`] declines.
+fn lower(primitive: &Primitive, options: contraction::Options) -> Option<Lowered> {
+    let lowered = match primitive {
+        Primitive::Sweep(spec) => sweep::lower(spec),
+        Primitive::Rows(spec) => rows::lower(spec),
+        Primitive::MatMul(_)
+        | Primitive::Conv(_)
+        | Primitive::ConvVjpInput(_)
+        | Primitive::ConvVjpFilter(_) => contraction::lower(primitive, options),
+        Primitive::Relocate(spec) => relocate::lower(spec),
+        Primitive::Gather(spec) => indexing::gather(spec),
+        Primitive::ScatterAdd(spec) => indexing::scatter_add(spec),
+        Primitive::Random(spec) => random::lower(spec),
+        Primitive::Pool(spec) => pool::lower(spec),
+        Primitive::PoolVjp(spec) => pool::lower_vjp(spec),
+        Primitive::Attention(spec) => attention::lower(spec),
+        Primitive::AttentionVjp(spec) => attention::lower_vjp(spec),
+        Primitive::Sort(spec) => sort::lower(spec),
+        _ => return None,
+    };
+    Some(lowered).filter(|_| supports(primitive))
+}
+
 impl Backend for Cuda {
     type Buffer = Buffer;
     type Kernel = Kernel;
@@ -207,59 +259,26 @@ impl Backend for Cuda {
         from.download(&self.device, at, bytes)
     }
 
-    fn sweep(&self, spec: &Sweep) -> Result<Kernel> {
-        self.kernel(&Primitive::Sweep(spec.clone()), sweep::lower(spec))
-    }
-
-    fn rows(&self, spec: &Rows) -> Result<Kernel> {
-        self.kernel(&Primitive::Rows(spec.clone()), rows::lower(spec))
-    }
-
-    fn matmul(&self, spec: &MatMul) -> Result<Kernel> {
-        self.contraction(Primitive::MatMul(spec.clone()))
-    }
-
-    fn conv(&self, spec: &Conv) -> Result<Kernel> {
-        self.contraction(Primitive::Conv(spec.clone()))
-    }
-
-    fn conv_vjp_input(&self, spec: &Conv) -> Result<Kernel> {
-        self.contraction(Primitive::ConvVjpInput(spec.clone()))
-    }
-
-    fn conv_vjp_filter(&self, spec: &Conv) -> Result<Kernel> {
-        self.contraction(Primitive::ConvVjpFilter(spec.clone()))
-    }
-
-    fn relocate(&self, spec: &Relocate) -> Result<Kernel> {
-        self.kernel(&Primitive::Relocate(spec.clone()), relocate::lower(spec))
-    }
-
-    fn gather(&self, spec: &Indexing) -> Result<Kernel> {
-        self.kernel(&Primitive::Gather(spec.clone()), indexing::gather(spec))
-    }
-
-    fn scatter_add(&self, spec: &Indexing) -> Result<Kernel> {
-        self.kernel(
-            &Primitive::ScatterAdd(spec.clone()),
-            indexing::scatter_add(spec),
-        )
-    }
-
-    fn random(&self, spec: &Random) -> Result<Kernel> {
-        self.kernel(&Primitive::Random(spec.clone()), random::lower(spec))
+    prepared! {
+        sweep(Sweep) Sweep;
+        rows(Rows) Rows;
+        matmul(MatMul) MatMul;
+        relocate(Relocate) Relocate;
+        gather(Indexing) Gather;
+        scatter_add(Indexing) ScatterAdd;
+        random(Random) Random;
+        conv(Conv) Conv;
+        conv_vjp_input(Conv) ConvVjpInput;
+        conv_vjp_filter(Conv) ConvVjpFilter;
+        pool(Pool) Pool;
+        pool_vjp(Pool) PoolVjp;
+        attention(Attention) Attention;
+        attention_vjp(AttentionVjp) AttentionVjp;
+        sort(Sort) Sort;
     }
 
     fn supports(&self, candidate: &Primitive) -> bool {
-        match candidate {
-            Primitive::Sweep(spec) => sweep::supports(spec),
-            Primitive::Rows(spec) => rows::supports(spec),
-            Primitive::MatMul(_)
-            | Primitive::Conv(_)
-            | Primitive::ConvVjpInput(_)
-            | Primitive::ConvVjpFilter(_) => contraction::supports(candidate),
-            other => other.is_plain(),
-        }
+        supports(candidate)
     }
 
     fn scratch(&self, kernel: &Kernel) -> usize {

@@ -436,3 +436,37 @@ fn arithmetic_is_that_of_the_device() {
         31.0 + 3.0 + 160.0
     );
 }
+
+/// cudarc looks for the driver by name: a library with that name which is loaded already is what it gets.
+#[test]
+fn cudarc_works_on_the_emulated_driver() {
+    use cudarc::driver::{CudaContext, sys};
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+    let Ok(folder) = emulator::libraries() else {
+        return;
+    };
+    // SAFETY: the emulator's library runs no code when it is loaded.
+    let library =
+        unsafe { Library::open(Some(folder.join("libcuda.so.1")), RTLD_NOW | RTLD_GLOBAL) };
+    std::mem::forget(library.unwrap());
+    let context = CudaContext::new(0).unwrap();
+    assert_eq!(context.name().unwrap(), "Emulated device");
+    assert_eq!(context.compute_capability().unwrap(), (9, 0));
+    let stream = context.new_stream().unwrap();
+    let mut source = stream.clone_htod(&[1.0_f32, 2.0, 3.0]).unwrap();
+    let mut target = stream.alloc_zeros::<f32>(3).unwrap();
+    stream.synchronize().unwrap();
+    let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+    // SAFETY: one stream orders all the work.
+    unsafe { context.disable_event_tracking() };
+    stream.begin_capture(mode).unwrap();
+    stream.memcpy_dtod(&source, &mut target).unwrap();
+    let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+    let graph = stream.end_capture(flags).unwrap().unwrap();
+    for value in [4.0, 5.0] {
+        stream.memcpy_htod(&[value; 3], &mut source).unwrap();
+        graph.launch().unwrap();
+        assert_eq!(stream.clone_dtoh(&target).unwrap(), [value; 3]);
+    }
+}

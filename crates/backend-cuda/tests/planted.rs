@@ -341,3 +341,46 @@ BP_ENTRY(k_copy)
         assert!(output[..32].iter().all(|x| *x == 3.0) && output[32..].iter().all(|x| x.is_nan()));
     }
 }
+
+/// Nothing here is wrong: neighbouring bytes of several threads and blocks, an argument given twice, a partial mask,
+/// a thread's own array, and a flag read as volatile.
+const LEGAL: &str = r#"
+extern "C" __global__ void __launch_bounds__(48) k_legal(const float* __restrict__ r0, float* __restrict__ w0, unsigned char* __restrict__ w1) {
+    __shared__ unsigned char bytes[48];
+    const int t = threadIdx.x, i = blockIdx.x * 48 + t;
+    float own[8];
+    for (int k = 0; k < 8; k++) own[(k + t) % 8] = r0[i] + k;
+    bytes[t] = (unsigned char)t;
+    w1[i] = (unsigned char)(i + ((volatile unsigned char*)bytes)[t]);
+    float sum = own[t % 8];
+    if (t < 8) sum += __shfl_xor_sync(0xffu, sum, 1);
+    __syncthreads();
+    w0[i] = sum + bytes[47 - t];
+    __syncwarp();
+    atomicAdd(&w0[96], 1.0f);
+}
+BP_ENTRY(k_legal)
+"#;
+
+#[test]
+fn what_is_legal_is_not_reported() {
+    for order in ["forward", "random"] {
+        let Some(device) = Device::open(order, "", "1") else {
+            return;
+        };
+        let (values, bytes) = (device.upload(&[1.0; 97]), device.upload(&[0.0; 24]));
+        let job = Job {
+            grid: [2, 1, 1],
+            block: [48, 1, 1],
+            shared: 0,
+        };
+        let module = device.compile(LEGAL).unwrap();
+        for _ in 0..2 {
+            device
+                .launch(module, "k_legal", job, &[values, values, bytes])
+                .unwrap();
+        }
+        assert_eq!(device.download(values, 97)[96], 193.0);
+        device.free(&[values, bytes]);
+    }
+}

@@ -26,6 +26,8 @@
 //!
 //! # Features
 //! - `cpu` (default): the [`Cpu`] backend.
+//! - `cuda`: the `Cuda` backend, for NVIDIA GPUs. Nothing of CUDA is needed to build; the driver and
+//!   NVRTC are loaded at run time.
 //! - `blas`: large matrix products on it by the system's BLAS (`libblas` with the C interface, or
 //!   Accelerate), whose bits and threads are its own.
 #![forbid(unsafe_code)]
@@ -36,6 +38,9 @@ pub mod weights;
 
 #[cfg(feature = "cpu")]
 pub use backprop_cpu::{Cpu, Executor, Level, Programs};
+
+#[cfg(feature = "cuda")]
+pub use backprop_cuda::Cuda;
 
 pub use backprop_core as core;
 pub use backprop_core::{
@@ -49,6 +54,8 @@ pub use backprop_nn as nn;
 pub mod prelude {
     #[cfg(feature = "cpu")]
     pub use crate::Cpu;
+    #[cfg(feature = "cuda")]
+    pub use crate::Cuda;
     pub use crate::DType::{self, BF16, Bool, F16, F32, F64, I32, I64, U8};
     pub use crate::optim::{self, Adam, AdamW, Rate, Sgd};
     pub use crate::{

@@ -22,7 +22,7 @@ use vector::Vector;
 
 /// How exact products of floats are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) enum Precision {
+pub enum Precision {
     /// All bits of the operands count.
     #[default]
     Strict,

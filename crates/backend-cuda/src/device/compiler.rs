@@ -16,9 +16,10 @@ use crate::lowered::Source;
 /// What stands before the kernels of every translation unit.
 pub(crate) const PRELUDE: &str = include_str!("../kernels/prelude.cuh");
 
-/// Kernels of one translation unit: more would leave processors idle, fewer would read the prelude
-/// more often.
-const KERNELS: usize = 12;
+/// Kernels of one translation unit: more would leave processors idle, fewer would start the compiler
+/// more often, which costs as much as some kernels. A constant, so that images of one machine serve
+/// another.
+const KERNELS: usize = 8;
 
 /// An image for the device, with the entries in it.
 type Image = (Vec<u8>, Vec<Arc<str>>);
@@ -59,8 +60,7 @@ impl Compiler {
     /// Compiles kernels, several translation units at a time.
     pub(super) fn compile(&self, sources: &[&Source]) -> Result<Vec<Image>> {
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        let size = sources.len().div_ceil(processors).clamp(1, KERNELS);
-        let units: Vec<&[&Source]> = sources.chunks(size).collect();
+        let units: Vec<&[&Source]> = sources.chunks(KERNELS).collect();
         let share = units.len().div_ceil(processors).max(1);
         thread::scope(|scope| {
             let batches = units.chunks(share);

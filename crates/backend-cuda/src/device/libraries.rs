@@ -27,44 +27,43 @@ const OPTIONAL: [&str; 3] = [
 /// `BACKPROP_CUDA_LIBS` names, or from where the system finds them.
 pub(super) fn load(folder: Option<&Path>) -> Result<()> {
     static LOADED: OnceCell<()> = OnceCell::new();
-    LOADED.get_or_try_init(|| find(folder)).copied()
+    LOADED.get_or_try_init(|| load_driver(folder).and_then(|()| load_compiler(folder))).copied()
 }
 
-fn find(folder: Option<&Path>) -> Result<()> {
+/// The folders that somebody named, then the usual ones.
+fn folders(folder: Option<&Path>) -> Vec<PathBuf> {
     let named = std::env::var_os(VARIABLE).map(PathBuf::from);
-    let folders: Vec<PathBuf> = folder
-        .map(Path::to_path_buf)
-        .into_iter()
-        .chain(named)
-        .chain(USUAL.map(PathBuf::from))
-        .collect();
-    // A folder may hold a driver too, as tests do; a system has one of its own.
+    let own = folder.map(Path::to_path_buf).into_iter();
+    own.chain(named).chain(USUAL.map(PathBuf::from)).collect()
+}
+
+/// A folder may hold a driver too, as tests do; a system has one of its own.
+fn load_driver(folder: Option<&Path>) -> Result<()> {
+    let folders = folders(folder);
     if let Some(driver) = in_folders(&folders[..folders.len() - USUAL.len()], "libcuda.so.1") {
         keep(&driver);
     }
+    // SAFETY: loading NVIDIA's library runs its initialisers, which is what they are for.
+    let found = unsafe { cudarc::driver::sys::is_culib_present() };
+    let none = "no CUDA driver was found (libcuda.so.1 cannot be loaded): this machine has no NVIDIA GPU, or its driver is not installed";
+    found.then_some(()).ok_or_else(|| trouble(none))
+}
+
+/// Loads NVRTC, and cuBLASLt where there is one.
+pub(super) fn load_compiler(folder: Option<&Path>) -> Result<()> {
+    let folders = folders(folder);
     for name in OPTIONAL {
         if let Some(path) = in_folders(&folders, name) {
             keep(&path);
         }
     }
-    // SAFETY: loading NVIDIA's libraries runs their initialisers, which is what they are for.
-    let (driver, compiler) = unsafe {
-        (
-            cudarc::driver::sys::is_culib_present(),
-            cudarc::nvrtc::sys::is_culib_present(),
-        )
-    };
-    if !driver {
-        return Err(trouble(
-            "no CUDA driver was found (libcuda.so.1 cannot be loaded): this machine has no NVIDIA GPU, or its driver is not installed",
-        ));
-    }
-    if !compiler {
-        return Err(trouble(format!(
+    // SAFETY: as above.
+    let found = unsafe { cudarc::nvrtc::sys::is_culib_present() };
+    found.then_some(()).ok_or_else(|| {
+        trouble(format!(
             "libnvrtc.so.13 cannot be loaded: install the CUDA 13 toolkit, or set {VARIABLE} to the folder that holds it"
-        )));
-    }
-    Ok(())
+        ))
+    })
 }
 
 fn in_folders(folders: &[PathBuf], name: &str) -> Option<PathBuf> {

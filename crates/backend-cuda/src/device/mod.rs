@@ -286,3 +286,11 @@ fn load(image: &[u8], entries: &[Arc<str>], shared: i32) -> Result<Vec<Function>
     };
     entries.iter().map(find).collect()
 }
+
+/// Compiles kernels for an architecture, with no device.
+#[cfg(test)]
+pub(crate) fn compiles(capability: i32, sources: &[&Source]) -> Result<()> {
+    libraries::load_compiler(None)?;
+    let nowhere = Cache::nowhere();
+    Compiler::new(capability, nowhere)?.compile(sources).map(drop)
+}

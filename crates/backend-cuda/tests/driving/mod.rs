@@ -44,6 +44,7 @@ impl Device {
     }
 
     /// `None` says why on stderr.
+    #[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
     pub(crate) fn open(order: &str, fake: &str, check: &str) -> Option<Device> {
         let folder = match libraries_with(&Settings { order, fake, check }) {
             Ok(folder) => folder,

@@ -91,8 +91,7 @@ pub(crate) fn libraries_with(settings: &Settings<'_>) -> Result<PathBuf, String>
 }
 
 fn built_libraries() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
-    let folder = root.join(format!("{:016x}", hash_of_sources()));
+    let folder = root().join(format!("{:016x}", hash_of_sources()));
     if folder.exists() {
         return Ok(folder);
     }
@@ -111,6 +110,12 @@ fn built_libraries() -> Result<PathBuf, String> {
         compile(own, "libnvrtc.so.13", &["nvrtc.cpp"])
     })?;
     Ok(folder)
+}
+
+/// Cargo names a folder for integration tests only; unit tests use the one of the system.
+fn root() -> PathBuf {
+    let folder = option_env!("CARGO_TARGET_TMPDIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    folder.join("emulator")
 }
 
 fn compile(folder: &Path, library: &str, sources: &[&str]) -> Result<(), String> {

@@ -26,6 +26,11 @@ use crate::updates::Updates;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PlanId(usize);
 
+impl PlanId {
+    /// The plan that the session was compiled with.
+    pub const STEP: PlanId = PlanId(0);
+}
+
 /// Parameters with their values, and the compiled plans that use and change them, on one device.
 ///
 /// A session borrows nothing from the graph it was compiled from, and can be sent to another thread.

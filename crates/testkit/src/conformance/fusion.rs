@@ -21,6 +21,12 @@ pub(super) struct Twin {
 }
 
 impl Twin {
+    /// All that it runs.
+    pub(super) fn primitives(&self) -> Vec<Primitive> {
+        let pieces = self.pieces.iter().map(|(primitive, _)| primitive.clone());
+        pieces.chain([self.fused.primitive.clone()]).collect()
+    }
+
     /// Whether both give the same bits.
     pub(super) fn check<B: Backend>(&self, backend: &B) -> Result<(), String> {
         let together = self.fused.run(backend, Way::Launched)?;

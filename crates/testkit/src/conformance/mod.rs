@@ -117,6 +117,15 @@ impl Kind {
         Kind::Plans,
     ];
 
+    /// The primitives that [`check`] runs, for a backend that would rather compile them together.
+    #[must_use]
+    pub fn primitives(self) -> Vec<Primitive> {
+        match self {
+            Kind::Fusion => fusion::twins().iter().flat_map(Twin::primitives).collect(),
+            _ => self.cases().into_iter().map(|case| case.primitive).collect(),
+        }
+    }
+
     fn cases(self) -> Vec<Case> {
         match self {
             Kind::Functions => functions::ordinary(),

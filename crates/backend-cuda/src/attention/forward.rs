@@ -1,0 +1,216 @@
+//! Attention: softmax goes along with the tiles of keys.
+
+use std::fmt::Write;
+
+use backprop_core::{Attention, DType, Heads, KeyMask, Primitive};
+
+use super::tile::{
+    Sources, Tile, accumulate, each_column, products, shared, sums, weights_stride,
+};
+use super::tiling::{LANES, Tiling};
+use super::{epilogue, function, head, kept_in, operands, scored};
+use crate::lowered::{Launch, Lowered, Source};
+use crate::source::{constant, parameters, position, value};
+use crate::sweep::{arguments, blocks};
+
+/// Operands without prologues, and heads that are not too wide for shared memory.
+pub(crate) fn supports(spec: &Attention) -> bool {
+    let kept = spec.accumulator;
+    let Some(sources) = operands(&spec.heads) else {
+        return false;
+    };
+    matches!(kept, DType::F32 | DType::F64)
+        && kept.size() >= kept_in(&sources).size()
+        && spec.heads.depth * spec.heads.width > 0
+        && epilogue::supports(spec)
+        && tiling(spec).is_some()
+}
+
+/// Queries, keys and values of a block.
+fn tiles(heads: &Heads, tiling: Tiling) -> [Tile; 3] {
+    let tile = |operand, rows, width| Tile {
+        name: ["query_", "key_", "value_"][operand],
+        operand,
+        rows,
+        width,
+    };
+    [
+        tile(0, tiling.own, heads.depth),
+        tile(1, tiling.other, heads.depth),
+        tile(2, tiling.other, heads.width),
+    ]
+}
+
+fn parts(heads: &Heads, tiling: Tiling) -> [(&'static str, usize); 4] {
+    let [query, key, value] = tiles(heads, tiling);
+    let weights = tiling.own * weights_stride(tiling);
+    [
+        (query.name, query.size()),
+        (key.name, key.size()),
+        (value.name, value.size()),
+        ("weights", weights),
+    ]
+}
+
+fn bytes(spec: &Attention, tiling: Tiling) -> usize {
+    let parts = parts(&spec.heads, tiling);
+    parts.iter().map(|(_, size)| size).sum::<usize>() * spec.accumulator.size()
+}
+
+fn tiling(spec: &Attention) -> Option<Tiling> {
+    let heads = &spec.heads;
+    let blocks = |own: usize| heads.batch.count() * heads.queries.div_ceil(own);
+    let shared = |tiling| bytes(spec, tiling);
+    let sums = Tile::each(heads.width);
+    Tiling::new(spec.accumulator, heads.keys, sums, &blocks, &shared)
+}
+
+pub(crate) fn lower(spec: &Attention) -> Lowered {
+    let (Some(sources), Some(tiling)) = (operands(&spec.heads), tiling(spec)) else {
+        return Lowered::default();
+    };
+    let heads = &spec.heads;
+    let count = heads.batch.count() * heads.queries.div_ceil(tiling.own);
+    if count == 0 {
+        return Lowered::default();
+    }
+    let points = spec.space.count().max(heads.batch.count() * heads.queries);
+    let kernel = Kernel {
+        spec,
+        tiling,
+        first: sources.len(),
+        sources: Sources::new(heads.batch, sources, spec.accumulator, points),
+    };
+    let primitive = Primitive::Attention(Box::new(spec.clone()));
+    let text = kernel.print(&parameters(&primitive));
+    Lowered::one(Launch {
+        source: Source::new(&text),
+        grid: [blocks(count, 1), 1, 1],
+        block: tiling.threads() as u32,
+        shared: bytes(spec, tiling) as u32,
+        args: arguments(&primitive),
+    })
+}
+
+struct Kernel<'a> {
+    spec: &'a Attention,
+    tiling: Tiling,
+    sources: Sources<'a>,
+    /// The number with which the epilogue's first input is read.
+    first: usize,
+}
+
+impl Kernel<'_> {
+    fn print(&self, parameters: &[String]) -> String {
+        let Kernel { spec, tiling, sources, .. } = self;
+        let (heads, kept) = (&spec.heads, spec.accumulator);
+        let (of, index, threads) = (value(kept), sources.index, tiling.threads());
+        let [query, key, values] = tiles(heads, *tiling);
+        let (own, other) = (tiling.own, tiling.other);
+        let pieces = heads.queries.div_ceil(own);
+        // The last queries of a causal mask see the most keys, and so start first.
+        let (piece, end) = match heads.mask {
+            KeyMask::Causal => (
+                format!("{} - (int)(blockIdx.x % {pieces})", pieces - 1),
+                format!("first + {own} < {0} ? first + {own} : {0}", heads.keys),
+            ),
+            _ => (format!("(int)(blockIdx.x % {pieces})"), heads.keys.to_string()),
+        };
+        let low = constant(f64::NEG_INFINITY, kept);
+        let mut text = head(parameters, *tiling, kept);
+        text += &shared(&parts(heads, *tiling), kept);
+        let _ = writeln!(
+            text,
+            "const int tx = threadIdx.x % {LANES}, ty = threadIdx.x / {LANES};\n\
+             const int first = ({piece}) * {own}, end = {end};\n\
+             const {index} batch = blockIdx.x / {pieces};"
+        );
+        text += &sources.bases();
+        text += &query.fill(sources, "first", heads.queries, threads);
+        text += &sums("sums", heads.width, *tiling, kept);
+        let _ = writeln!(
+            text,
+            "{of} high[{0}], total[{0}];\n#pragma unroll\n\
+             for (int i = 0; i < {0}; ++i) {{ high[i] = {low}; total[i] = 0; }}\n\
+             for (int begin = 0; begin < end; begin += {other}) {{\n__syncthreads();",
+            tiling.down_each()
+        );
+        text += &key.fill(sources, "begin", heads.keys, threads);
+        text += &values.fill(sources, "begin", heads.keys, threads);
+        text += "__syncthreads();\n";
+        text += &products("s", [query, key], *tiling, kept);
+        text += &self.softmax();
+        text += "__syncwarp();\n";
+        text += &accumulate("sums", "weights", values, *tiling, kept);
+        text += "}\n";
+        text + &self.finish() + "}\n"
+    }
+
+    /// Makes products weights, relative to the highest score so far.
+    fn softmax(&self) -> String {
+        let Kernel { spec, tiling, sources, .. } = self;
+        let (heads, kept) = (&spec.heads, spec.accumulator);
+        let (of, exp) = (value(kept), function("exp", kept));
+        let (rows, columns, down) = (tiling.down_each(), tiling.across_each(), tiling.down());
+        let low = constant(f64::NEG_INFINITY, kept);
+        let causal = match heads.mask {
+            KeyMask::Causal => " || key > query",
+            _ => "",
+        };
+        format!(
+            "#pragma unroll\nfor (int i = 0; i < {rows}; ++i) {{\n\
+             const int query = first + ty + i * {down};\n{of} top = high[i];\n\
+             #pragma unroll\nfor (int j = 0; j < {columns}; ++j) {{\n\
+             const int key = begin + tx + j * {LANES};\n{of} x = s[i][j];\n{}\
+             if (key >= {}{causal}) x = {low};\n\
+             s[i][j] = x;\ntop = x > top ? x : top;\n}}\n\
+             #pragma unroll\nfor (int mask = {}; mask > 0; mask /= 2) {{\n\
+             const {of} that = bp_across(top, mask);\ntop = that > top ? that : top;\n}}\n\
+             const {of} base = top == {low} ? 0 : top;\n\
+             const {of} factor = {exp}(high[i] - base);\nhigh[i] = top;\ntotal[i] *= factor;\n\
+             #pragma unroll\nfor (int j = 0; j < {columns}; ++j) {{\n\
+             const {of} p = {exp}(s[i][j] - base);\ntotal[i] += p;\n\
+             weights[(ty + i * {down}) * {} + tx + j * {LANES}] = p;\n}}\n\
+             #pragma unroll\nfor (int c = 0; c < {}; ++c) sums[i][c] *= factor;\n}}\n",
+            scored(heads, sources, kept),
+            heads.keys,
+            LANES / 2,
+            weights_stride(*tiling),
+            Tile::each(heads.width),
+        )
+    }
+
+    fn finish(&self) -> String {
+        let Kernel { spec, tiling, sources, .. } = self;
+        let (heads, kept, index) = (&spec.heads, spec.accumulator, sources.index);
+        let (of, log) = (value(kept), function("log", kept));
+        let (queries, width) = (heads.queries, heads.width);
+        let (low, nan) = (constant(f64::NEG_INFINITY, kept), constant(f64::NAN, kept));
+        // With no keys at all, sums are empty; with keys that are all hidden, there is no result.
+        let (divided, lse) = match heads.keys {
+            0 => ("sums[i][c]".to_owned(), low),
+            _ => (
+                "sums[i][c] / total[i]".to_owned(),
+                format!("high[i] == {low} ? {nan} : high[i] + {log}(total[i])"),
+            ),
+        };
+        let result = epilogue::print(spec, self.first, index);
+        let each = format!(
+            "const {of} x = {divided};\n\
+             const {index} number = (batch * {queries} + query) * {width} + column;\n{result}"
+        );
+        format!(
+            "#pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n\
+             #pragma unroll\nfor (int mask = {}; mask > 0; mask /= 2) total[i] += bp_across(total[i], mask);\n\
+             const int query = first + ty + i * {};\n\
+             if (query < {queries}) {{\n\
+             if (tx == 0) w{}[{}] = {lse};\n{}}}\n}}\n",
+            tiling.down_each(),
+            LANES / 2,
+            tiling.down(),
+            spec.epilogue.outputs.len(),
+            position(&spec.lse, &format!("batch * {queries} + query")),
+            each_column(width, &each),
+        )
+    }
+}

@@ -1,0 +1,288 @@
+//! Matrices in memory, their tiles in shared memory, and products of these.
+
+use std::fmt::Write;
+
+use backprop_core::{DType, Shape, Source, View};
+
+use super::function;
+use super::tiling::{LANES, Tiling};
+use crate::source::{Fold, Operand, index_type, load, position, storage, value};
+
+/// Operands of which each batch element is a matrix, or a vector.
+pub(super) struct Sources<'a> {
+    fold: Fold,
+    sources: Vec<&'a Source>,
+    batch: Shape,
+    kept_in: DType,
+    pub(super) index: &'static str,
+}
+
+impl<'a> Sources<'a> {
+    /// Operand `k` is the one read with that number; `points` is the largest number that is counted
+    /// besides elements of these.
+    pub(super) fn new(
+        batch: Shape,
+        sources: Vec<&'a Source>,
+        kept_in: DType,
+        points: usize,
+    ) -> Sources<'a> {
+        let operand = |(k, source): (usize, &&Source)| {
+            let mut operand = Operand::read(k, source);
+            operand.view = View {
+                shape: batch,
+                ..source.view
+            };
+            operand
+        };
+        let operands = sources.iter().enumerate().map(operand).collect();
+        let counts = sources.iter().map(|source| source.tensor.shape.count());
+        let largest = counts.fold(points, usize::max);
+        Sources {
+            fold: Fold::new(batch, operands, &[], &|_| false),
+            sources,
+            batch,
+            kept_in,
+            index: index_type(largest),
+        }
+    }
+
+    fn strides(&self, k: usize) -> [isize; 2] {
+        let rank = self.batch.rank();
+        [0, 1].map(|i| self.sources[k].view.strides.get(rank + i).copied().unwrap_or(0))
+    }
+
+    /// Where the batch element `batch` of each operand starts, and whether it is aligned.
+    pub(super) fn bases(&self) -> String {
+        let mut text = self.fold.unravel("batch", false, self.index);
+        for k in 0..self.sources.len() {
+            let (index, number) = (self.index, self.fold.address(k).number());
+            let _ = writeln!(
+                text,
+                "const {index} b{k} = {number};\nconst bool aligned{k} = bp_aligned(r{k});"
+            );
+        }
+        text
+    }
+
+    fn number(&self, k: usize, row: &str, column: &str) -> String {
+        let index = self.index;
+        let mut text = format!("b{k}");
+        for (coordinate, stride) in [row, column].into_iter().zip(self.strides(k)) {
+            if stride != 0 && coordinate != "0" {
+                text += &format!(" + ({index})({coordinate}) * ({stride})");
+            }
+        }
+        text
+    }
+
+    /// The value of an element, a truth value or of the type of sums.
+    pub(super) fn value(&self, k: usize, row: &str, column: &str) -> String {
+        let tensor = &self.sources[k].tensor;
+        let at = position(tensor, &self.number(k, row, column));
+        let element = load(tensor.dtype, &format!("r{k}[{at}]"));
+        match tensor.dtype {
+            DType::Bool => element,
+            _ => format!("({}){element}", value(self.kept_in)),
+        }
+    }
+
+    /// Neighbouring columns of which each aligned group can be loaded at once.
+    fn vector(&self, k: usize, columns: usize) -> usize {
+        let Source { tensor, view } = self.sources[k];
+        let [row, column] = self.strides(k);
+        if column != 1 || !tensor.layout.is_dense() {
+            return 1;
+        }
+        let steps = self.fold.axes.iter().map(|axis| axis.strides[k]);
+        let steps: Vec<isize> = steps.chain([row, columns as isize, view.offset as isize]).collect();
+        let mut width = (16 / tensor.dtype.size()).min(8);
+        while steps.iter().any(|step| step % width as isize != 0) {
+            width /= 2;
+        }
+        width
+    }
+}
+
+/// Rows of a matrix in shared memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tile {
+    pub(super) name: &'static str,
+    /// The operand.
+    pub(super) operand: usize,
+    pub(super) rows: usize,
+    /// Columns of the matrix.
+    pub(super) width: usize,
+}
+
+impl Tile {
+    /// Neighbouring columns that one thread multiplies, and how many groups of all lanes there are.
+    pub(super) fn groups(width: usize) -> (usize, usize) {
+        let padded = |group: usize| width.next_multiple_of(LANES * group);
+        let good = |group: &usize| padded(*group) * 4 <= padded(1) * 5;
+        let group = [4, 2].into_iter().find(good).unwrap_or(1);
+        (group, padded(group) / (LANES * group))
+    }
+
+    /// Columns of a row that are a thread's.
+    pub(super) fn each(width: usize) -> usize {
+        let (group, groups) = Tile::groups(width);
+        group * groups
+    }
+
+    fn columns(&self) -> usize {
+        Tile::each(self.width) * LANES
+    }
+
+    /// An odd number of fours: then as many rows as there are banks of four lie in different banks.
+    fn stride(&self) -> usize {
+        self.columns() + 4
+    }
+
+    /// Elements.
+    pub(super) fn size(&self) -> usize {
+        self.rows * self.stride()
+    }
+
+    /// Copies rows from `first` on; what is beyond the last of `count` rows is zero.
+    pub(super) fn fill(&self, sources: &Sources<'_>, first: &str, count: usize, threads: usize) -> String {
+        let rows = (first, count);
+        match sources.vector(self.operand, self.width) {
+            1 => self.copy(sources, rows, threads, 1),
+            // The branch is outside of the loop, so that loads are under way together.
+            vector => format!(
+                "if (aligned{}) {{\n{}}} else {{\n{}}}\n",
+                self.operand,
+                self.copy(sources, rows, threads, vector),
+                self.copy(sources, rows, threads, 1),
+            ),
+        }
+    }
+
+    fn copy(&self, sources: &Sources<'_>, (first, count): (&str, usize), threads: usize, vector: usize) -> String {
+        let Tile { name, operand: k, rows, width } = *self;
+        let (columns, stride) = (self.columns(), self.stride());
+        let (dtype, of) = (sources.sources[k].tensor.dtype, value(sources.kept_in));
+        let packs = columns / vector;
+        let [row, column] = sources.strides(k);
+        let place = match row.abs() == 1 && column.abs() != 1 {
+            true => format!("const int r = e % {rows}, d = e / {rows};\n"),
+            false => format!("const int r = e / {packs}, d = e % {packs} * {vector};\n"),
+        };
+        let at = format!("{first} + r");
+        let copy = match vector {
+            1 => format!("y.at[0] = {};\n", sources.value(k, &at, "d")),
+            _ => format!(
+                "const bp_pack<{0}, {vector}> x = *(const bp_pack<{0}, {vector}>*)(r{k} + ({1}));\n\
+                 #pragma unroll\nfor (int i = 0; i < {vector}; ++i) y.at[i] = ({of}){2};\n",
+                storage(dtype),
+                sources.number(k, &at, "d"),
+                load(dtype, "x.at[i]")
+            ),
+        };
+        let unrolled = if vector > 1 && vector <= 4 { 4 } else { 2 };
+        format!(
+            "#pragma unroll {unrolled}\n\
+             for (int e = threadIdx.x; e < {}; e += {threads}) {{\n{place}\
+             bp_pack<{of}, {vector}> y;\n\
+             #pragma unroll\nfor (int i = 0; i < {vector}; ++i) y.at[i] = 0;\n\
+             if ({at} < {count} && d < {width}) {{\n{copy}}}\n\
+             *(bp_pack<{of}, {vector}>*)({name} + r * {stride} + d) = y;\n}}\n",
+            rows * packs
+        )
+    }
+}
+
+/// Products of the rows of two tiles: `name[i][j]` of a thread's own rows and of the other ones.
+pub(super) fn products(name: &str, [own, other]: [Tile; 2], tiling: Tiling, kept_in: DType) -> String {
+    let (of, fma) = (value(kept_in), function("fma", kept_in));
+    let (rows, columns, down) = (tiling.down_each(), tiling.across_each(), tiling.down());
+    let depth = own.width.next_multiple_of(4);
+    let each = |body: &str| {
+        format!(
+            "#pragma unroll\nfor (int i = 0; i < {rows}; ++i)\n\
+             #pragma unroll\nfor (int j = 0; j < {columns}; ++j)\n{body}"
+        )
+    };
+    format!(
+        "{of} {name}[{rows}][{columns}];\n{}\
+         #pragma unroll 2\nfor (int d = 0; d < {depth}; d += 4) {{\n\
+         bp_pack<{of}, 4> x[{rows}], y[{columns}];\n\
+         #pragma unroll\nfor (int i = 0; i < {rows}; ++i) \
+         x[i] = *(const bp_pack<{of}, 4>*)({} + (ty + i * {down}) * {} + d);\n\
+         #pragma unroll\nfor (int j = 0; j < {columns}; ++j) \
+         y[j] = *(const bp_pack<{of}, 4>*)({} + (tx + j * {LANES}) * {} + d);\n\
+         #pragma unroll\nfor (int u = 0; u < 4; ++u)\n{}}}\n",
+        each(&format!("{name}[i][j] = 0;\n")),
+        own.name,
+        own.stride(),
+        other.name,
+        other.stride(),
+        each(&format!("{name}[i][j] = {fma}(x[i].at[u], y[j].at[u], {name}[i][j]);\n")),
+    )
+}
+
+/// Elements from one row of weights to the next.
+pub(super) fn weights_stride(tiling: Tiling) -> usize {
+    tiling.other + 4
+}
+
+/// Sums that a thread keeps of its own rows, all zero.
+pub(super) fn sums(name: &str, width: usize, tiling: Tiling, kept_in: DType) -> String {
+    let (of, rows, each) = (value(kept_in), tiling.down_each(), Tile::each(width));
+    format!(
+        "{of} {name}[{rows}][{each}];\n#pragma unroll\nfor (int i = 0; i < {rows}; ++i)\n\
+         #pragma unroll\nfor (int c = 0; c < {each}; ++c) {name}[i][c] = 0;\n"
+    )
+}
+
+/// Adds the rows of a tile, times weights, to the sums.
+pub(super) fn accumulate(
+    sums: &str,
+    weights: &str,
+    tile: Tile,
+    tiling: Tiling,
+    kept_in: DType,
+) -> String {
+    let (of, fma) = (value(kept_in), function("fma", kept_in));
+    let (rows, down, stride) = (tiling.down_each(), tiling.down(), weights_stride(tiling));
+    let (group, groups) = Tile::groups(tile.width);
+    format!(
+        "#pragma unroll 2\nfor (int n = 0; n < {}; n += 4) {{\n\
+         bp_pack<{of}, 4> p[{rows}];\n\
+         #pragma unroll\nfor (int i = 0; i < {rows}; ++i) \
+         p[i] = *(const bp_pack<{of}, 4>*)({weights} + (ty + i * {down}) * {stride} + n);\n\
+         #pragma unroll\nfor (int u = 0; u < 4; ++u)\n\
+         #pragma unroll\nfor (int g = 0; g < {groups}; ++g) {{\n\
+         const bp_pack<{of}, {group}> y = *(const bp_pack<{of}, {group}>*)\
+         ({} + (n + u) * {} + (g * {LANES} + tx) * {group});\n\
+         #pragma unroll\nfor (int i = 0; i < {rows}; ++i)\n\
+         #pragma unroll\nfor (int c = 0; c < {group}; ++c)\n\
+         {sums}[i][g * {group} + c] = {fma}(p[i].at[u], y.at[c], {sums}[i][g * {group} + c]);\n}}\n}}\n",
+        tiling.other,
+        tile.name,
+        tile.stride(),
+    )
+}
+
+/// Runs `body` for each column `column` of a thread's row `i`, whose sum is number `c`.
+pub(super) fn each_column(width: usize, body: &str) -> String {
+    let (group, groups) = Tile::groups(width);
+    format!(
+        "#pragma unroll\nfor (int c = 0; c < {}; ++c) {{\n\
+         const int column = (c / {group} * {LANES} + tx) * {group} + c % {group};\n\
+         if (column < {width}) {{\n{body}}}\n}}\n",
+        group * groups
+    )
+}
+
+/// Pieces of dynamic shared memory, one after the other.
+pub(super) fn shared(parts: &[(&str, usize)], kept_in: DType) -> String {
+    let of = value(kept_in);
+    let mut text = format!("BP_DYN_SHARED({of}, shared);\n");
+    let mut offset = 0;
+    for (name, size) in parts {
+        let _ = writeln!(text, "{of}* const {name} = shared + {offset};");
+        offset += size;
+    }
+    text
+}
