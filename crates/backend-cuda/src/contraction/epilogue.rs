@@ -123,7 +123,7 @@ impl<'a> Epilogue<'a> {
         let (across, threads) = (tile.n / width, tile.threads());
         let packs = tile.m * across;
         let ahead = AHEAD.min(packs.div_ceil(threads));
-        let pitch = Tile::pitch(tile.n);
+        let pitch = tile.pitch(tile.n);
         let index = self.index();
         let at = format!(
             "const int at = first + u * {threads};\n\

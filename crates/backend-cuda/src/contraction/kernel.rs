@@ -7,7 +7,8 @@ use backprop_core::Primitive;
 use super::epilogue::{Epilogue, Sums};
 use super::loader::{Loader, Share};
 use super::problem::{Part, Problem};
-use super::tile::{STEP, Sizes, Tile};
+use super::tile::{Engine, Sizes, Tile};
+use super::{lanes, tensor};
 use crate::lowered::{Arg, Launch, Lowered, Source};
 use crate::source::{parameters, value};
 use crate::sweep::{arguments, head};
@@ -20,17 +21,12 @@ pub(super) struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    pub(super) fn new(problem: &'a Problem<'a>, sizes: Sizes) -> Kernel<'a> {
+    pub(super) fn new(problem: &'a Problem<'a>, sizes: Sizes, engine: Engine) -> Kernel<'a> {
         Kernel {
-            tile: Tile::new(sizes, problem.accumulator),
+            tile: Tile::new(sizes, problem.accumulator, engine),
             problem,
             sizes,
         }
-    }
-
-    /// Neighbours that are read from shared memory at once.
-    fn group(&self, of_thread: usize) -> usize {
-        of_thread.min(16 / self.problem.accumulator.size())
     }
 
     pub(super) fn lower(&self, primitive: &Primitive) -> Lowered {
@@ -73,6 +69,8 @@ impl<'a> Kernel<'a> {
             threads: tile.threads(),
             even: k > 0 && k.is_multiple_of(tile.part(k)),
             reach: tile.part(k) * tile.splits,
+            pitch: tile.pitch(size),
+            engine: tile.engine,
         };
         let accumulator = self.problem.accumulator;
         match part {
@@ -101,15 +99,14 @@ impl<'a> Kernel<'a> {
         }
         text += &left.setup("m0");
         text += &right.setup("n0");
-        let _ = writeln!(
-            text,
-            "{of} sum[{}][{}] = {{}};\nconst int tiles = {};",
-            tile.rows,
-            tile.columns,
-            part / tile.depth(),
-        );
+        let second = tile.depth() * tile.pitch(tile.m);
+        let accumulator = self.problem.accumulator;
+        let [begin, multiply, exchange] = match tile.engine {
+            Engine::Lanes => lanes::parts(tile, accumulator, second),
+            Engine::Tensor => tensor::parts(tile, second),
+        };
+        let _ = writeln!(text, "{begin}const int tiles = {};", part / tile.depth());
         // A tile is fetched and stored while the one before is computed with.
-        let second = tile.depth() * Tile::pitch(tile.m);
         let _ = writeln!(
             text,
             "#pragma unroll 1\nfor (int tile = 0; tile <= tiles; ++tile) {{\n\
@@ -122,12 +119,12 @@ impl<'a> Kernel<'a> {
             tile.depth(),
             left.fetch(),
             right.fetch(),
-            self.multiply(second),
+            multiply,
             left.store(),
             right.store(),
             buffer = tile.buffer(),
         );
-        text += &self.exchange();
+        text += &exchange;
         let sums = Sums { tile, sizes };
         text += &epilogue.of_tile(sums);
         text + "}\n"
@@ -154,73 +151,6 @@ impl<'a> Kernel<'a> {
                  const int kend = kfirst + {part} < {k} ? kfirst + {part} : {k};\n"
             ),
         };
-        text + &self.lanes()
-    }
-
-    /// The rows and columns of a thread. Each quarter of a warp is two rows of four: what they read
-    /// from shared memory together is little.
-    fn lanes(&self) -> String {
-        let (tile, lanes) = (self.tile, self.tile.lanes());
-        let across = tile.n / tile.columns;
-        let down = tile.m / tile.rows;
-        let mut text = format!(
-            "const int slice = threadIdx.x / {lanes};\nconst int lane = threadIdx.x % {lanes};\n"
-        );
-        text += &match across.is_multiple_of(8) && down.is_multiple_of(4) {
-            true => format!(
-                "const int ty = lane / 32 / {wide} * 4 + lane / 16 % 2 * 2 + lane % 2;\n\
-                 const int tx = lane / 32 % {wide} * 8 + lane / 2 % 8;\n",
-                wide = across / 8
-            ),
-            false => format!("const int ty = lane / {across};\nconst int tx = lane % {across};\n"),
-        };
         text
-    }
-
-    /// Adds the products of a tile to the sums.
-    fn multiply(&self, second: usize) -> String {
-        let (tile, of) = (self.tile, value(self.problem.accumulator));
-        let side = |letter: &str, (own, size): (usize, usize), lane: &str, offset: usize| {
-            let group = self.group(own);
-            let (groups, pitch) = (own / group, Tile::pitch(size));
-            format!(
-                "bp_pack<{of}, {group}> {letter}[{groups}];\n\
-                 #pragma unroll\nfor (int g = 0; g < {groups}; ++g)\n\
-                 {letter}[g] = *(const bp_pack<{of}, {group}>*)(from + {offset} + (slice * {STEP} + step) * {pitch} + g * {} + {lane} * {group});\n",
-                size / groups,
-            )
-        };
-        let (rows, columns) = (self.group(tile.rows), self.group(tile.columns));
-        format!(
-            "#pragma unroll\nfor (int step = 0; step < {STEP}; ++step) {{\n{}{}\
-             #pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n\
-             #pragma unroll\nfor (int j = 0; j < {}; ++j)\n\
-             sum[i][j] = bp_fma(a[i / {rows}].at[i % {rows}], b[j / {columns}].at[j % {columns}], sum[i][j]);\n}}\n}}\n",
-            side("a", (tile.rows, tile.m), "ty", 0),
-            side("b", (tile.columns, tile.n), "tx", second),
-            tile.rows,
-            tile.columns,
-        )
-    }
-
-    /// Hands the sums of all threads over to the block.
-    fn exchange(&self) -> String {
-        let (tile, of) = (self.tile, value(self.problem.accumulator));
-        let (rows, columns) = (self.group(tile.rows), self.group(tile.columns));
-        let (down, across) = (tile.rows / rows, tile.columns / columns);
-        let pitch = Tile::pitch(tile.n);
-        format!(
-            "#pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n\
-             #pragma unroll\nfor (int g = 0; g < {across}; ++g) {{\n\
-             bp_pack<{of}, {columns}> some;\n\
-             #pragma unroll\nfor (int j = 0; j < {columns}; ++j) some.at[j] = sum[i][g * {columns} + j];\n\
-             const int row = i / {rows} * {} + ty * {rows} + i % {rows};\n\
-             *(bp_pack<{of}, {columns}>*)(shared + (slice * {} + row) * {pitch} + g * {} + tx * {columns}) = some;\n\
-             }}\n}}\n__syncthreads();\n",
-            tile.rows,
-            tile.m / down,
-            tile.m,
-            tile.n / across,
-        )
     }
 }

@@ -5,20 +5,19 @@ use std::fmt::Write;
 
 use backprop_core::DType;
 
+use super::element::Element;
 use super::matrix::{sum, times};
 use super::problem::{Matrix, Part};
-use super::tile::Tile;
-use crate::source::{Point, load, position, storage, value};
+use super::tile::Engine;
+use crate::source::{Point, position, storage, value};
 
 /// Elements that lanes of a warp load side by side where an operand is contiguous along `k`: a whole
 /// sector of memory, at as many rows as leave no two lanes in one bank.
 const SIDE_BY_SIDE: usize = 8;
-/// Entries of a table in shared memory.
-const MOST_ENTRIES: usize = 2048;
 
 /// What one thread loads at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Slot {
+pub(super) struct Slot {
     /// Past the free and the inner index of the first one.
     free: usize,
     inner: usize,
@@ -26,22 +25,26 @@ struct Slot {
 
 /// The tile of one operand.
 pub(super) struct Loader<'a> {
-    matrix: &'a Matrix<'a>,
+    pub(super) matrix: &'a Matrix<'a>,
     /// What its variables begin with.
-    name: &'static str,
-    accumulator: DType,
+    pub(super) name: &'static str,
+    pub(super) accumulator: DType,
     /// Free indices of a tile, and steps of `k`.
-    tile: usize,
-    depth: usize,
-    threads: usize,
+    pub(super) tile: usize,
+    pub(super) depth: usize,
+    pub(super) threads: usize,
     /// The part along which neighbours are loaded.
-    along: Part,
-    width: usize,
-    slots: Vec<Slot>,
+    pub(super) along: Part,
+    pub(super) width: usize,
+    pub(super) slots: Vec<Slot>,
     /// Whether the last tile along `k` is a whole one.
-    even: bool,
+    pub(super) even: bool,
     /// Steps of `k` of all tiles of all blocks.
-    reach: usize,
+    pub(super) reach: usize,
+    /// From one step of `k` to the next in shared memory.
+    pub(super) pitch: usize,
+    /// Whether values are rounded for tensor cores.
+    pub(super) rounds: bool,
 }
 
 /// The tile that a loader is for.
@@ -52,6 +55,8 @@ pub(super) struct Share {
     pub(super) threads: usize,
     pub(super) even: bool,
     pub(super) reach: usize,
+    pub(super) pitch: usize,
+    pub(super) engine: Engine,
 }
 
 impl<'a> Loader<'a> {
@@ -76,6 +81,8 @@ impl<'a> Loader<'a> {
             slots: Vec::new(),
             even: share.even,
             reach: share.reach,
+            pitch: share.pitch,
+            rounds: share.engine == Engine::Tensor && !matrix.is_short(),
         };
         let slots = loader.chunks().div_ceil(loader.threads);
         loader.slots = (0..slots).map(|slot| loader.slot(slot)).collect();
@@ -135,102 +142,15 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn pitch(&self) -> usize {
-        Tile::pitch(self.tile)
-    }
-
     /// The different steps of the slots along a part.
-    fn steps(&self, part: Part) -> Vec<usize> {
+    pub(super) fn steps(&self, part: Part) -> Vec<usize> {
         let mut steps: Vec<usize> = self.slots.iter().map(|slot| slot.of(part)).collect();
         steps.sort_unstable();
         steps.dedup();
         steps
     }
 
-    /// The part whose share of addresses and coordinates stands in a table in shared memory: the one
-    /// along which a thread has many slots, where it does not go by evenly.
-    fn tabled(&self) -> Option<Part> {
-        let (part, entries) = match self.along {
-            Part::Inner => (Part::Free, self.tile),
-            _ => (Part::Inner, self.reach),
-        };
-        let uneven = self
-            .inputs()
-            .any(|input| self.matrix.merged(input, part).is_none())
-            || self.matrix.windows().next().is_some();
-        let simple = self.matrix.windows().all(|(_, place)| place.divisor == 1)
-            && self.matrix.index() == "int";
-        let worth = uneven && simple && entries <= MOST_ENTRIES && self.steps(part).len() > 2;
-        worth.then_some(part)
-    }
-
-    /// Numbers of an entry: of each input, then of each window.
-    fn entry(&self) -> usize {
-        (self.matrix.inputs().len() + self.matrix.windows().count()).next_power_of_two()
-    }
-
-    fn entries(&self) -> usize {
-        match self.tabled() {
-            Some(Part::Free) => self.tile,
-            Some(_) => self.reach,
-            None => 0,
-        }
-    }
-
-    /// Bytes of the table.
-    pub(super) fn table(&self) -> usize {
-        (4 * self.entries() * self.entry()).next_multiple_of(16)
-    }
-
-    /// Fills the table, which begins `offset` bytes into shared memory. Afterwards the block waits.
-    pub(super) fn fill(&self, origin: &str, offset: usize) -> String {
-        let (x, entry) = (self.name, self.entry());
-        let Some(part) = self.tabled() else {
-            return String::new();
-        };
-        let index = match part {
-            Part::Free => format!("({origin} + e)"),
-            _ => "e".to_owned(),
-        };
-        let mut text = format!(
-            "bp_pack<int, {entry}>* {x}table = (bp_pack<int, {entry}>*)((unsigned char*)shared + {offset});\n\
-             for (int e = threadIdx.x; e < {}; e += {}) {{\n",
-            self.entries(),
-            self.threads,
-        );
-        let moved = self
-            .inputs()
-            .map(|input| self.matrix.moved(input, part, &index));
-        let windows = self.matrix.windows();
-        let reached = windows.map(|(place, _)| self.matrix.reached(place, part, &index));
-        for (number, value) in moved.chain(reached).enumerate() {
-            let _ = writeln!(text, "{x}table[e].at[{number}] = {value};");
-        }
-        text + "}\n"
-    }
-
-    /// What a step along a part adds to the number of an input's element.
-    fn shift(&self, input: usize, part: Part, slot: Slot) -> (String, isize) {
-        let (x, step) = (self.name, slot.of(part));
-        let letter = if part == Part::Free { "f" } else { "k" };
-        match self.matrix.merged(input, part) {
-            _ if self.tabled() == Some(part) => (format!("{x}t{step}.at[{input}]"), 0),
-            Some(stride) => (format!("{x}{input}{letter}0"), stride * step as isize),
-            None => (format!("{x}{input}{letter}{step}"), 0),
-        }
-    }
-
-    /// What a step along a part adds to the coordinate of a window.
-    fn coordinate(&self, (number, place): (usize, usize), part: Part, slot: Slot) -> String {
-        let (x, step) = (self.name, slot.of(part));
-        let letter = if part == Part::Free { "f" } else { "k" };
-        match self.tabled() == Some(part) {
-            true => format!("{x}t{step}.at[{}]", self.matrix.inputs().len() + number),
-            false => format!("{x}q{place}{letter}{step}"),
-        }
-    }
-
-    fn inputs(&self) -> std::ops::Range<usize> {
+    pub(super) fn inputs(&self) -> std::ops::Range<usize> {
         0..self.matrix.inputs().len()
     }
 
@@ -252,7 +172,7 @@ impl<'a> Loader<'a> {
                 across = tile / width
             ),
         };
-        let pitch = self.pitch();
+        let pitch = self.pitch;
         let _ = writeln!(
             text,
             "const int {x}f = {origin} + {x}l;\nconst int {x}s = {x}k * {pitch} + {x}l;"
@@ -497,10 +417,10 @@ impl<'a> Loader<'a> {
             for i in 0..width {
                 stored += &self.element((number, *slot), i);
             }
-            let at = format!("{x}to + ({x}s + {})", slot.inner * self.pitch() + slot.free);
+            let at = format!("{x}to + ({x}s + {})", slot.inner * self.pitch + slot.free);
             stored += &match self.along {
                 Part::Inner => (0..width)
-                    .map(|i| format!("*({at} + {}) = value.at[{i}];\n", i * self.pitch()))
+                    .map(|i| format!("*({at} + {}) = value.at[{i}];\n", i * self.pitch))
                     .collect(),
                 _ => format!("*(bp_pack<{of}, {width}>*)({at}) = value;\n"),
             };
@@ -527,12 +447,23 @@ impl<'a> Loader<'a> {
             i,
         };
         if self.matrix.is_plain() {
-            return format!("value.at[{i}] = ({of})({});\n", point.input(0));
+            let element = format!("({of})({})", point.input(0));
+            return format!("value.at[{i}] = {};\n", self.rounded(&element));
         }
         let computed = self
             .matrix
             .value(&point, (&format!("value.at[{i}]"), self.accumulator));
-        format!("value.at[{i}] = 0;\nif ({x}in[{number}]) {{\n{computed}}}\n")
+        let rounded = self.rounded(&format!("value.at[{i}]"));
+        format!(
+            "value.at[{i}] = 0;\nif ({x}in[{number}]) {{\n{computed}value.at[{i}] = {rounded};\n}}\n"
+        )
+    }
+
+    fn rounded(&self, element: &str) -> String {
+        match self.rounds {
+            true => format!("bp_to_tf32({element})"),
+            false => element.to_owned(),
+        }
     }
 }
 
@@ -543,45 +474,8 @@ enum Neighbours {
     Apart,
 }
 
-/// An element of a slot.
-struct Element<'l, 'a> {
-    loader: &'l Loader<'a>,
-    number: usize,
-    slot: Slot,
-    i: usize,
-}
-
-impl Element<'_, '_> {
-    fn index(&self, part: Part, base: &str) -> String {
-        let beside = if self.loader.along == part { self.i } else { 0 };
-        format!("({base} + {})", self.slot.of(part) + beside)
-    }
-}
-
-impl Point for Element<'_, '_> {
-    fn input(&self, input: usize) -> String {
-        let dtype = self.loader.matrix.inputs()[input].tensor.dtype;
-        let (x, number, i) = (self.loader.name, self.number, self.i);
-        load(dtype, &format!("{x}x{input}[{number}].at[{i}]"))
-    }
-
-    fn coordinate(&self, axis: usize) -> String {
-        let (matrix, x) = (self.loader.matrix, self.loader.name);
-        let place = &matrix.places[axis];
-        let free = self.index(Part::Free, &format!("{x}f"));
-        let inner = self.index(Part::Inner, &format!("kt + {x}k"));
-        let terms = [
-            place.constant.to_string(),
-            matrix.reached(axis, Part::Batch, "bt"),
-            matrix.reached(axis, Part::Free, &free),
-            matrix.reached(axis, Part::Inner, &inner),
-        ];
-        format!("{} / {}", sum(terms.into_iter()), place.divisor)
-    }
-}
-
 impl Slot {
-    fn of(self, part: Part) -> usize {
+    pub(super) fn of(self, part: Part) -> usize {
         match part {
             Part::Inner => self.inner,
             _ => self.free,

@@ -29,6 +29,15 @@ impl Matrix<'_> {
         self.operand.as_plain().is_some()
     }
 
+    /// Whether values are 16-bit floats, which tensor cores take as they are.
+    pub(super) fn is_short(&self) -> bool {
+        let last = Register(self.operand.program.len().saturating_sub(1) as u16);
+        matches!(
+            self.operand.program.dtype(last),
+            Some(DType::F16 | DType::BF16)
+        )
+    }
+
     /// The integer for numbers of elements.
     pub(super) fn index(&self) -> &'static str {
         let counts = self.inputs().iter().map(|input| input.tensor.shape.count());

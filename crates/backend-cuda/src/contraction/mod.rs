@@ -4,11 +4,15 @@
 //! of a slice of `k` one after the other, each rounded once; then slice by slice, then block by
 //! block.
 
+mod element;
 mod epilogue;
 mod kernel;
+mod lanes;
 mod loader;
 mod matrix;
 mod problem;
+mod table;
+mod tensor;
 mod tile;
 mod vector;
 
@@ -17,7 +21,7 @@ use backprop_core::{Body, Conv, DType, Primitive, Sink};
 use crate::lowered::Lowered;
 use kernel::Kernel;
 use problem::Problem;
-use tile::Sizes;
+use tile::{Engine, Sizes};
 use vector::Vector;
 
 /// How exact products of floats are.
@@ -50,7 +54,6 @@ pub(crate) fn supports(primitive: &Primitive) -> bool {
 }
 
 pub(crate) fn lower(primitive: &Primitive, options: Options) -> Lowered {
-    let _ = options;
     let Some(problem) = Problem::new(primitive) else {
         return Lowered::default();
     };
@@ -65,6 +68,16 @@ pub(crate) fn lower(primitive: &Primitive, options: Options) -> Lowered {
     }
     match matches!(primitive, Primitive::MatMul(_)) && vector::suits(sizes) {
         true => Vector::new(&problem, sizes).lower(primitive),
-        false => Kernel::new(&problem, sizes).lower(primitive),
+        false => Kernel::new(&problem, sizes, engine(&problem, options)).lower(primitive),
+    }
+}
+
+/// Tensor cores multiply where they lose no bits, or where they may.
+fn engine(problem: &Problem<'_>, options: Options) -> Engine {
+    let short = problem.left.is_short() && problem.right.is_short();
+    let may = short || options.precision == Precision::Tf32;
+    match may && problem.accumulator == DType::F32 {
+        true => Engine::Tensor,
+        false => Engine::Lanes,
     }
 }

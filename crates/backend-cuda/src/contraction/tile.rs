@@ -13,6 +13,15 @@ const LAUNCH: usize = 4000;
 /// Steps of `k` between two barriers, in each slice.
 pub(super) const STEP: usize = 16;
 
+/// What multiplies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Engine {
+    /// Every thread for itself, with all bits.
+    Lanes,
+    /// Tensor cores, a warp together: operands have 11 bits, sums are floats.
+    Tensor,
+}
+
 /// The sizes of a product.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Sizes {
@@ -27,7 +36,8 @@ pub(super) struct Sizes {
 pub(super) struct Tile {
     pub(super) m: usize,
     pub(super) n: usize,
-    /// Rows and columns of a thread.
+    pub(super) engine: Engine,
+    /// Rows and columns of a thread, or of a warp where tensor cores multiply.
     pub(super) rows: usize,
     pub(super) columns: usize,
     /// Groups of threads that each take a part of `k`.
@@ -54,20 +64,37 @@ const SHAPES: [([usize; 4], usize); 13] = [
     ([16, 8, 2, 2], 20),
 ];
 
+/// The same for tensor cores, where the tiles of warps follow, as a percentage of the peak of lanes.
+const TENSOR_SHAPES: [([usize; 4], usize); 9] = [
+    ([128, 128, 64, 32], 330),
+    ([128, 64, 32, 32], 280),
+    ([64, 128, 32, 32], 280),
+    ([64, 64, 32, 32], 270),
+    ([64, 32, 32, 16], 200),
+    ([32, 64, 16, 32], 200),
+    ([32, 32, 16, 16], 150),
+    ([16, 32, 16, 16], 120),
+    ([16, 16, 16, 8], 90),
+];
+
 /// Shared memory of a block.
 const SHARED: usize = 144 << 10;
 
 impl Tile {
-    pub(super) fn new(sizes: Sizes, accumulator: DType) -> Tile {
+    pub(super) fn new(sizes: Sizes, accumulator: DType, engine: Engine) -> Tile {
         let size = accumulator.size();
-        let mut best = Tile::of([32, 32, 4, 4], 1, 1);
+        let shapes: &[([usize; 4], usize)] = match engine {
+            Engine::Lanes => &SHAPES,
+            Engine::Tensor => &TENSOR_SHAPES,
+        };
+        let mut best = Tile::of([32, 32, 4, 4], Engine::Lanes, 1);
         let mut least = usize::MAX;
-        for (shape, percent) in SHAPES {
+        for &(shape, percent) in shapes {
             if size > 4 && shape[2] * shape[3] > 16 {
                 continue;
             }
             for slices in [1, 2, 4, 8, 16] {
-                let tile = Tile::of(shape, slices, 1);
+                let tile = Tile::of(shape, engine, slices);
                 if !tile.fits(size)
                     || (slices > 1 && slices * STEP > sizes.k.next_multiple_of(STEP))
                 {
@@ -85,14 +112,15 @@ impl Tile {
         best
     }
 
-    fn of([m, n, rows, columns]: [usize; 4], slices: usize, splits: usize) -> Tile {
+    fn of([m, n, rows, columns]: [usize; 4], engine: Engine, slices: usize) -> Tile {
         Tile {
             m,
             n,
             rows,
             columns,
+            engine,
             slices,
-            splits,
+            splits: 1,
         }
     }
 
@@ -114,7 +142,11 @@ impl Tile {
 
     /// Threads of a slice.
     pub(super) fn lanes(&self) -> usize {
-        (self.m / self.rows) * (self.n / self.columns)
+        let parts = (self.m / self.rows) * (self.n / self.columns);
+        match self.engine {
+            Engine::Lanes => parts,
+            Engine::Tensor => 32 * parts,
+        }
     }
 
     pub(super) fn threads(&self) -> usize {
@@ -136,19 +168,23 @@ impl Tile {
         k.div_ceil(self.splits).next_multiple_of(self.depth())
     }
 
-    /// From one step of `k` to the next in shared memory.
-    pub(super) fn pitch(tile: usize) -> usize {
-        tile + 4
+    /// From one row to the next in shared memory: far enough apart that lanes which work together
+    /// find different banks.
+    pub(super) fn pitch(&self, tile: usize) -> usize {
+        match self.engine {
+            Engine::Lanes => tile + 4,
+            Engine::Tensor => tile + 8,
+        }
     }
 
     /// Elements of one buffer for operands.
     pub(super) fn buffer(&self) -> usize {
-        self.depth() * (Tile::pitch(self.m) + Tile::pitch(self.n))
+        self.depth() * (self.pitch(self.m) + self.pitch(self.n))
     }
 
     /// Elements of the sums of all slices.
     pub(super) fn sums(&self) -> usize {
-        self.slices * self.m * Tile::pitch(self.n)
+        self.slices * self.m * self.pitch(self.n)
     }
 
     /// Bytes of shared memory for elements of a size.

@@ -264,3 +264,41 @@ static __device__ double polygamma(double n, double x) {
 static __device__ __forceinline__ float polygamma(float n, float x) {
     return (float)polygamma((double)n, (double)x);
 }
+
+// The nearest float with 11 bits, which is what tensor cores look at.
+static __device__ __forceinline__ float bp_to_tf32(float x) {
+#ifdef BP_HOST
+    const unsigned bits = __float_as_uint(x);
+    return x - x != 0.0f ? x : __uint_as_float((bits + 0x1000u) & 0xffffe000u);
+#else
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return __uint_as_float(bits);
+#endif
+}
+
+// Adds to a warp's 16 by 8 sums the products of 16 by 8 and 8 by 8 such numbers. With g = lane / 4 and
+// t = lane % 4, a lane holds a = (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4), b = (t, g), (t + 4, g) and
+// c = (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+static __device__ __forceinline__ void bp_mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2]) {
+#ifdef BP_HOST
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    for (int half = 0; half < 2; ++half) {
+        for (int i = 0; i < 4; ++i) {
+            const float low = __shfl_sync(0xffffffffu, a[2 * half], g * 4 + i);
+            const float high = __shfl_sync(0xffffffffu, a[2 * half + 1], g * 4 + i);
+            for (int j = 0; j < 2; ++j) {
+                const float next = __shfl_sync(0xffffffffu, b[half], (2 * t + j) * 4 + i);
+                c[j] = fmaf(low, next, c[j]);
+                c[2 + j] = fmaf(high, next, c[2 + j]);
+            }
+        }
+    }
+#else
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])), "r"(__float_as_uint(a[3])),
+          "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
+#endif
+}
