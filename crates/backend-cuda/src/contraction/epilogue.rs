@@ -52,20 +52,53 @@ impl<'a> Epilogue<'a> {
         index_type(self.problem.space.count())
     }
 
+    /// The same for one point at a time.
+    pub(super) fn single(mut self) -> Epilogue<'a> {
+        self.pack = self.pack.of_width(1);
+        self
+    }
+
+    /// Says which point is at a row and a column of the product.
+    pub(super) fn at(&self, m: &str, n: &str) -> String {
+        let index = self.index();
+        let number = self.number(m, n);
+        let unravel = self.pack.fold.unravel("number", false, index);
+        format!("const {index} number = {number};\n{unravel}")
+    }
+
+    pub(super) fn room(&self) -> String {
+        self.pack.alignment() + &self.pack.room("")
+    }
+
+    pub(super) fn loads(&self) -> String {
+        self.pack.loads("")
+    }
+
+    pub(super) fn compute(&self) -> String {
+        self.pack.compute("", "")
+    }
+
     /// The number of the point at a row and a column of the product.
-    fn number(&self) -> String {
+    fn number(&self, m: &str, n: &str) -> String {
         let Problem { left, right, .. } = self.problem;
         let index = self.index();
         let terms = |points: &[usize], piece: &dyn Fn(usize) -> String| -> Vec<String> {
             let axes = points.iter().enumerate();
-            axes.map(|(axis, &points)| times(&piece(axis), points as isize)).collect()
+            axes.map(|(axis, &points)| times(&piece(axis), points as isize))
+                .collect()
         };
-        let (m, n) = (format!("({index})(m0 + row)"), format!("({index})(n0 + column)"));
+        let (m, n) = (format!("({index})({m})"), format!("({index})({n})"));
         let batch = format!("({index})bt");
         let all = [
-            terms(&self.problem.batch_points, &|axis| left.piece(Part::Batch, axis, &batch)),
-            terms(&self.problem.m_points, &|axis| left.piece(Part::Free, axis, &m)),
-            terms(&self.problem.n_points, &|axis| right.piece(Part::Free, axis, &n)),
+            terms(&self.problem.batch_points, &|axis| {
+                left.piece(Part::Batch, axis, &batch)
+            }),
+            terms(&self.problem.m_points, &|axis| {
+                left.piece(Part::Free, axis, &m)
+            }),
+            terms(&self.problem.n_points, &|axis| {
+                right.piece(Part::Free, axis, &n)
+            }),
         ];
         sum(all.concat().into_iter())
     }
@@ -99,7 +132,7 @@ impl<'a> Epilogue<'a> {
              const {index} number = {};\n",
             sizes.m,
             sizes.n,
-            self.number()
+            self.number("m0 + row", "n0 + column")
         );
         let from = format!("shared + row * {pitch} + column");
         let added = self.added((&from, tile.m * pitch, tile.slices));
@@ -114,7 +147,10 @@ impl<'a> Epilogue<'a> {
         }
         let unravel = self.pack.fold.unravel("number", false, index);
         let mut text = self.pack.alignment();
-        let (room, loads) = (self.pack.room(&format!("[{ahead}]")), self.pack.loads("[u]"));
+        let (room, loads) = (
+            self.pack.room(&format!("[{ahead}]")),
+            self.pack.loads("[u]"),
+        );
         let compute = self.pack.compute("[u]", "");
         let _ = writeln!(
             text,

@@ -45,13 +45,15 @@ impl<'a> Kernel<'a> {
             parameters.push(format!("{of}* p"));
             args.push(Arg::Scratch(0));
         }
-        let text = self.text(&parameters, &epilogue);
+        let (left, right) = (self.loader(Part::Free), self.loader(Part::Inner));
+        let shared = self.tile.shared(self.problem.accumulator.size());
+        let text = self.text(&parameters, &epilogue, [&left, &right]);
         let blocks = self.tile.count(self.sizes);
         let mut launches = vec![Launch {
             source: Source::new(&text),
             grid: [blocks as u32, splits as u32, 1],
             block: self.tile.threads() as u32,
-            shared: self.tile.shared(self.problem.accumulator.size()) as u32,
+            shared: (shared + left.table() + right.table()) as u32,
             args: args.clone(),
         }];
         if splits > 1 {
@@ -70,6 +72,7 @@ impl<'a> Kernel<'a> {
             depth: tile.depth(),
             threads: tile.threads(),
             even: k > 0 && k.is_multiple_of(tile.part(k)),
+            reach: tile.part(k) * tile.splits,
         };
         let accumulator = self.problem.accumulator;
         match part {
@@ -78,14 +81,24 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    fn text(&self, parameters: &[String], epilogue: &Epilogue<'_>) -> String {
+    fn text(
+        &self,
+        parameters: &[String],
+        epilogue: &Epilogue<'_>,
+        [left, right]: [&Loader<'_>; 2],
+    ) -> String {
         let (tile, sizes) = (self.tile, self.sizes);
         let of = value(self.problem.accumulator);
-        let (left, right) = (self.loader(Part::Free), self.loader(Part::Inner));
         let part = tile.part(sizes.k);
         let mut text = head(parameters, tile.threads());
         let _ = writeln!(text, "BP_DYN_SHARED({of}, shared);");
         text += &self.place();
+        let shared = tile.shared(self.problem.accumulator.size());
+        text += &left.fill("m0", shared);
+        text += &right.fill("n0", shared + left.table());
+        if left.table() + right.table() > 0 {
+            text += "__syncthreads();\n";
+        }
         text += &left.setup("m0");
         text += &right.setup("n0");
         let _ = writeln!(
@@ -115,10 +128,7 @@ impl<'a> Kernel<'a> {
             buffer = tile.buffer(),
         );
         text += &self.exchange();
-        let sums = Sums {
-            tile,
-            sizes,
-        };
+        let sums = Sums { tile, sizes };
         text += &epilogue.of_tile(sums);
         text + "}\n"
     }

@@ -13,6 +13,8 @@ use crate::source::{Point, load, position, storage, value};
 /// Elements that lanes of a warp load side by side where an operand is contiguous along `k`: a whole
 /// sector of memory, at as many rows as leave no two lanes in one bank.
 const SIDE_BY_SIDE: usize = 8;
+/// Entries of a table in shared memory.
+const MOST_ENTRIES: usize = 2048;
 
 /// What one thread loads at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Loader<'a> {
     slots: Vec<Slot>,
     /// Whether the last tile along `k` is a whole one.
     even: bool,
+    /// Steps of `k` of all tiles of all blocks.
+    reach: usize,
 }
 
 /// The tile that a loader is for.
@@ -47,6 +51,7 @@ pub(super) struct Share {
     pub(super) depth: usize,
     pub(super) threads: usize,
     pub(super) even: bool,
+    pub(super) reach: usize,
 }
 
 impl<'a> Loader<'a> {
@@ -70,6 +75,7 @@ impl<'a> Loader<'a> {
             width: Loader::width(matrix, along),
             slots: Vec::new(),
             even: share.even,
+            reach: share.reach,
         };
         let slots = loader.chunks().div_ceil(loader.threads);
         loader.slots = (0..slots).map(|slot| loader.slot(slot)).collect();
@@ -84,7 +90,10 @@ impl<'a> Loader<'a> {
         });
         let widest = widths.clone().map(|(width, _)| width).max().unwrap_or(1);
         let fits = |width: usize| widths.clone().all(|(own, even)| own >= width || even);
-        [4, 2].into_iter().find(|&w| w <= widest && fits(w)).unwrap_or(1)
+        [4, 2]
+            .into_iter()
+            .find(|&w| w <= widest && fits(w))
+            .unwrap_or(1)
     }
 
     fn chunks(&self) -> usize {
@@ -96,14 +105,24 @@ impl<'a> Loader<'a> {
         SIDE_BY_SIDE / self.width
     }
 
+    /// Rows that lanes side by side along `k` take, and how many lanes those are.
+    fn rows(&self) -> usize {
+        (4 * self.width).min(self.tile)
+    }
+
+    fn lanes(&self) -> usize {
+        self.beside() * self.rows()
+    }
+
+    /// Everything is a power of two, so that what a slot is further on is the same for all threads.
     fn slot(&self, slot: usize) -> Slot {
         let chunk = slot * self.threads;
         match self.along {
             Part::Inner => {
-                let row = chunk / self.beside();
+                let (group, blocks) = (chunk / self.lanes(), self.depth / SIDE_BY_SIDE);
                 Slot {
-                    free: row % self.tile,
-                    inner: row / self.tile * SIDE_BY_SIDE,
+                    free: group / blocks * self.rows(),
+                    inner: group % blocks * SIDE_BY_SIDE,
                 }
             }
             _ => {
@@ -128,6 +147,89 @@ impl<'a> Loader<'a> {
         steps
     }
 
+    /// The part whose share of addresses and coordinates stands in a table in shared memory: the one
+    /// along which a thread has many slots, where it does not go by evenly.
+    fn tabled(&self) -> Option<Part> {
+        let (part, entries) = match self.along {
+            Part::Inner => (Part::Free, self.tile),
+            _ => (Part::Inner, self.reach),
+        };
+        let uneven = self
+            .inputs()
+            .any(|input| self.matrix.merged(input, part).is_none())
+            || self.matrix.windows().next().is_some();
+        let simple = self.matrix.windows().all(|(_, place)| place.divisor == 1)
+            && self.matrix.index() == "int";
+        let worth = uneven && simple && entries <= MOST_ENTRIES && self.steps(part).len() > 2;
+        worth.then_some(part)
+    }
+
+    /// Numbers of an entry: of each input, then of each window.
+    fn entry(&self) -> usize {
+        (self.matrix.inputs().len() + self.matrix.windows().count()).next_power_of_two()
+    }
+
+    fn entries(&self) -> usize {
+        match self.tabled() {
+            Some(Part::Free) => self.tile,
+            Some(_) => self.reach,
+            None => 0,
+        }
+    }
+
+    /// Bytes of the table.
+    pub(super) fn table(&self) -> usize {
+        (4 * self.entries() * self.entry()).next_multiple_of(16)
+    }
+
+    /// Fills the table, which begins `offset` bytes into shared memory. Afterwards the block waits.
+    pub(super) fn fill(&self, origin: &str, offset: usize) -> String {
+        let (x, entry) = (self.name, self.entry());
+        let Some(part) = self.tabled() else {
+            return String::new();
+        };
+        let index = match part {
+            Part::Free => format!("({origin} + e)"),
+            _ => "e".to_owned(),
+        };
+        let mut text = format!(
+            "bp_pack<int, {entry}>* {x}table = (bp_pack<int, {entry}>*)((unsigned char*)shared + {offset});\n\
+             for (int e = threadIdx.x; e < {}; e += {}) {{\n",
+            self.entries(),
+            self.threads,
+        );
+        let moved = self
+            .inputs()
+            .map(|input| self.matrix.moved(input, part, &index));
+        let windows = self.matrix.windows();
+        let reached = windows.map(|(place, _)| self.matrix.reached(place, part, &index));
+        for (number, value) in moved.chain(reached).enumerate() {
+            let _ = writeln!(text, "{x}table[e].at[{number}] = {value};");
+        }
+        text + "}\n"
+    }
+
+    /// What a step along a part adds to the number of an input's element.
+    fn shift(&self, input: usize, part: Part, slot: Slot) -> (String, isize) {
+        let (x, step) = (self.name, slot.of(part));
+        let letter = if part == Part::Free { "f" } else { "k" };
+        match self.matrix.merged(input, part) {
+            _ if self.tabled() == Some(part) => (format!("{x}t{step}.at[{input}]"), 0),
+            Some(stride) => (format!("{x}{input}{letter}0"), stride * step as isize),
+            None => (format!("{x}{input}{letter}{step}"), 0),
+        }
+    }
+
+    /// What a step along a part adds to the coordinate of a window.
+    fn coordinate(&self, (number, place): (usize, usize), part: Part, slot: Slot) -> String {
+        let (x, step) = (self.name, slot.of(part));
+        let letter = if part == Part::Free { "f" } else { "k" };
+        match self.tabled() == Some(part) {
+            true => format!("{x}t{step}.at[{}]", self.matrix.inputs().len() + number),
+            false => format!("{x}q{place}{letter}{step}"),
+        }
+    }
+
     fn inputs(&self) -> std::ops::Range<usize> {
         0..self.matrix.inputs().len()
     }
@@ -137,9 +239,12 @@ impl<'a> Loader<'a> {
         let (x, width, beside, tile) = (self.name, self.width, self.beside(), self.tile);
         let mut text = match self.along {
             Part::Inner => format!(
-                "const int {x}l = threadIdx.x / {beside} % {tile};\n\
-                 const int {x}k = threadIdx.x / {} * {SIDE_BY_SIDE} + threadIdx.x % {beside} * {width};\n",
-                beside * tile
+                "const int {x}l = threadIdx.x / {} * {rows} + threadIdx.x / {beside} % {rows};\n\
+                 const int {x}k = threadIdx.x / {lanes} % {blocks} * {SIDE_BY_SIDE} + threadIdx.x % {beside} * {width};\n",
+                self.lanes() * self.depth / SIDE_BY_SIDE,
+                rows = self.rows(),
+                lanes = self.lanes(),
+                blocks = self.depth / SIDE_BY_SIDE,
             ),
             _ => format!(
                 "const int {x}l = threadIdx.x % {across} * {width};\n\
@@ -156,13 +261,18 @@ impl<'a> Loader<'a> {
             text += &self.fixed(input);
         }
         for (place, spec) in self.matrix.windows() {
+            let fixed = [
+                spec.constant.to_string(),
+                self.matrix.reached(place, Part::Batch, "bt"),
+            ];
+            let _ = writeln!(text, "const int {x}q{place} = {};", sum(fixed.into_iter()));
+            if self.tabled() == Some(Part::Free) {
+                continue;
+            }
             for step in self.steps(Part::Free) {
-                let moved = sum([
-                    spec.constant.to_string(),
-                    self.matrix.reached(place, Part::Batch, "bt"),
-                    self.matrix.reached(place, Part::Free, &format!("({x}f + {step})")),
-                ]
-                .into_iter());
+                let moved = self
+                    .matrix
+                    .reached(place, Part::Free, &format!("({x}f + {step})"));
                 let _ = writeln!(text, "const int {x}q{place}f{step} = {moved};");
             }
         }
@@ -174,16 +284,18 @@ impl<'a> Loader<'a> {
         let (x, index) = (self.name, self.matrix.index());
         let batch = self.matrix.moved(input, Part::Batch, "bt");
         let origin = self.matrix.origin(input).to_string();
-        let mut text = String::new();
+        let fixed = sum([origin, batch].into_iter());
+        let mut text = format!("const {index} {x}{input} = {fixed};\n");
         let steps = match self.matrix.merged(input, Part::Free) {
+            _ if self.tabled() == Some(Part::Free) => Vec::new(),
             Some(_) => vec![0],
             None => self.steps(Part::Free),
         };
         for step in steps {
-            let free = self.matrix.moved(input, Part::Free, &format!("({index})({x}f + {step})"));
-            let terms = [origin.clone(), batch.clone(), free];
-            let fixed = sum(terms.into_iter());
-            let _ = writeln!(text, "const {index} {x}{input}f{step} = {fixed};");
+            let free = self
+                .matrix
+                .moved(input, Part::Free, &format!("({index})({x}f + {step})"));
+            let _ = writeln!(text, "const {index} {x}{input}f{step} = {free};");
         }
         text
     }
@@ -195,11 +307,16 @@ impl<'a> Loader<'a> {
 
     fn alignment(&self) -> String {
         let whole = self.inputs().filter(|&input| self.whole(input));
-        let tests: Vec<String> =
-            whole.map(|input| format!("bp_aligned(r{})", self.matrix.first + input)).collect();
+        let tests: Vec<String> = whole
+            .map(|input| format!("bp_aligned(r{})", self.matrix.first + input))
+            .collect();
         match tests.is_empty() {
             true => String::new(),
-            false => format!("const bool {}aligned = {};\n", self.name, tests.join(" && ")),
+            false => format!(
+                "const bool {}aligned = {};\n",
+                self.name,
+                tests.join(" && ")
+            ),
         }
     }
 
@@ -209,11 +326,28 @@ impl<'a> Loader<'a> {
         let mut text = String::new();
         for input in self.inputs() {
             let element = storage(self.matrix.inputs()[input].tensor.dtype);
-            let _ = writeln!(text, "bp_pack<{element}, {}> {x}x{input}[{slots}];", self.width);
+            let _ = writeln!(
+                text,
+                "bp_pack<{element}, {}> {x}x{input}[{slots}];",
+                self.width
+            );
         }
         let _ = writeln!(text, "bool {x}in[{slots}];\nif (tile < tiles) {{");
         for step in self.steps(Part::Inner) {
             text += &self.inner(step);
+        }
+        if let Some(part) = self.tabled() {
+            for step in self.steps(part) {
+                let at = match part {
+                    Part::Free => format!("{x}l + {step}"),
+                    _ => format!("{x}k{step}"),
+                };
+                let _ = writeln!(
+                    text,
+                    "const bp_pack<int, {}> {x}t{step} = {x}table[{at}];",
+                    self.entry()
+                );
+            }
         }
         for (number, slot) in self.slots.iter().enumerate() {
             let _ = writeln!(text, "{x}in[{number}] = {};", self.inside(number, *slot));
@@ -221,7 +355,10 @@ impl<'a> Loader<'a> {
         for input in self.inputs() {
             match self.whole(input) {
                 true => {
-                    let (at_once, apart) = (self.loads(input, Neighbours::AtOnce), self.loads(input, Neighbours::Apart));
+                    let (at_once, apart) = (
+                        self.loads(input, Neighbours::AtOnce),
+                        self.loads(input, Neighbours::Apart),
+                    );
                     let _ = writeln!(text, "if ({x}aligned) {{\n{at_once}}} else {{\n{apart}}}");
                 }
                 false => text += &self.loads(input, Neighbours::Apart),
@@ -234,6 +371,9 @@ impl<'a> Loader<'a> {
     fn inner(&self, step: usize) -> String {
         let (x, index) = (self.name, self.matrix.index());
         let mut text = format!("const int {x}k{step} = kt + {x}k + {step};\n");
+        if self.tabled() == Some(Part::Inner) {
+            return text;
+        }
         for input in self.inputs() {
             let at = match self.matrix.merged(input, Part::Inner) {
                 Some(_) if step != 0 => continue,
@@ -243,7 +383,9 @@ impl<'a> Loader<'a> {
             let _ = writeln!(text, "const {index} {x}{input}k{step} = {moved};");
         }
         for (place, _) in self.matrix.windows() {
-            let moved = self.matrix.reached(place, Part::Inner, &format!("{x}k{step}"));
+            let moved = self
+                .matrix
+                .reached(place, Part::Inner, &format!("{x}k{step}"));
             let _ = writeln!(text, "const int {x}q{place}k{step} = {moved};");
         }
         text
@@ -254,7 +396,11 @@ impl<'a> Loader<'a> {
         let (x, free) = (self.name, self.matrix.count(Part::Free));
         let mut tests = Vec::new();
         if (number + 1) * self.threads > self.chunks() {
-            tests.push(format!("threadIdx.x + {} < {}", number * self.threads, self.chunks()));
+            tests.push(format!(
+                "threadIdx.x + {} < {}",
+                number * self.threads,
+                self.chunks()
+            ));
         }
         if !free.is_multiple_of(self.tile) {
             tests.push(format!("{x}f + {} < {free}", slot.free));
@@ -262,14 +408,14 @@ impl<'a> Loader<'a> {
         if !self.even {
             tests.push(format!("{x}k{} < kend", slot.inner));
         }
-        for (place, spec) in self.matrix.windows() {
-            let at = format!("{x}q{place}f{} + {x}q{place}k{}", slot.free, slot.inner);
+        for (window, (place, spec)) in self.matrix.windows().enumerate() {
+            let at = self.visited((window, place), slot);
             let bound = spec.bound.unwrap_or(usize::MAX >> 33);
             tests.push(match spec.divisor {
                 1 => format!("(unsigned)({at}) < {bound}u"),
-                divisor => format!(
-                    "{at} >= 0 && ({at}) % {divisor} == 0 && ({at}) / {divisor} < {bound}"
-                ),
+                divisor => {
+                    format!("{at} >= 0 && ({at}) % {divisor} == 0 && ({at}) / {divisor} < {bound}")
+                }
             });
         }
         match tests.is_empty() {
@@ -290,7 +436,10 @@ impl<'a> Loader<'a> {
             let element = storage(source.tensor.dtype);
             let load = match neighbours {
                 Neighbours::AtOnce => {
-                    format!("{target} = *(const bp_pack<{element}, {}>*)({from} + ({at}));\n", self.width)
+                    format!(
+                        "{target} = *(const bp_pack<{element}, {}>*)({from} + ({at}));\n",
+                        self.width
+                    )
                 }
                 Neighbours::Apart => (0..self.width)
                     .map(|i| {
@@ -311,22 +460,32 @@ impl<'a> Loader<'a> {
     /// The number of an input's element for a slot.
     fn number(&self, input: usize, slot: Slot) -> String {
         let x = self.name;
-        let mut constant = 0;
-        let mut term = |part: Part, letter: &str| match self.matrix.merged(input, part) {
-            Some(stride) => {
-                constant += stride * slot.of(part) as isize;
-                format!("{x}{input}{letter}0")
+        let (free, past) = self.shift(input, Part::Free, slot);
+        let (inner, further) = self.shift(input, Part::Inner, slot);
+        let mut terms = vec![
+            format!("{x}{input}"),
+            free,
+            inner,
+            (past + further).to_string(),
+        ];
+        for (window, (place, spec)) in self.matrix.windows().enumerate() {
+            if spec.divisor > 1 {
+                let at = format!(
+                    "({}) / {}",
+                    self.visited((window, place), slot),
+                    spec.divisor
+                );
+                terms.push(times(&at, self.matrix.inputs()[input].view.strides[place]));
             }
-            None => format!("{x}{input}{letter}{}", slot.of(part)),
-        };
-        let mut terms = vec![term(Part::Free, "f"), term(Part::Inner, "k")];
-        terms.push(constant.to_string());
-        for (place, spec) in self.matrix.windows().filter(|(_, place)| place.divisor > 1) {
-            let at = format!("({x}q{place}f{} + {x}q{place}k{})", slot.free, slot.inner);
-            let stride = self.matrix.inputs()[input].view.strides[place];
-            terms.push(times(&format!("{at} / {}", spec.divisor), stride));
         }
         sum(terms.into_iter())
+    }
+
+    /// The coordinate of a window at a slot, before it is divided.
+    fn visited(&self, (number, place): (usize, usize), slot: Slot) -> String {
+        let parts = [Part::Free, Part::Inner];
+        let [free, inner] = parts.map(|part| self.coordinate((number, place), part, slot));
+        format!("{}q{place} + {free} + {inner}", self.name)
     }
 
     /// Stores the tile to `to` in shared memory.
@@ -370,7 +529,9 @@ impl<'a> Loader<'a> {
         if self.matrix.is_plain() {
             return format!("value.at[{i}] = ({of})({});\n", point.input(0));
         }
-        let computed = self.matrix.value(&point, (&format!("value.at[{i}]"), self.accumulator));
+        let computed = self
+            .matrix
+            .value(&point, (&format!("value.at[{i}]"), self.accumulator));
         format!("value.at[{i}] = 0;\nif ({x}in[{number}]) {{\n{computed}}}\n")
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use backprop_core::{DType, Program, Register, Source};
 
 use super::problem::{Matrix, Part};
-use crate::source::{Point, index_type, load, statements, storage, value};
+use crate::source::{Point, index_type, statements, value};
 
 impl Matrix<'_> {
     pub(super) fn sizes(&self, part: Part) -> &[usize] {
@@ -45,10 +45,15 @@ impl Matrix<'_> {
     pub(super) fn stride(&self, input: usize, part: Part, axis: usize) -> isize {
         let view = &self.inputs()[input].view;
         let places = self.places.iter().zip(view.strides);
-        let terms = places.filter(|(place, _)| place.divisor == 1).flat_map(|(place, stride)| {
-            let terms = place.terms.iter().filter(|t| t.part == part && t.axis == axis);
-            terms.map(move |term| term.step * stride)
-        });
+        let terms = places
+            .filter(|(place, _)| place.divisor == 1)
+            .flat_map(|(place, stride)| {
+                let terms = place
+                    .terms
+                    .iter()
+                    .filter(|t| t.part == part && t.axis == axis);
+                terms.map(move |term| term.step * stride)
+            });
         terms.sum()
     }
 
@@ -108,14 +113,20 @@ impl Matrix<'_> {
         }
         let axes = 0..self.sizes(part).len();
         let terms = axes.map(|axis| {
-            times(&self.piece(part, axis, index), self.stride(input, part, axis))
+            times(
+                &self.piece(part, axis, index),
+                self.stride(input, part, axis),
+            )
         });
         sum(terms)
     }
 
     /// What an index of a part adds to the coordinate of a place.
     pub(super) fn reached(&self, place: usize, part: Part, index: &str) -> String {
-        let terms = self.places[place].terms.iter().filter(|term| term.part == part);
+        let terms = self.places[place]
+            .terms
+            .iter()
+            .filter(|term| term.part == part);
         sum(terms.map(|term| times(&self.piece(part, term.axis, index), term.step)))
     }
 
@@ -158,10 +169,16 @@ impl Matrix<'_> {
         main.zip(last).is_some_and(|(input, axis)| {
             let windows = self.windows().flat_map(|(_, place)| &place.terms);
             let mut steps = windows.filter(|t| t.part == part && t.axis == axis);
-            let moved = steps.next().map_or_else(|| self.stride(input, part, axis), |t| {
-                let place = self.places.iter().position(|p| p.terms.iter().any(|o| std::ptr::eq(o, t)));
-                place.map_or(0, |p| self.inputs()[input].view.strides[p] * t.step)
-            });
+            let moved = steps.next().map_or_else(
+                || self.stride(input, part, axis),
+                |t| {
+                    let place = self
+                        .places
+                        .iter()
+                        .position(|p| p.terms.iter().any(|o| std::ptr::eq(o, t)));
+                    place.map_or(0, |p| self.inputs()[input].view.strides[p] * t.step)
+                },
+            );
             moved.abs() == 1
         })
     }

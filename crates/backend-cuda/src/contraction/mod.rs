@@ -10,6 +10,7 @@ mod loader;
 mod matrix;
 mod problem;
 mod tile;
+mod vector;
 
 use backprop_core::{Body, Conv, DType, Primitive, Sink};
 
@@ -17,6 +18,7 @@ use crate::lowered::Lowered;
 use kernel::Kernel;
 use problem::Problem;
 use tile::Sizes;
+use vector::Vector;
 
 /// How exact products of floats are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -61,5 +63,8 @@ pub(crate) fn lower(primitive: &Primitive, options: Options) -> Lowered {
     if problem.space.count() == 0 {
         return Lowered::default();
     }
-    Kernel::new(&problem, sizes).lower(primitive)
+    match matches!(primitive, Primitive::MatMul(_)) && vector::suits(sizes) {
+        true => Vector::new(&problem, sizes).lower(primitive),
+        false => Kernel::new(&problem, sizes).lower(primitive),
+    }
 }

@@ -283,7 +283,10 @@ impl<'a> Geometry<'a> {
         let inner = with(self.channels, &self.taps);
         let mut filter = vec![Self::grouped(self.outputs, Part::Free), one(Part::Inner, 0)];
         filter.extend(self.spatial(Part::Inner));
-        let mut input = vec![one(Part::Free, 0), Self::grouped(self.channels, Part::Inner)];
+        let mut input = vec![
+            one(Part::Free, 0),
+            Self::grouped(self.channels, Part::Inner),
+        ];
         input.extend(self.visited(Part::Free, Part::Inner));
         let columns = with(self.images(), &self.places);
         let a = self.matrix(Side::Right, filter, [vec![self.outputs], inner.clone()]);
@@ -313,7 +316,10 @@ impl<'a> Geometry<'a> {
         let inner = with(self.images(), &self.places);
         let mut output = vec![one(Part::Inner, 0), Self::grouped(self.outputs, Part::Free)];
         output.extend(self.spatial(Part::Inner));
-        let mut input = vec![one(Part::Inner, 0), Self::grouped(self.channels, Part::Free)];
+        let mut input = vec![
+            one(Part::Inner, 0),
+            Self::grouped(self.channels, Part::Free),
+        ];
         input.extend(self.visited(Part::Inner, Part::Free));
         let columns = with(self.channels, &self.taps);
         let a = self.matrix(Side::Right, output, [vec![self.outputs], inner.clone()]);

@@ -55,7 +55,7 @@ const SHAPES: [([usize; 4], usize); 13] = [
 ];
 
 /// Shared memory of a block.
-const SHARED: usize = 200 << 10;
+const SHARED: usize = 144 << 10;
 
 impl Tile {
     pub(super) fn new(sizes: Sizes, accumulator: DType) -> Tile {
@@ -68,7 +68,9 @@ impl Tile {
             }
             for slices in [1, 2, 4, 8, 16] {
                 let tile = Tile::of(shape, slices, 1);
-                if !tile.fits(size) || (slices > 1 && slices * STEP > sizes.k.next_multiple_of(STEP)) {
+                if !tile.fits(size)
+                    || (slices > 1 && slices * STEP > sizes.k.next_multiple_of(STEP))
+                {
                     continue;
                 }
                 for splits in tile.splits(sizes) {
@@ -100,7 +102,9 @@ impl Tile {
         let tiles = self.count(sizes);
         let wanted = move |times: usize| (times * MULTIPROCESSORS / tiles.max(1)).clamp(1, most);
         let some = [1, wanted(1), wanted(2), wanted(4)];
-        (0..4).filter(move |&i| i == 0 || some[i] > some[i - 1]).map(move |i| some[i])
+        (0..4)
+            .filter(move |&i| i == 0 || some[i] > some[i - 1])
+            .map(move |i| some[i])
     }
 
     fn fits(&self, size: usize) -> bool {
@@ -160,7 +164,11 @@ impl Tile {
         // Few warps do not keep a multiprocessor busy: each waits for what it asked for.
         let together = rounds.min(2048 / self.threads()).min(4);
         let warps = (together * self.threads() / 32).max(1);
-        let enough = if self.rows * self.columns >= 32 { 8 } else { 16 };
+        let enough = if self.rows * self.columns >= 32 {
+            8
+        } else {
+            16
+        };
         let percent = percent * warps.min(enough) / enough;
         let busy = rounds * area * part * 100 / (PER_CYCLE * percent.max(1));
         let steps = part / self.depth();
