@@ -32,7 +32,9 @@ impl Tiling {
         let registers = 96 / (kept_in.size() / 4);
         let largest = longest.next_multiple_of(LANES);
         let all = [64, 32, 16].into_iter().flat_map(|own| {
-            [64, 32, 16].into_iter().map(move |other| Tiling { own, other })
+            [64, 32, 16]
+                .into_iter()
+                .map(move |other| Tiling { own, other })
         });
         let fitting: Vec<Tiling> = all
             .filter(|tiling| tiling.own == 16 || blocks(tiling.own) >= ENOUGH_BLOCKS)
