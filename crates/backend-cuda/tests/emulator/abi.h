@@ -5,6 +5,7 @@
 #endif
 namespace bp {
 using u64 = unsigned long long;
+constexpr unsigned MAX_PARAMETERS = 256;
 struct Index { unsigned x, y, z; };
 
 // Where the running thread is. The scheduler writes it at every switch, kernels only read it.

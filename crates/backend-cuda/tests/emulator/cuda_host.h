@@ -3,6 +3,11 @@
 #pragma once
 #include "abi.h"
 #define BP_HOST 1
+#ifdef BP_CHECK
+#define BP_UNCHECKED __attribute__((no_sanitize_thread))
+#else
+#define BP_UNCHECKED
+#endif
 
 #define __global__ __attribute__((visibility("hidden")))
 #define __device__
@@ -73,14 +78,15 @@ static inline unsigned ballot(unsigned mask, bool holds, unsigned line) {
 template <class F> struct Signature;
 template <class... A> struct Signature<void(A...)> {
     static constexpr unsigned arity = sizeof...(A);
+    static_assert(arity <= MAX_PARAMETERS, "a kernel has too many parameters");
     template <class T> struct Parameter { static_assert(sizeof(T) == 0, "a kernel's parameters are pointers"); };
     template <class T> struct Parameter<T*> { static constexpr bool read_only = false; };
     template <class T> struct Parameter<const T*> { static constexpr bool read_only = true; };
     template <class T> struct Plain { typedef T type; };
     template <class T> struct Plain<T* __restrict> { typedef T* type; };
     static constexpr bool read_only[arity + 1] = {Parameter<typename Plain<A>::type>::read_only...};
-    template <void (*F)(A...), int... I> static void spread(void** a) { F(*reinterpret_cast<typename Plain<A>::type*>(a[I])...); }
-    template <void (*F)(A...)> static void call(void** a) { spread<F, __integer_pack(arity)...>(a); }
+    template <void (*F)(A...), int... I> BP_UNCHECKED static void spread(void** a) { F(*reinterpret_cast<typename Plain<A>::type*>(a[I])...); }
+    template <void (*F)(A...)> BP_UNCHECKED static void call(void** a) { spread<F, __integer_pack(arity)...>(a); }
 };
 }  // namespace bp
 

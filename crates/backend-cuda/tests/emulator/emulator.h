@@ -8,7 +8,7 @@
 #include <vector>
 
 namespace bp {
-constexpr unsigned MAX_THREADS = 1024, MAX_WARPS = MAX_THREADS / 32, MAX_PARAMETERS = 64, MAX_MASKS = 16, NONE = ~0u;
+constexpr unsigned MAX_THREADS = 1024, MAX_WARPS = MAX_THREADS / 32, MAX_MASKS = 16, NONE = ~0u;
 constexpr size_t MAX_SHARED = 227 << 10, STACK = 64 << 10;
 
 enum class Order : unsigned { InTurn, Forward, Backward, Random };

@@ -3,9 +3,11 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <csignal>
 #include <memory>
 #include <mutex>
 #include <sys/mman.h>
+#include <unistd.h>
 
 extern "C" void bp_switch(void** save, void* to);
 extern "C" void bp_begin();
@@ -121,8 +123,7 @@ static void enter(State* s, unsigned thread) {
 static void refresh(State* s, Fiber* f) {
     // Staggered: else the tops of all stacks fall into the same sets of the cache.
     void** sp = reinterpret_cast<void**>(f->stack + STACK - f->index % 64 * 192);
-    *--sp = nullptr;
-    *--sp = reinterpret_cast<void*>(bp_begin);
+    *--sp = reinterpret_cast<void*>(bp_begin);   // when it is returned to, the stack is aligned as before a call
     *--sp = nullptr;      // rbp
     *--sp = s;            // rbx
     for (int i = 0; i < 4; i++) *--sp = nullptr;
@@ -356,6 +357,28 @@ static void run_blocks(State* s) {
     }
 }
 
+// A kernel that leaves all memory ends the process: say at least which one it was, then let the fault happen again.
+static thread_local const State* running_state;
+static struct sigaction earlier_action;
+static void on_fault(int, siginfo_t* info, void*) {
+    if (const State* s = running_state) {
+        char text[256];
+        const Index& b = s->now->block;
+        const int n = snprintf(text, sizeof text, "CUDA emulator: %s, block (%u,%u,%u), thread %u: access to %p, which is no memory\n", s->launch->kernel->name, b.x, b.y, b.z, s->running, info->si_addr);
+        if (write(2, text, size_t(n)) < 0) _exit(1);
+    }
+    sigaction(SIGSEGV, &earlier_action, nullptr);
+}
+static void watch_faults() {
+    static const int done = [] {
+        struct sigaction action = {};
+        action.sa_sigaction = on_fault;
+        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        return sigaction(SIGSEGV, &action, &earlier_action);
+    }();
+    (void)done;
+}
+
 static std::mutex pool_lock;
 static std::vector<std::unique_ptr<State>> pool;
 
@@ -397,7 +420,10 @@ std::string run(const Launch& launch, unsigned order) {
         hold_memory.lock();       // nobody frees what a checked kernel may touch
         check_launch_begins(s.get());
     }
+    watch_faults();
+    running_state = s.get();
     if (s->error.empty()) run_blocks(s.get());
+    running_state = nullptr;
     if (launch.image->checked) check_launch_ends(s.get());
     std::string error = std::move(s->error);
     now->state = nullptr;

@@ -87,10 +87,10 @@ static bool run(std::vector<std::string> command, const std::string& log) {
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-// Several processes may compile the same: each under a name of its own, renamed at the end.
+// Several processes, and several copies of this library in one, may compile the same: each under a name of its own, renamed at the end.
 static bool build(Program& p, const std::string& stem, bool checked, const std::string& flags) {
     static int counter;
-    const std::string own = stem + "." + std::to_string(getpid()) + "." + std::to_string(__atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED));
+    const std::string own = stem + "." + std::to_string(getpid()) + "." + std::to_string(reinterpret_cast<size_t>(&counter)) + "." + std::to_string(__atomic_add_fetch(&counter, 1, __ATOMIC_RELAXED));
     const std::string source = stem + ".cpp", object = own + ".o", library = own + ".so", log = own + ".log";
     if (!write_file(own + ".cpp", p.source) || rename((own + ".cpp").c_str(), source.c_str())) {
         p.log = "cannot write " + source;
