@@ -19,6 +19,16 @@ W9_RATE = 1e-3
 DTYPES = {"F32": np.float32, "I32": np.int32}
 
 
+def is_deep(workload):
+    """Whether it is W9 or, for another width, W9-WIDTH."""
+    return workload.split("-")[0] == "W9"
+
+
+def is_squared(workload):
+    """Whether the loss is a squared error. Others have cross-entropy, or a loss of their own."""
+    return workload in ("W0", "W8") or is_deep(workload)
+
+
 @dataclass(frozen=True)
 class Call:
     mode: str
@@ -53,6 +63,10 @@ class Values(dict):
     def take(self, name):
         """The only copy of a tensor."""
         return np.array(self.pop(name))
+
+    def look(self, name):
+        """A tensor as it lies in the file, to be copied and never written."""
+        return np.asarray(self.pop(name))
 
     def layers(self):
         return sum(name.startswith("layers.") and name.endswith(".weight") for name in self)

@@ -12,6 +12,7 @@
 mod bench;
 mod ci;
 mod command;
+mod gpu;
 mod peers;
 mod tidy;
 
@@ -27,7 +28,7 @@ struct Task {
     run: fn(&[String]) -> Outcome,
 }
 
-const TASKS: [Task; 5] = [
+const TASKS: [Task; 7] = [
     Task {
         name: "ci",
         about: "everything a change has to pass: format, clippy, rustdoc, tests",
@@ -53,6 +54,16 @@ const TASKS: [Task; 5] = [
         about: "set up what `bench` compares with: all of `python` and `rust`, or those named",
         run: peers::run,
     },
+    Task {
+        name: "cuda-tools",
+        about: "fetch NVIDIA's compiler library, for tests of the CUDA backend without a GPU",
+        run: gpu::tools,
+    },
+    Task {
+        name: "gpu-bundle",
+        about: "build what tests and times the CUDA backend on another machine, into one folder",
+        run: gpu::bundle,
+    },
 ];
 
 fn main() -> ExitCode {
@@ -77,7 +88,7 @@ fn main() -> ExitCode {
 fn usage() -> String {
     let tasks: String = TASKS
         .iter()
-        .map(|task| format!("  {:6} {}\n", task.name, task.about))
+        .map(|task| format!("  {:10} {}\n", task.name, task.about))
         .collect();
     format!("usage: cargo xtask TASK\n\n{tasks}")
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backprop_core::Result;
 
 use crate::Cuda;
+use crate::contraction::{Options, Precision};
 use crate::device::{Device, Folders};
 
 /// Settings of the backend.
@@ -13,6 +14,7 @@ use crate::device::{Device, Folders};
 pub struct Builder {
     ordinal: usize,
     folders: Folders,
+    options: Options,
 }
 
 impl Builder {
@@ -39,6 +41,14 @@ impl Builder {
         self
     }
 
+    /// With which precision 32-bit products and convolutions are computed: all of it, unless said
+    /// otherwise.
+    #[must_use]
+    pub fn precision(mut self, precision: Precision) -> Builder {
+        self.options.precision = precision;
+        self
+    }
+
     /// Opens the device.
     ///
     /// # Errors
@@ -48,6 +58,7 @@ impl Builder {
         let device = Device::new(self.ordinal, &self.folders)?;
         Ok(Cuda {
             device: Arc::new(device),
+            options: self.options,
         })
     }
 }

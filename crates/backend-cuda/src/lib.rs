@@ -20,6 +20,7 @@
 
 mod attention;
 mod builder;
+mod contraction;
 mod device;
 mod indexing;
 mod lowered;
@@ -49,12 +50,14 @@ use device::{Device, Function, trouble};
 use lowered::{Arg, Lowered, MAX_ARGS};
 
 pub use builder::Builder;
+pub use contraction::Precision;
 pub use device::Buffer;
 
 /// An NVIDIA GPU. A cheap handle; clones share its stream and its kernels.
 #[derive(Clone, Debug)]
 pub struct Cuda {
     device: Arc<Device>,
+    options: contraction::Options,
 }
 
 /// A prepared primitive.
@@ -113,7 +116,7 @@ impl Cuda {
             let mut launches = lowered.launches.iter();
             launches.all(|launch| launch.args.len() <= MAX_ARGS)
         };
-        let lowered = lower(primitive).filter(|_| supports(primitive)).filter(fits);
+        let lowered = lower(primitive, self.options).filter(fits);
         let lowered = lowered.ok_or_else(|| self.declined(primitive))?;
         let operands = primitive.reads().into_iter().chain(primitive.writes());
         Ok(Kernel {
@@ -201,32 +204,39 @@ fn supports(candidate: &Primitive) -> bool {
     match candidate {
         Primitive::Sweep(spec) => sweep::supports(spec),
         Primitive::Rows(spec) => rows::supports(spec),
+        Primitive::MatMul(_)
+        | Primitive::Conv(_)
+        | Primitive::ConvVjpInput(_)
+        | Primitive::ConvVjpFilter(_) => contraction::supports(candidate),
         Primitive::Pool(spec) | Primitive::PoolVjp(spec) => pool::supports(spec),
-        Primitive::Sort(spec) => sort::supports(spec),
         Primitive::Attention(spec) => attention::supports(spec),
         Primitive::AttentionVjp(spec) => attention::supports_vjp(spec),
+        Primitive::Sort(spec) => sort::supports(spec),
         other => other.is_plain(),
     }
 }
 
 /// What a primitive becomes; `None` if nothing, as what [`supports`] declines.
-fn lower(primitive: &Primitive) -> Option<Lowered> {
-    Some(match primitive {
+fn lower(primitive: &Primitive, options: contraction::Options) -> Option<Lowered> {
+    let lowered = match primitive {
         Primitive::Sweep(spec) => sweep::lower(spec),
         Primitive::Rows(spec) => rows::lower(spec),
+        Primitive::MatMul(_)
+        | Primitive::Conv(_)
+        | Primitive::ConvVjpInput(_)
+        | Primitive::ConvVjpFilter(_) => contraction::lower(primitive, options),
         Primitive::Relocate(spec) => relocate::lower(spec),
         Primitive::Gather(spec) => indexing::gather(spec),
         Primitive::ScatterAdd(spec) => indexing::scatter_add(spec),
         Primitive::Random(spec) => random::lower(spec),
-        Primitive::Pool(spec) if pool::supports(spec) => pool::lower(spec),
-        Primitive::PoolVjp(spec) if pool::supports(spec) => pool::lower_vjp(spec),
-        Primitive::Sort(spec) if sort::supports(spec) => sort::lower(spec),
-        Primitive::Attention(spec) if attention::supports(spec) => attention::lower(spec),
-        Primitive::AttentionVjp(spec) if attention::supports_vjp(spec) => {
-            attention::lower_vjp(spec)
-        }
+        Primitive::Pool(spec) => pool::lower(spec),
+        Primitive::PoolVjp(spec) => pool::lower_vjp(spec),
+        Primitive::Attention(spec) => attention::lower(spec),
+        Primitive::AttentionVjp(spec) => attention::lower_vjp(spec),
+        Primitive::Sort(spec) => sort::lower(spec),
         _ => return None,
-    })
+    };
+    Some(lowered).filter(|_| supports(primitive))
 }
 
 impl Backend for Cuda {

@@ -74,6 +74,16 @@ impl<'a> Pack<'a> {
         self
     }
 
+    /// The same where the first `given` inputs of the program are no tensors (the pack of number `i`
+    /// stands in `gi`), and the body's own inputs come after `reads` others.
+    pub(crate) fn after(mut self, given: usize, reads: usize) -> Pack<'a> {
+        self.given = given;
+        for (i, operand) in self.fold.operands.iter_mut().take(self.inputs).enumerate() {
+            operand.name = format!("r{}", reads + i);
+        }
+        self
+    }
+
     /// Loads these inputs only.
     pub(crate) fn loading(mut self, inputs: Vec<usize>) -> Pack<'a> {
         self.loaded = inputs;
@@ -235,7 +245,9 @@ pub(crate) struct Here<'p, 'a> {
 
 impl Point for Here<'_, '_> {
     fn input(&self, input: usize) -> String {
-        let operand = input - self.pack.given;
+        let Some(operand) = input.checked_sub(self.pack.given) else {
+            return format!("g{input}.at[i]");
+        };
         let at = match self.pack.way(operand) {
             Way::Splat => "0",
             Way::Whole | Way::Apart => "i",

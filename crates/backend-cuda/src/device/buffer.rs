@@ -50,9 +50,9 @@ impl Buffer {
 
     fn range(&self, at: usize, bytes: usize) -> Result<sys::CUdeviceptr> {
         let inside = at.checked_add(bytes).is_some_and(|end| end <= self.bytes);
-        let start = u64::try_from(at).map(|at| self.address + at);
+        let start = u64::try_from(at);
         match (inside, start) {
-            (true, Ok(start)) => Ok(start),
+            (true, Ok(at)) => Ok(self.address + at),
             _ => Err(trouble("a copy leaves its buffer")),
         }
     }

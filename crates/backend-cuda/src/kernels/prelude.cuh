@@ -97,6 +97,23 @@ template <class T> static __device__ __forceinline__ T bp_remainder(T a, T b) {
     return (T)(a % b);
 }
 
+// A product and a sum, rounded once; integers wrap.
+static __device__ __forceinline__ float bp_fma(float a, float b, float c) {
+    return fmaf(a, b, c);
+}
+static __device__ __forceinline__ double bp_fma(double a, double b, double c) {
+    return fma(a, b, c);
+}
+static __device__ __forceinline__ int bp_fma(int a, int b, int c) {
+    return (int)((unsigned)a * (unsigned)b + (unsigned)c);
+}
+static __device__ __forceinline__ long long bp_fma(long long a, long long b, long long c) {
+    return (long long)((unsigned long long)a * (unsigned long long)b + (unsigned long long)c);
+}
+static __device__ __forceinline__ unsigned char bp_fma(unsigned char a, unsigned char b, unsigned char c) {
+    return (unsigned char)(a * b + c);
+}
+
 // V neighbours at once, where their address allows it.
 template <class T, int V> struct alignas(sizeof(T) * V <= 16 ? sizeof(T) * V : 16) bp_pack {
     T at[V];

@@ -13,7 +13,7 @@ fn sources(kind: Kind) -> Vec<Source> {
     let mut sources: Vec<Source> = Vec::new();
     let primitives = kind.primitives();
     for primitive in primitives.iter().filter(|p| crate::supports(p)) {
-        for launch in lower(primitive).map(|l| l.launches).unwrap_or_default() {
+        for launch in lower(primitive, crate::contraction::Options::default()).map(|l| l.launches).unwrap_or_default() {
             if !sources.contains(&launch.source) {
                 sources.push(launch.source);
             }

@@ -1,0 +1,65 @@
+//! Matrix products and convolutions: one family of kernels.
+//!
+//! In what order products are added up follows from the sizes and the type of the sums alone: inside
+//! of a slice of `k` one after the other, each rounded once; then slice by slice, then block by
+//! block.
+
+mod epilogue;
+mod kernel;
+mod loader;
+mod matrix;
+mod problem;
+mod tile;
+
+use backprop_core::{Body, Conv, DType, Primitive, Sink};
+
+use crate::lowered::Lowered;
+use kernel::Kernel;
+use problem::Problem;
+use tile::Sizes;
+
+/// How exact products of floats are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Precision {
+    /// All bits of the operands count.
+    #[default]
+    Strict,
+    /// Operands in `f32` are rounded to 11 bits for tensor cores.
+    Tf32,
+}
+
+/// How contractions are lowered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) precision: Precision,
+}
+
+/// Any product or convolution, whatever its operands are made of, that stores all of its results.
+pub(crate) fn supports(primitive: &Primitive) -> bool {
+    let stores = |body: &Body| body.outputs.iter().all(|output| output.sink == Sink::Store);
+    let conv = |spec: &Conv| spec.accumulator != DType::Bool && stores(&spec.epilogue);
+    match primitive {
+        Primitive::MatMul(spec) => spec.accumulator != DType::Bool && stores(&spec.epilogue),
+        Primitive::Conv(spec) | Primitive::ConvVjpInput(spec) | Primitive::ConvVjpFilter(spec) => {
+            conv(spec)
+        }
+        _ => false,
+    }
+}
+
+pub(crate) fn lower(primitive: &Primitive, options: Options) -> Lowered {
+    let _ = options;
+    let Some(problem) = Problem::new(primitive) else {
+        return Lowered::default();
+    };
+    let sizes = Sizes {
+        batch: problem.batch(),
+        m: problem.m(),
+        n: problem.n(),
+        k: problem.k(),
+    };
+    if problem.space.count() == 0 {
+        return Lowered::default();
+    }
+    Kernel::new(&problem, sizes).lower(primitive)
+}
