@@ -29,6 +29,7 @@ Times one training step, or prints what there is to time.
                                  the spot, once for all tensors of a shape
 
   --device D   cpu, or cuda (its first device) [cpu]
+  --precision P of products on a GPU: f32, or tf32 [f32]
   --threads N  of the processor [all]
   --seconds X  of timing; a fourth of that for warm-up, and a fourth for inference [2]
   --plan       print the compiled step instead of timing it
@@ -38,6 +39,7 @@ Times one training step, or prints what there is to time.
 
 struct Options {
     device: Device,
+    precision: Precision,
     threads: Option<usize>,
     seconds: f64,
     show: Show,
@@ -48,6 +50,13 @@ struct Options {
 enum Device {
     Cpu,
     Cuda,
+}
+
+/// Of products on a GPU.
+#[derive(Clone, Copy, PartialEq)]
+enum Precision {
+    F32,
+    Tf32,
 }
 
 enum Show {
@@ -97,6 +106,7 @@ fn run(parser: &mut lexopt::Parser) -> Result<(), Box<dyn Error>> {
 fn options(parser: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
     let mut options = Options {
         device: Device::Cpu,
+        precision: Precision::F32,
         threads: None,
         seconds: 2.0,
         show: Show::Times,
@@ -109,6 +119,13 @@ fn options(parser: &mut lexopt::Parser) -> Result<Options, lexopt::Error> {
                     "cpu" => Device::Cpu,
                     "cuda" => Device::Cuda,
                     other => return Err(format!("no device is called `{other}`").into()),
+                };
+            }
+            Long("precision") => {
+                options.precision = match parser.value()?.string()?.as_str() {
+                    "f32" => Precision::F32,
+                    "tf32" => Precision::Tf32,
+                    other => return Err(format!("no precision is called `{other}`").into()),
                 };
             }
             Long("threads") => options.threads = Some(parser.value()?.parse()?),
@@ -150,7 +167,14 @@ fn time(workload: &Workload, path: &Path, options: &Options) -> Result<(), Box<d
             time_on(cpu.clone(), cpu.threads(), workload, path, options)
         }
         #[cfg(feature = "cuda")]
-        Device::Cuda => time_on(backprop::Cuda::new(0)?, 1, workload, path, options),
+        Device::Cuda => {
+            let precision = match options.precision {
+                Precision::F32 => backprop::cuda::Precision::Strict,
+                Precision::Tf32 => backprop::cuda::Precision::Tf32,
+            };
+            let cuda = backprop::Cuda::builder().precision(precision).build()?;
+            time_on(cuda, 1, workload, path, options)
+        }
         #[cfg(not(feature = "cuda"))]
         Device::Cuda => Err("this program was built without the feature `cuda`".into()),
     }
@@ -205,8 +229,11 @@ fn fill<B: Backend>(training: &mut Training<B>, path: &Path) -> Result<(), Box<d
     }
     let mut drawn: Vec<(Slot, Values)> = Vec::new();
     training.fill(|slot| {
-        let alike = |(other, _): &&(Slot, Values)| other.shape == slot.shape && other.fill == slot.fill;
-        if let Some((_, values)) = drawn.iter().find(alike) {
+        let alike = |(other, _): &&mut (Slot, Values)| {
+            other.shape == slot.shape && other.fill == slot.fill
+        };
+        if let Some((_, values)) = drawn.iter_mut().find(alike) {
+            turn(values, slot);
             return Ok(values.clone());
         }
         let values = slot.fill.draw(SEED, &slot.name, slot.shape);
@@ -214,6 +241,16 @@ fn fill<B: Backend>(training: &mut Training<B>, path: &Path) -> Result<(), Box<d
         Ok(values)
     })?;
     Ok(())
+}
+
+/// Other values of the same kind: a product of equal matrices would grow without bound.
+fn turn(values: &mut Values, slot: &Slot) {
+    let row = slot.shape.sizes().last().copied().unwrap_or(1);
+    let by = (31 * row) % slot.shape.count().max(1);
+    match values {
+        Values::F32(values) => values.rotate_left(by),
+        Values::I32(values) => values.rotate_left(by),
+    }
 }
 
 /// Times a plan. A GPU works on its own: its steps are started together, and waited for.

@@ -40,6 +40,8 @@ pub mod weights;
 pub use backprop_cpu::{Cpu, Executor, Level, Programs};
 
 #[cfg(feature = "cuda")]
+pub use backprop_cuda as cuda;
+#[cfg(feature = "cuda")]
 pub use backprop_cuda::Cuda;
 
 pub use backprop_core as core;

@@ -256,7 +256,7 @@ scalars! {
     /// `log(1 + exp(x))` without overflow.
     Softplus(x) -> y: Real on (-2.0, 2.0) => {
         eval: if x.is_nan() { x } else { x.max(0.0) + (-x.abs()).exp().ln_1p() },
-        cuda: "(({0} > 0 ? {0} : 0 * {0}) + log1p(exp(-fabs({0}))))",
+        cuda: "(({0} > 0 || {0} != {0} ? {0} : 0) + log1p(exp(-fabs({0}))))",
         vjp(g): [g * C::apply(Scalar::Sigmoid, &[x])] }
     /// `max(x, 0)`; NaN stays NaN.
     Relu(x) -> y: Arithmetic on (-2.0, 2.0) => {

@@ -40,7 +40,10 @@ impl Point for Result<'_> {
     fn input(&self, input: usize) -> String {
         match input.checked_sub(1) {
             None => "x".to_owned(),
-            Some(i) => load(self.fold.operands[i].dtype(), &self.fold.address(i).element()),
+            Some(i) => load(
+                self.fold.operands[i].dtype(),
+                &self.fold.address(i).element(),
+            ),
         }
     }
 

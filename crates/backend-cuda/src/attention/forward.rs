@@ -5,7 +5,7 @@ use std::fmt::Write;
 use backprop_core::{Attention, DType, Heads, KeyMask, Primitive};
 
 use super::tile::{
-    Sources, Tile, accumulate, each_column, products, shared, sums, weights_stride,
+    Rows, Sources, Tile, accumulate, each_column, fill, products, shared, sums, weights_stride,
 };
 use super::tiling::{LANES, Tiling};
 use super::{epilogue, function, head, kept_in, operands, scored};
@@ -29,7 +29,7 @@ pub(crate) fn supports(spec: &Attention) -> bool {
 /// Queries, keys and values of a block.
 fn tiles(heads: &Heads, tiling: Tiling) -> [Tile; 3] {
     let tile = |operand, rows, width| Tile {
-        name: ["query_", "key_", "value_"][operand],
+        name: ["queries", "keys", "values"][operand],
         operand,
         rows,
         width,
@@ -102,7 +102,12 @@ struct Kernel<'a> {
 
 impl Kernel<'_> {
     fn print(&self, parameters: &[String]) -> String {
-        let Kernel { spec, tiling, sources, .. } = self;
+        let Kernel {
+            spec,
+            tiling,
+            sources,
+            ..
+        } = self;
         let (heads, kept) = (&spec.heads, spec.accumulator);
         let (of, index, threads) = (value(kept), sources.index, tiling.threads());
         let [query, key, values] = tiles(heads, *tiling);
@@ -110,11 +115,14 @@ impl Kernel<'_> {
         let pieces = heads.queries.div_ceil(own);
         // The last queries of a causal mask see the most keys, and so start first.
         let (piece, end) = match heads.mask {
-            KeyMask::Causal => (
+            KeyMask::Causal if heads.keys > other => (
                 format!("{} - (int)(blockIdx.x % {pieces})", pieces - 1),
                 format!("first + {own} < {0} ? first + {own} : {0}", heads.keys),
             ),
-            _ => (format!("(int)(blockIdx.x % {pieces})"), heads.keys.to_string()),
+            _ => (
+                format!("(int)(blockIdx.x % {pieces})"),
+                heads.keys.to_string(),
+            ),
         };
         let low = constant(f64::NEG_INFINITY, kept);
         let mut text = head(parameters, *tiling, kept);
@@ -126,29 +134,41 @@ impl Kernel<'_> {
              const {index} batch = blockIdx.x / {pieces};"
         );
         text += &sources.bases();
-        text += &query.fill(sources, "first", heads.queries, threads);
+        let rows = |first, count| Rows {
+            first,
+            count,
+            threads,
+        };
+        text += &fill(&[query], sources, rows("first", heads.queries));
         text += &sums("sums", heads.width, *tiling, kept);
         let _ = writeln!(
             text,
             "{of} high[{0}], total[{0}];\n#pragma unroll\n\
              for (int i = 0; i < {0}; ++i) {{ high[i] = {low}; total[i] = 0; }}\n\
-             for (int begin = 0; begin < end; begin += {other}) {{\n__syncthreads();",
+             for (int begin = 0; begin < end; begin += {other}) {{",
             tiling.down_each()
         );
-        text += &key.fill(sources, "begin", heads.keys, threads);
-        text += &values.fill(sources, "begin", heads.keys, threads);
+        text += &fill(&[key, values], sources, rows("begin", heads.keys));
         text += "__syncthreads();\n";
         text += &products("s", [query, key], *tiling, kept);
         text += &self.softmax();
         text += "__syncwarp();\n";
         text += &accumulate("sums", "weights", values, *tiling, kept);
+        if heads.keys > other {
+            text += "__syncthreads();\n";
+        }
         text += "}\n";
         text + &self.finish() + "}\n"
     }
 
     /// Makes products weights, relative to the highest score so far.
     fn softmax(&self) -> String {
-        let Kernel { spec, tiling, sources, .. } = self;
+        let Kernel {
+            spec,
+            tiling,
+            sources,
+            ..
+        } = self;
         let (heads, kept) = (&spec.heads, spec.accumulator);
         let (of, exp) = (value(kept), function("exp", kept));
         let (rows, columns, down) = (tiling.down_each(), tiling.across_each(), tiling.down());
@@ -181,7 +201,12 @@ impl Kernel<'_> {
     }
 
     fn finish(&self) -> String {
-        let Kernel { spec, tiling, sources, .. } = self;
+        let Kernel {
+            spec,
+            tiling,
+            sources,
+            ..
+        } = self;
         let (heads, kept, index) = (&spec.heads, spec.accumulator, sources.index);
         let (of, log) = (value(kept), function("log", kept));
         let (queries, width) = (heads.queries, heads.width);

@@ -62,7 +62,9 @@ fn scored(heads: &Heads, sources: &Sources<'_>, kept_in: DType) -> String {
 
 /// The type in which operands of these types are multiplied and added up.
 fn kept_in(sources: &[&Source]) -> DType {
-    let double = sources.iter().any(|source| source.tensor.dtype == DType::F64);
+    let double = sources
+        .iter()
+        .any(|source| source.tensor.dtype == DType::F64);
     if double { DType::F64 } else { DType::F32 }
 }
 

@@ -48,7 +48,14 @@ impl<'a> Sources<'a> {
 
     fn strides(&self, k: usize) -> [isize; 2] {
         let rank = self.batch.rank();
-        [0, 1].map(|i| self.sources[k].view.strides.get(rank + i).copied().unwrap_or(0))
+        [0, 1].map(|i| {
+            self.sources[k]
+                .view
+                .strides
+                .get(rank + i)
+                .copied()
+                .unwrap_or(0)
+        })
     }
 
     /// Where the batch element `batch` of each operand starts, and whether it is aligned.
@@ -94,7 +101,9 @@ impl<'a> Sources<'a> {
             return 1;
         }
         let steps = self.fold.axes.iter().map(|axis| axis.strides[k]);
-        let steps: Vec<isize> = steps.chain([row, columns as isize, view.offset as isize]).collect();
+        let steps: Vec<isize> = steps
+            .chain([row, columns as isize, view.offset as isize])
+            .collect();
         let mut width = (16 / tensor.dtype.size()).min(8);
         while steps.iter().any(|step| step % width as isize != 0) {
             width /= 2;
@@ -143,29 +152,21 @@ impl Tile {
         self.rows * self.stride()
     }
 
-    /// Copies rows from `first` on; what is beyond the last of `count` rows is zero.
-    pub(super) fn fill(&self, sources: &Sources<'_>, first: &str, count: usize, threads: usize) -> String {
-        let rows = (first, count);
-        match sources.vector(self.operand, self.width) {
-            1 => self.copy(sources, rows, threads, 1),
-            // The branch is outside of the loop, so that loads are under way together.
-            vector => format!(
-                "if (aligned{}) {{\n{}}} else {{\n{}}}\n",
-                self.operand,
-                self.copy(sources, rows, threads, vector),
-                self.copy(sources, rows, threads, 1),
-            ),
-        }
-    }
-
-    fn copy(&self, sources: &Sources<'_>, (first, count): (&str, usize), threads: usize, vector: usize) -> String {
-        let Tile { name, operand: k, rows, width } = *self;
+    fn copy(&self, sources: &Sources<'_>, rows: Rows<'_>, vector: usize) -> String {
+        let (
+            k,
+            Rows {
+                first,
+                count,
+                threads,
+            },
+        ) = (self.operand, rows);
         let (columns, stride) = (self.columns(), self.stride());
         let (dtype, of) = (sources.sources[k].tensor.dtype, value(sources.kept_in));
         let packs = columns / vector;
         let [row, column] = sources.strides(k);
         let place = match row.abs() == 1 && column.abs() != 1 {
-            true => format!("const int r = e % {rows}, d = e / {rows};\n"),
+            true => format!("const int r = e % {0}, d = e / {0};\n", self.rows),
             false => format!("const int r = e / {packs}, d = e % {packs} * {vector};\n"),
         };
         let at = format!("{first} + r");
@@ -179,21 +180,71 @@ impl Tile {
                 load(dtype, "x.at[i]")
             ),
         };
-        let unrolled = if vector > 1 && vector <= 4 { 4 } else { 2 };
+        // Tiles start at multiples of their rows.
+        let row = (count % self.rows != 0).then(|| format!("{at} < {count}"));
+        let column = (columns > self.width).then(|| format!("d < {}", self.width));
+        let tests: Vec<String> = row.into_iter().chain(column).collect();
+        let copy = match tests.is_empty() {
+            true => copy,
+            false => format!("if ({}) {{\n{copy}}}\n", tests.join(" && ")),
+        };
+        let total = self.rows * packs;
+        let unrolled = match total.div_ceil(threads) * vector {
+            64.. => 2,
+            _ if vector == 1 => 2,
+            _ => 8,
+        };
+        let name = self.name;
         format!(
             "#pragma unroll {unrolled}\n\
-             for (int e = threadIdx.x; e < {}; e += {threads}) {{\n{place}\
+             for (int e = threadIdx.x; e < {total}; e += {threads}) {{\n{place}\
              bp_pack<{of}, {vector}> y;\n\
-             #pragma unroll\nfor (int i = 0; i < {vector}; ++i) y.at[i] = 0;\n\
-             if ({at} < {count} && d < {width}) {{\n{copy}}}\n\
-             *(bp_pack<{of}, {vector}>*)({name} + r * {stride} + d) = y;\n}}\n",
-            rows * packs
+             #pragma unroll\nfor (int i = 0; i < {vector}; ++i) y.at[i] = 0;\n{copy}\
+             *(bp_pack<{of}, {vector}>*)({name} + r * {stride} + d) = y;\n}}\n"
         )
     }
 }
 
+/// Rows of matrices, from `first` on, of which there are `count` in all, that so many threads copy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows<'a> {
+    pub(super) first: &'a str,
+    pub(super) count: usize,
+    pub(super) threads: usize,
+}
+
+/// Copies the same rows of some matrices; what is beyond the last one is zero.
+pub(super) fn fill(tiles: &[Tile], sources: &Sources<'_>, rows: Rows<'_>) -> String {
+    let vector = |tile: &Tile| sources.vector(tile.operand, tile.width);
+    let copies = |width: &dyn Fn(&Tile) -> usize| -> String {
+        let copies = tiles
+            .iter()
+            .map(|tile| tile.copy(sources, rows, width(tile)));
+        copies.collect()
+    };
+    let wide = tiles.iter().filter(|tile| vector(tile) > 1);
+    let tests: Vec<String> = wide
+        .map(|tile| format!("aligned{}", tile.operand))
+        .collect();
+    match tests.is_empty() {
+        true => copies(&|_| 1),
+        // One branch around all, so that their loads are under way together.
+        false => format!(
+            "if ({}) {{\n{}}} else {{\n{}}}\n",
+            tests.join(" && "),
+            copies(&vector),
+            copies(&|_| 1),
+        ),
+    }
+}
+
 /// Products of the rows of two tiles: `name[i][j]` of a thread's own rows and of the other ones.
-pub(super) fn products(name: &str, [own, other]: [Tile; 2], tiling: Tiling, kept_in: DType) -> String {
+pub(super) fn products(
+    name: &str,
+    [own, other]: [Tile; 2],
+    tiling: Tiling,
+    kept_in: DType,
+) -> String {
     let (of, fma) = (value(kept_in), function("fma", kept_in));
     let (rows, columns, down) = (tiling.down_each(), tiling.across_each(), tiling.down());
     let depth = own.width.next_multiple_of(4);
@@ -217,7 +268,9 @@ pub(super) fn products(name: &str, [own, other]: [Tile; 2], tiling: Tiling, kept
         own.stride(),
         other.name,
         other.stride(),
-        each(&format!("{name}[i][j] = {fma}(x[i].at[u], y[j].at[u], {name}[i][j]);\n")),
+        each(&format!(
+            "{name}[i][j] = {fma}(x[i].at[u], y[j].at[u], {name}[i][j]);\n"
+        )),
     )
 }
 

@@ -32,7 +32,9 @@ impl Tiling {
         let registers = 96 / (kept_in.size() / 4);
         let largest = longest.next_multiple_of(LANES);
         let all = [64, 32, 16].into_iter().flat_map(|own| {
-            [64, 32, 16].into_iter().map(move |other| Tiling { own, other })
+            [64, 32, 16]
+                .into_iter()
+                .map(move |other| Tiling { own, other })
         });
         let fitting: Vec<Tiling> = all
             .filter(|tiling| tiling.own == 16 || blocks(tiling.own) >= ENOUGH_BLOCKS)
@@ -60,5 +62,31 @@ impl Tiling {
     /// Rows of the other tile that are a thread's, as many apart as there are lanes.
     pub(super) fn across_each(&self) -> usize {
         self.other / LANES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(heads: usize, queries: usize, bytes_of_row: usize) -> Option<Tiling> {
+        let blocks = |own: usize| heads * queries.div_ceil(own);
+        let shared = |tiling: Tiling| (tiling.own + tiling.other) * bytes_of_row;
+        Tiling::new(DType::F32, queries, 8, &blocks, &shared)
+    }
+
+    #[test]
+    fn small_heads_make_more_blocks_and_wide_ones_smaller_tiles() {
+        let is = |own, other| Some(Tiling { own, other });
+        assert_eq!(chosen(256, 1024, 256), is(64, 64));
+        assert_eq!(chosen(48, 64, 256), is(16, 64), "too few blocks");
+        assert_eq!(chosen(1, 17, 256), is(16, 32), "few rows");
+        assert_eq!(chosen(256, 1024, 1024), is(64, 32), "wide rows");
+        assert_eq!(
+            chosen(256, 1024, 6 << 10),
+            is(16, 16),
+            "rows that fill a multiprocessor"
+        );
+        assert_eq!(chosen(256, 1024, 7 << 10), None, "too wide");
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use backprop_core::{AttentionVjp, DType, Heads, KeyMask, Primitive, Source as Seen};
 
 use super::tile::{
-    Sources, Tile, accumulate, each_column, products, shared, sums, weights_stride,
+    Rows, Sources, Tile, accumulate, each_column, fill, products, shared, sums, weights_stride,
 };
 use super::tiling::{LANES, Tiling};
 use super::{function, head, kept_in, operands, scored};
@@ -121,9 +121,22 @@ fn sides(spec: &AttentionVjp, tiling: Tiling) -> [Side<'_>; 2] {
 }
 
 fn tiling(spec: &AttentionVjp) -> Option<Tiling> {
-    let Heads { queries, keys, depth, width, batch, .. } = spec.heads;
+    let Heads {
+        queries,
+        keys,
+        depth,
+        width,
+        batch,
+        ..
+    } = spec.heads;
     let blocks = |own: usize| batch.count() * (queries.div_ceil(own) + keys.div_ceil(own));
-    let shared = |tiling| sides(spec, tiling).iter().map(Side::bytes).max().unwrap_or(0);
+    let shared = |tiling| {
+        sides(spec, tiling)
+            .iter()
+            .map(Side::bytes)
+            .max()
+            .unwrap_or(0)
+    };
     let sums = Tile::each(depth) + Tile::each(width);
     Tiling::new(kept(spec), queries.max(keys), sums, &blocks, &shared)
 }
@@ -160,33 +173,47 @@ pub(crate) fn lower_vjp(spec: &AttentionVjp) -> Lowered {
 }
 
 impl Side<'_> {
+    /// The piece of the rows that a block owns, and the other rows that it goes over.
+    fn range(&self) -> (String, String, String) {
+        let (pieces, [_, others]) = (self.pieces(), self.lengths());
+        let Tiling { own, other } = self.tiling;
+        let (mut piece, mut begin) = (format!("block % {}", pieces.max(1)), "0".to_owned());
+        let mut end = others.to_string();
+        match (&self.heads().mask, self.owner) {
+            // All of them are one tile.
+            _ if others <= other => {}
+            (KeyMask::Causal, Owner::Keys) => begin = format!("first / {other} * {other}"),
+            (KeyMask::Causal, Owner::Queries) if pieces > 0 => {
+                // The last queries see the most keys, and so start first.
+                piece = format!("{} - block % {pieces}", pieces - 1);
+                end = format!("first + {own} < {others} ? first + {own} : {others}");
+            }
+            _ => {}
+        }
+        (piece, begin, end)
+    }
+
     fn print(&self, sources: &Sources<'_>) -> String {
         let (tiling, kept, index) = (self.tiling, kept(self.spec), sources.index);
         let Tiling { own, other } = tiling;
-        let (threads, pieces) = (tiling.threads(), self.pieces().max(1));
+        let threads = tiling.threads();
         let [own_a, own_b, other_a, other_b] = self.tiles();
         let [count, others] = self.lengths();
-        let causal = self.heads().mask == KeyMask::Causal;
-        let (piece, begin, end) = match self.owner {
-            Owner::Keys if causal => (None, format!("first / {other} * {other}"), None),
-            Owner::Queries if causal => (
-                Some(format!("{} - block % {pieces}", pieces - 1)),
-                "0".to_owned(),
-                Some(format!("first + {own} < {others} ? first + {own} : {others}")),
-            ),
-            _ => (None, "0".to_owned(), None),
-        };
-        let piece = piece.unwrap_or_else(|| format!("block % {pieces}"));
-        let end = end.unwrap_or_else(|| others.to_string());
+        let (piece, begin, end) = self.range();
         let mut text = shared(&self.parts(), kept);
         let _ = writeln!(
             text,
             "const int first = ({piece}) * {own}, end = {end};\n\
-             const {index} batch = block / {pieces};"
+             const {index} batch = block / {};",
+            self.pieces().max(1)
         );
         text += &sources.bases();
-        text += &own_a.fill(sources, "first", count, threads);
-        text += &own_b.fill(sources, "first", count, threads);
+        let rows = |first, count| Rows {
+            first,
+            count,
+            threads,
+        };
+        text += &fill(&[own_a, own_b], sources, rows("first", count));
         if self.owner == Owner::Queries {
             text += &self.statistics(sources, "first", own);
         }
@@ -196,10 +223,9 @@ impl Side<'_> {
         }
         let _ = writeln!(
             text,
-            "for (int begin = {begin}; begin < end; begin += {other}) {{\n__syncthreads();"
+            "for (int begin = {begin}; begin < end; begin += {other}) {{"
         );
-        text += &other_a.fill(sources, "begin", others, threads);
-        text += &other_b.fill(sources, "begin", others, threads);
+        text += &fill(&[other_a, other_b], sources, rows("begin", others));
         if self.owner == Owner::Keys {
             text += &self.statistics(sources, "begin", other);
         }
@@ -211,6 +237,9 @@ impl Side<'_> {
         text += &accumulate("sums_a", "slopes", other_a, tiling, kept);
         if self.owner == Owner::Keys {
             text += &accumulate("sums_b", "weights", other_b, tiling, kept);
+        }
+        if others > other {
+            text += "__syncthreads();\n";
         }
         text += "}\n";
         text + &self.finish(index)

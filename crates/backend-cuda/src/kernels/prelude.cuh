@@ -89,7 +89,11 @@ static __device__ __forceinline__ unsigned char bp_to_u8(double x) {
 // Integer division that gives 0 where there is no quotient.
 template <class T> static __device__ __forceinline__ T bp_quotient(T a, T b) {
     if (b == (T)0) return (T)0;
-    if (b == (T)-1 && (T)-1 < (T)0) return a == (T)(-a) ? (T)0 : (T)-a;
+    if (b == (T)-1 && (T)-1 < (T)0) {
+        // The lowest number is its own negative.
+        const T negative = (T)(0 - (unsigned long long)a);
+        return negative == a ? (T)0 : negative;
+    }
     return (T)(a / b);
 }
 template <class T> static __device__ __forceinline__ T bp_remainder(T a, T b) {
@@ -223,13 +227,12 @@ static __device__ double bp_zeta(double s, double q) {
     return sum;
 }
 
-// The derivative of order `n` of the cotangent where that is `c`, a polynomial of `c`, by its
-// coefficients; orders above 30 are not told from 30.
+// The derivative of order `n`, at most 170, of the cotangent where that is `c`: a polynomial of `c`.
 static __device__ double bp_cotangent_derivative(int n, double c) {
-    double p[34] = {0.0, 1.0};
+    double p[173] = {0.0, 1.0};
     int degree = 1;
-    for (int step = 0; step < n && step < 31; ++step) {
-        double next[34] = {0.0};
+    for (int step = 0; step < n; ++step) {
+        double next[173] = {0.0};
         for (int k = 1; k <= degree; ++k) {
             next[k - 1] -= k * p[k];
             next[k + 1] -= k * p[k];

@@ -62,6 +62,29 @@ fn cpu_f32() {
     check("cpu", &backprop::Cpu::new().unwrap(), DType::F32);
 }
 
+/// On a GPU; where there is none, the backend's own tests run on an emulated one.
+#[cfg(feature = "cuda")]
+#[allow(clippy::print_stdout, reason = "a test that cannot run says so")]
+fn cuda(dtype: DType) {
+    match backprop::Cuda::new(0) {
+        Ok(cuda) => check("cuda", &cuda, dtype),
+        Err(error) if std::env::var_os("BACKPROP_REQUIRE_GPU").is_some() => panic!("{error}"),
+        Err(error) => println!("skipped: golden cases on cuda: {error}"),
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_f64() {
+    cuda(DType::F64);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn cuda_f32() {
+    cuda(DType::F32);
+}
+
 fn check(name: &str, backend: &impl Backend, dtype: DType) {
     for (set, missing) in SETS {
         check_set(set, missing, name, backend, dtype);
