@@ -28,6 +28,8 @@ pub(crate) struct Pack<'a> {
     inputs: usize,
     /// The inputs that are loaded at each pack.
     loaded: Vec<usize>,
+    /// Those that are loaded once for all reduced points.
+    steady: Vec<usize>,
     /// Inputs whose value is not read from memory, as the sums of a contraction.
     given: usize,
 }
@@ -48,6 +50,7 @@ impl<'a> Pack<'a> {
             body,
             inputs: body.inputs.len(),
             loaded: (0..body.inputs.len()).collect(),
+            steady: Vec::new(),
             given: 0,
         }
     }
@@ -88,6 +91,24 @@ impl<'a> Pack<'a> {
     pub(crate) fn loading(mut self, inputs: Vec<usize>) -> Pack<'a> {
         self.loaded = inputs;
         self
+    }
+
+    /// Loads what is the same at all reduced points apart from what is not.
+    pub(crate) fn hoisting(mut self) -> Pack<'a> {
+        let moves = |&i: &usize| self.fold.part(true).any(|(_, axis)| axis.strides[i] != 0);
+        (self.loaded, self.steady) = self.loaded.iter().partition(|i| moves(i));
+        self
+    }
+
+    /// Packs that a thread loads ahead: about as many as registers hold.
+    pub(crate) fn ahead(&self) -> usize {
+        (32 / (self.loaded.len().max(1) * self.width)).clamp(1, 8)
+    }
+
+    /// Declares and loads what is the same at all reduced points.
+    pub(crate) fn steady(&self) -> String {
+        let steady = self.clone().loading(self.steady.clone());
+        steady.room("") + &steady.loads("")
     }
 
     fn inner(&self) -> usize {
@@ -253,7 +274,11 @@ impl Point for Here<'_, '_> {
             Way::Whole | Way::Apart => "i",
         };
         let dtype = self.pack.fold.operands[operand].dtype();
-        load(dtype, &format!("x{operand}{}.at[{at}]", self.suffix))
+        let suffix = match self.pack.steady.contains(&operand) {
+            true => "",
+            false => self.suffix,
+        };
+        load(dtype, &format!("x{operand}{suffix}.at[{at}]"))
     }
 
     fn coordinate(&self, axis: usize) -> String {

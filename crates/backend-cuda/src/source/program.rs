@@ -78,6 +78,10 @@ pub(crate) fn constant(number: f64, dtype: DType) -> String {
 fn apply(function: Scalar, operands: &[String], dtype: DType) -> String {
     let template = match function.class() {
         Class::Arithmetic if !dtype.is_float() => whole(function, dtype),
+        // That of floats loses digits near its zeros.
+        Class::Real if function == Scalar::Lgamma && dtype != DType::F64 => {
+            Some("(float)lgamma((double){0})".to_owned())
+        }
         _ => None,
     };
     let mut text = template.unwrap_or_else(|| function.cuda().to_owned());
