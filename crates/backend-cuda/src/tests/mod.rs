@@ -13,9 +13,10 @@ fn sources(kind: Kind) -> Vec<Source> {
     let mut sources: Vec<Source> = Vec::new();
     let primitives = kind.primitives();
     for primitive in primitives.iter().filter(|p| crate::supports(p)) {
-        for launch in lower(primitive, crate::contraction::Options::default()).map(|l| l.launches).unwrap_or_default() {
+        let lowered = lower(primitive, crate::contraction::Options::default());
+        for launch in lowered.unwrap_or_default().launches() {
             if !sources.contains(&launch.source) {
-                sources.push(launch.source);
+                sources.push(launch.source.clone());
             }
         }
     }
