@@ -41,9 +41,15 @@ impl Addresses {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn workspace(self) -> u64 {
+        self.workspace
+    }
+
     fn are_aligned(self) -> bool {
         let all = [self.left, self.right, self.result];
-        all.iter().all(|address| address.is_multiple_of(ALIGNED as u64))
+        all.iter()
+            .all(|address| address.is_multiple_of(ALIGNED as u64))
     }
 }
 
@@ -115,8 +121,14 @@ impl Layout {
         let layout = Layout(layout);
         let (batch, step) = (batch as i32, matrix.batch as i64);
         for (name, (value, bytes)) in [
-            (Attribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, attribute(&batch)),
-            (Attribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, attribute(&step)),
+            (
+                Attribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+                attribute(&batch),
+            ),
+            (
+                Attribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                attribute(&step),
+            ),
         ] {
             // SAFETY: the descriptor was created above; the value is read during the call.
             unsafe { result::set_matrix_layout_attribute(layout.0, name, value, bytes)? };
@@ -144,11 +156,26 @@ impl Preference {
         let workspace = workspace as u64;
         let [operands, sums] = [operands as u32, sums as u32];
         for (name, (value, bytes)) in [
-            (Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, attribute(&workspace)),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, attribute(&operands)),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, attribute(&operands)),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, attribute(&sums)),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, attribute(&sums)),
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                attribute(&workspace),
+            ),
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+                attribute(&operands),
+            ),
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                attribute(&operands),
+            ),
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+                attribute(&sums),
+            ),
+            (
+                Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+                attribute(&sums),
+            ),
         ] {
             // SAFETY: the descriptor was created above; the value is read during the call.
             unsafe { result::set_matmul_pref_attribute(preference.0, name, value, bytes)? };
@@ -183,6 +210,35 @@ unsafe impl Send for Plan {}
 // SAFETY: as above.
 unsafe impl Sync for Plan {}
 
+/// What is computed, and how `B`, `A` and `C` lie.
+fn described(product: &Product) -> Result<(Operation, [Layout; 3]), CublasError> {
+    let [right, left, sums] = product.by_columns();
+    let layouts = [
+        Layout::new(product.operands, right, product.batch)?,
+        Layout::new(product.operands, left, product.batch)?,
+        Layout::new(product.sums, sums, product.batch)?,
+    ];
+    Ok((Operation::new(product)?, layouts))
+}
+
+/// For addresses at multiples of [`ALIGNED`], and for all others.
+fn preferences(product: &Product) -> Result<[Preference; 2], CublasError> {
+    let workspace = product.workspace.bytes;
+    let least = [product.operands.size(), product.sums.size()];
+    Ok([
+        Preference::new(workspace, [ALIGNED; 2])?,
+        Preference::new(workspace, least)?,
+    ])
+}
+
+/// Makes all descriptors of a product.
+#[cfg(test)]
+pub(super) fn describe(product: &Product) -> Result<(), CublasError> {
+    described(product)
+        .and_then(|_| preferences(product))
+        .map(drop)
+}
+
 impl Plan {
     /// `None` if the library has no algorithm for it.
     ///
@@ -192,19 +248,10 @@ impl Plan {
         handle: sys::cublasLtHandle_t,
         product: &Product,
     ) -> Result<Option<Plan>, CublasError> {
-        let operation = Operation::new(product)?;
-        let [right, left, sums] = product.by_columns();
-        let layouts = [
-            Layout::new(product.operands, right, product.batch)?,
-            Layout::new(product.operands, left, product.batch)?,
-            Layout::new(product.sums, sums, product.batch)?,
-        ];
+        let (operation, layouts) = described(product)?;
         let [right, left, sums] = &layouts;
-        let workspace = product.workspace.bytes;
-        let least = [product.operands.size(), product.sums.size()];
         let mut algorithms = [None; 2];
-        for (found, alignment) in algorithms.iter_mut().zip([[ALIGNED; 2], least]) {
-            let preference = Preference::new(workspace, alignment)?;
+        for (found, preference) in algorithms.iter_mut().zip(preferences(product)?) {
             // SAFETY: the caller's promise; all descriptors are alive.
             let chosen = unsafe {
                 result::get_matmul_algo_heuristic(
@@ -229,7 +276,7 @@ impl Plan {
         Ok(Some(Plan {
             operation,
             layouts,
-            workspace,
+            workspace: product.workspace.bytes,
             compute: product.compute,
             aligned,
             unaligned,

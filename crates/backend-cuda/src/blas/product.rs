@@ -262,7 +262,11 @@ impl Product {
             leading: n,
             batch: m * n,
         };
-        [self.right.by_columns([k, n]), self.left.by_columns([m, k]), result]
+        [
+            self.right.by_columns([k, n]),
+            self.left.by_columns([m, k]),
+            result,
+        ]
     }
 
     fn fits(&self) -> bool {
