@@ -26,6 +26,7 @@ mod device;
 mod indexing;
 mod lowered;
 mod pack;
+mod paper;
 mod pool;
 mod random;
 mod relocate;
@@ -55,6 +56,7 @@ pub use blas::Products;
 pub use builder::Builder;
 pub use contraction::Precision;
 pub use device::Buffer;
+pub use paper::{Paper, Sheet};
 
 /// An NVIDIA GPU. A cheap handle; clones share its stream and its kernels.
 #[derive(Clone, Debug)]
@@ -163,8 +165,8 @@ impl Cuda {
     }
 }
 
-/// How the work of a kernel is run.
 impl Cuda {
+    /// Launches a kernel.
     fn run(&self, function: Function, launch: &Launch, operands: &Operands) -> Result<()> {
         let mut pointers = [0; MAX_ARGS];
         for (pointer, &arg) in pointers.iter_mut().zip(&launch.args) {
@@ -176,6 +178,7 @@ impl Cuda {
         unsafe { self.device.launch(function, launch, pointers) }
     }
 
+    /// Has cuBLASLt compute a product.
     fn multiply(&self, plan: &ProductPlan, product: &Product, operands: &Operands) -> Result<()> {
         let addresses = Addresses::new(product, &|arg| operands.address(arg));
         // SAFETY: the arguments come from a checked plan (P1 to P6), and have the sizes that the
@@ -241,14 +244,34 @@ impl Operands {
     }
 }
 
-/// Methods whose kernel is what the primitive is lowered to.
+/// The methods that prepare primitives, all by one method of the backend.
 macro_rules! prepared {
-    ($($method:ident($Spec:ty) $variant:ident;)*) => {
-        $(fn $method(&self, spec: &$Spec) -> Result<Kernel> {
-            self.kernel(&Primitive::$variant(spec.clone().into()))
+    ($method:ident, $Kernel:ty) => {
+        $crate::prepared! { @each $method, $Kernel;
+            sweep(Sweep) Sweep;
+            rows(Rows) Rows;
+            matmul(MatMul) MatMul;
+            relocate(Relocate) Relocate;
+            gather(Indexing) Gather;
+            scatter_add(Indexing) ScatterAdd;
+            random(Random) Random;
+            conv(Conv) Conv;
+            conv_vjp_input(Conv) ConvVjpInput;
+            conv_vjp_filter(Conv) ConvVjpFilter;
+            pool(Pool) Pool;
+            pool_vjp(Pool) PoolVjp;
+            attention(Attention) Attention;
+            attention_vjp(AttentionVjp) AttentionVjp;
+            sort(Sort) Sort;
+        }
+    };
+    (@each $method:ident, $Kernel:ty; $($name:ident($Spec:ty) $variant:ident;)*) => {
+        $(fn $name(&self, spec: &$Spec) -> Result<$Kernel> {
+            self.$method(&Primitive::$variant(spec.clone().into()))
         })*
     };
 }
+use prepared;
 
 /// Whether a primitive can be lowered.
 fn supports(candidate: &Primitive) -> bool {
@@ -310,23 +333,7 @@ impl Backend for Cuda {
         from.download(&self.device, at, bytes)
     }
 
-    prepared! {
-        sweep(Sweep) Sweep;
-        rows(Rows) Rows;
-        matmul(MatMul) MatMul;
-        relocate(Relocate) Relocate;
-        gather(Indexing) Gather;
-        scatter_add(Indexing) ScatterAdd;
-        random(Random) Random;
-        conv(Conv) Conv;
-        conv_vjp_input(Conv) ConvVjpInput;
-        conv_vjp_filter(Conv) ConvVjpFilter;
-        pool(Pool) Pool;
-        pool_vjp(Pool) PoolVjp;
-        attention(Attention) Attention;
-        attention_vjp(AttentionVjp) AttentionVjp;
-        sort(Sort) Sort;
-    }
+    prepared! { kernel, Kernel }
 
     fn supports(&self, candidate: &Primitive) -> bool {
         supports(candidate)

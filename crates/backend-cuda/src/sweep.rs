@@ -132,7 +132,9 @@ fn reduction(spec: &Sweep, primitive: &Primitive) -> Lowered {
     let schedule = Schedule::new(spec.space, axes);
     let totals = totals(spec);
     let pack = Pack::new(spec.space, &spec.body, &|axis| axes.contains(axis));
-    let pack = pack.of_width(schedule.width()).hoisting();
+    let pack = pack.of_width(schedule.width());
+    // Where there is one point to a row, lanes without one would read what another overwrites.
+    let pack = if schedule.reduced > 1 { pack.hoisting() } else { pack };
     let chunks = schedule.chunks();
     let mut offsets = Vec::new();
     let mut scratch = 0;

@@ -315,10 +315,17 @@ fn load(image: &[u8], entries: &[Arc<str>], shared: i32) -> Result<Vec<Function>
     entries.iter().map(find).collect()
 }
 
+/// What a kernel takes of a multiprocessor.
+#[cfg(test)]
+pub(crate) use compiler::Usage;
+
 /// Compiles kernels for an architecture, with no device.
 #[cfg(test)]
-pub(crate) fn compiles(capability: i32, sources: &[&Source]) -> Result<()> {
-    libraries::load_compiler(None)?;
-    let nowhere = Cache::nowhere();
-    Compiler::new(capability, nowhere)?.compile(sources).map(drop)
+pub(crate) fn usage(
+    tools: &std::path::Path,
+    capability: i32,
+    sources: &[Source],
+) -> Result<Vec<Usage>> {
+    libraries::load_compiler(Some(tools))?;
+    Compiler::new(capability, Cache::nowhere())?.usage(sources)
 }
