@@ -4,7 +4,7 @@ mod library;
 mod plan;
 mod product;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use library::Library;
 pub(crate) use plan::{Addresses, Plan};

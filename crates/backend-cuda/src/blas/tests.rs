@@ -9,12 +9,12 @@
 
 use backprop_core::{
     Body, DType, Inst, Layout, MAX_RANK, MatMul, Operand, Primitive, Program, Register, Scalar,
-    Shape, Source, TensorType, View,
+    Shape, TensorType, View,
 };
 
 use super::*;
 use crate::contraction::{Options, Precision};
-use crate::lowered::{Arg, Lowered, Work};
+use crate::lowered::{Arg, Lowered, Source, Work};
 
 fn shape(sizes: &[usize]) -> Shape {
     Shape::new(sizes).unwrap()
@@ -25,7 +25,7 @@ fn dense(dtype: DType, batch: &[usize], [m, n, k]: [usize; 3]) -> MatMul {
     let operand = |rows, columns| {
         let tensor = TensorType::dense(dtype, shape(&[batch, &[rows, columns]].concat()));
         let view = View::dense(tensor.shape);
-        Operand::plain(Source { tensor, view })
+        Operand::plain(backprop_core::Source { tensor, view })
     };
     let accumulator = dtype.accumulator();
     let space = shape(&[batch, &[m, n]].concat());
@@ -93,7 +93,7 @@ impl Draw {
         let view = self.view(space);
         let (_, last) = view.bounds().unwrap();
         let tensor = TensorType::dense(DType::F64, shape(&[last + 1]));
-        Operand::plain(Source { tensor, view })
+        Operand::plain(backprop_core::Source { tensor, view })
     }
 }
 
@@ -279,7 +279,7 @@ fn with_bias(mut spec: MatMul) -> MatMul {
     let dtype = spec.epilogue.outputs[0].tensor.dtype;
     let row = TensorType::dense(spec.accumulator, shape(&[spec.n]));
     let view = View::dense(row.shape).broadcast(spec.space);
-    spec.epilogue.inputs = vec![Source { tensor: row, view }];
+    spec.epilogue.inputs = vec![backprop_core::Source { tensor: row, view }];
     let mut program = Program::identity(spec.accumulator);
     let bias = program.push(Inst::Input(1), spec.accumulator).unwrap();
     let sum = Inst::Apply(Scalar::Add, [Register(0), bias, Register(0)]);
@@ -290,6 +290,14 @@ fn with_bias(mut spec: MatMul) -> MatMul {
     spec.epilogue.program = program;
     spec.epilogue.outputs[0].register = last;
     spec
+}
+
+/// Kernels that go on with the sums of a product.
+pub(crate) fn epilogues() -> Vec<Source> {
+    let of = |dtype| lowered(&with_bias(dense(dtype, &[2], [256, 256, 64])), TF32);
+    let all = [DType::F32, DType::BF16].map(of);
+    let launches = all.iter().flat_map(Lowered::launches);
+    launches.map(|launch| launch.source.clone()).collect()
 }
 
 #[test]
@@ -346,11 +354,13 @@ fn sums_and_workspace_lie_apart_in_scratch_memory() {
     }
 }
 
-/// Descriptors need no device, only the library. Where it is not there, nothing is checked.
+/// Descriptors need no device, only the library.
 #[test]
+#[allow(clippy::print_stdout, reason = "a test that cannot run says so")]
 fn the_library_takes_all_descriptors() {
     // SAFETY: loading NVIDIA's library runs its initialisers, which is what they are for.
     if !unsafe { cudarc::cublaslt::sys::is_culib_present() } {
+        println!("skipped: descriptors are not made: no cuBLASLt");
         return;
     }
     let options = Options {

@@ -48,7 +48,8 @@ fn kernels_compile_for_every_generation_without_spills() {
         println!("skipped: kernels are not compiled: no NVRTC (`cargo xtask cuda-tools`)");
         return;
     };
-    let sources: Vec<Source> = Kind::ALL.into_iter().flat_map(sample).collect();
+    let mut sources: Vec<Source> = Kind::ALL.into_iter().flat_map(sample).collect();
+    sources.extend(crate::blas::tests::epilogues());
     assert!(sources.len() > 40, "{} kernels", sources.len());
     for generation in GENERATIONS {
         let used = usage(&tools, generation, &sources).unwrap();
