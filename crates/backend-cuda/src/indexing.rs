@@ -6,7 +6,9 @@ use backprop_core::{DType, Indexing, Primitive, Reduction};
 
 use crate::lowered::{Arg, Launch, Lowered, Source};
 use crate::schedule::THREADS;
-use crate::source::{constant, index_type, load, parameters, position, reduce, storage, store, value};
+use crate::source::{
+    constant, index_type, load, parameters, position, reduce, storage, store, value,
+};
 use crate::sweep::{arguments, blocks, head};
 
 /// Up to as many indices, each row of the table looks at all of them; more are sorted first.
