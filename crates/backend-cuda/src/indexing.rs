@@ -161,10 +161,7 @@ fn sorted(spec: &Indexing) -> Lowered {
         shared: 0,
         args: vec![Arg::Read(0), places, rows, Arg::Write(0)],
     };
-    Lowered {
-        launches: vec![rank, sum],
-        scratch: 2 * half,
-    }
+    Lowered::kernels(vec![rank, sum], 2 * half)
 }
 
 /// Each index counts those that come before it.

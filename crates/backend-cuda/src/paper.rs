@@ -28,7 +28,7 @@ impl Paper {
         let sheets: Vec<Sheet> = each.collect::<Result<_>>()?;
         let commands = plan.commands();
         let of = |(command, times): &(&backprop_core::plan::Command, usize)| {
-            sheets[command.kernel()].0.launches.len() * times
+            sheets[command.kernel()].0.works.len() * times
         };
         Ok(commands.iter().map(of).sum())
     }

@@ -21,10 +21,7 @@ pub(crate) fn lower(spec: &Relocate) -> Lowered {
     if covered > 0 {
         launches.push(copy(spec, &primitive));
     }
-    Lowered {
-        launches,
-        scratch: 0,
-    }
+    Lowered::kernels(launches, 0)
 }
 
 /// Writes a number everywhere.

@@ -168,7 +168,7 @@ fn reduction(spec: &Sweep, primitive: &Primitive) -> Lowered {
     if chunks > 1 {
         launches.push(finish(&totals, &schedule, &offsets));
     }
-    Lowered { launches, scratch }
+    Lowered::kernels(launches, scratch)
 }
 
 struct Reducing<'a> {

@@ -68,6 +68,12 @@ pub(super) fn load_compiler(folder: Option<&Path>) -> Result<()> {
     })
 }
 
+/// Whether cuBLASLt can be loaded. Nothing of it may be called where it cannot.
+pub(super) fn has_blas() -> bool {
+    // SAFETY: as above.
+    unsafe { cudarc::cublaslt::sys::is_culib_present() }
+}
+
 fn in_folders(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
     let mut paths = folders.iter().map(|folder| folder.join(name));
     paths.find(|path| path.is_file())

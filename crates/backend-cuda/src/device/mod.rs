@@ -18,6 +18,7 @@ use cudarc::driver::{DriverError, result, sys};
 pub use buffer::Buffer;
 pub(crate) use graph::Graph;
 
+use crate::blas::{Addresses, Library, Plan, Product};
 use crate::lowered::Source;
 use cache::Cache;
 use compiler::Compiler;
@@ -46,6 +47,7 @@ pub(crate) struct Device {
     context: sys::CUcontext,
     stream: sys::CUstream,
     compiler: Compiler,
+    blas: Option<Library>,
     loaded: Mutex<HashMap<Arc<str>, Function>>,
 }
 
@@ -128,6 +130,7 @@ impl Device {
             Ok(compiler) => compiler,
             Err(error) => return Ok(Err(error)),
         };
+        let blas = libraries::has_blas().then(Library::new).flatten();
         Ok(Ok(Device {
             ordinal,
             name,
@@ -137,8 +140,31 @@ impl Device {
             context,
             stream,
             compiler,
+            blas,
             loaded: Mutex::default(),
         }))
+    }
+
+    /// Whether cuBLASLt is there.
+    pub(crate) fn has_blas(&self) -> bool {
+        self.blas.is_some()
+    }
+
+    /// How cuBLASLt computes a product; `None` if it does not.
+    pub(crate) fn plan(&self, product: &Product) -> Result<Option<Plan>> {
+        self.enter()?;
+        self.blas.as_ref().map_or(Ok(None), |blas| blas.plan(product))
+    }
+
+    /// Computes a product. Allocates nothing, so that it may be recorded.
+    ///
+    /// # Safety
+    /// The addresses are those of memory of the sizes that the plan was made for.
+    pub(crate) unsafe fn multiply(&self, plan: &Plan, addresses: Addresses) -> Result<()> {
+        let blas = self.blas.as_ref();
+        let blas = blas.ok_or_else(|| trouble("a product that cuBLASLt is to compute, without it"))?;
+        // SAFETY: the caller's promise; the stream lives as long as the device.
+        unsafe { blas.multiply(plan, addresses, self.stream.cast()) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -236,6 +262,8 @@ impl Drop for Device {
         unsafe {
             let _ = result::ctx::set_current(self.context);
             let _ = result::stream::synchronize(self.stream);
+            // While its context is there.
+            drop(self.blas.take());
             let _ = result::stream::destroy(self.stream);
             let _ = result::primary_ctx::release(self.raw);
         }

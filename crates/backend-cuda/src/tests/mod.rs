@@ -33,9 +33,9 @@ fn sample(kind: Kind) -> Vec<Source> {
     let every = (primitives.len() / SAMPLE).max(1);
     for primitive in primitives.iter().step_by(every) {
         let lowered = crate::lower(primitive, Options::default());
-        for launch in lowered.map(|lowered| lowered.launches).unwrap_or_default() {
+        for launch in lowered.unwrap_or_default().launches() {
             if !sources.contains(&launch.source) {
-                sources.push(launch.source);
+                sources.push(launch.source.clone());
             }
         }
     }
