@@ -43,8 +43,8 @@ use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Attention, AttentionVjp, Backend, Conv, Executable, Indexing, MatMul,
-    Memory, Plan, Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
+    Args, Attention, AttentionVjp, Backend, Conv, Executable, Indexing, MatMul, Memory, Plan, Pool,
+    Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 use once_cell::sync::OnceCell;
 
@@ -217,7 +217,9 @@ impl Operands {
             let (buffer, offset) = (memory.buffer(slot.buffer()), slot.offset(at));
             let inside = slot.bytes() >= bytes && offset + bytes <= buffer.bytes();
             let start = u64::try_from(offset).ok().filter(|_| inside);
-            start.map(|offset| buffer.address() + offset).ok_or_else(mismatch)
+            start
+                .map(|offset| buffer.address() + offset)
+                .ok_or_else(mismatch)
         };
         let mut addresses = [0; MAX_ARGS];
         for ((to, slot), &bytes) in addresses.iter_mut().zip(slots).zip(&*kernel.sizes) {

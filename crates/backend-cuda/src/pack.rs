@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use backprop_core::{Body, DType, Register, Shape, Sink};
+use backprop_core::{Body, Register, Shape, Sink};
 
 use crate::source::{
     Fold, Operand, Point, coordinates, load, position, statements, storage, store,
@@ -60,7 +60,8 @@ impl<'a> Pack<'a> {
         let sizes = self.fold.operands.iter().map(|o| o.dtype().size());
         let mut width = 16 / sizes.max().unwrap_or(16);
         let inner = self.fold.axes.last().map_or(1, |axis| axis.size);
-        let apart = |pack: &Pack<'_>| (0..pack.fold.operands.len()).any(|i| pack.way(i) == Way::Apart);
+        let apart =
+            |pack: &Pack<'_>| (0..pack.fold.operands.len()).any(|i| pack.way(i) == Way::Apart);
         while width > 1 {
             self.width = width;
             if inner.is_multiple_of(width) && !apart(&self) {
@@ -125,12 +126,14 @@ impl<'a> Pack<'a> {
     fn way(&self, operand: usize) -> Way {
         let Operand { tensor, view, .. } = &self.fold.operands[operand];
         let width = self.width as isize;
-        let multiples = (0..self.inner())
-            .all(|axis| self.fold.address(operand).stride(axis) % width == 0);
+        let multiples =
+            (0..self.inner()).all(|axis| self.fold.address(operand).stride(axis) % width == 0);
         match self.stride(operand) {
             0 => Way::Splat,
             _ if width == 1 => Way::Apart,
-            1 if multiples && view.offset % self.width == 0 && tensor.layout.is_dense() => Way::Whole,
+            1 if multiples && view.offset % self.width == 0 && tensor.layout.is_dense() => {
+                Way::Whole
+            }
             _ => Way::Apart,
         }
     }
@@ -249,12 +252,10 @@ impl<'a> Pack<'a> {
 
     fn stored(&self, name: &str) -> Register {
         let number = name[1..].parse().unwrap_or(0);
-        self.body.outputs.get::<usize>(number).map_or(Register(0), |output| output.register)
-    }
-
-    /// The type of a register.
-    pub(crate) fn dtype(&self, register: Register) -> DType {
-        self.body.program.dtype(register).unwrap_or(DType::F32)
+        self.body
+            .outputs
+            .get::<usize>(number)
+            .map_or(Register(0), |output| output.register)
     }
 }
 

@@ -63,7 +63,9 @@ impl Backend for Paper {
 
     fn upload(&self, to: &mut Vec<u8>, at: usize, bytes: &[u8]) -> Result<()> {
         let end = at.checked_add(bytes.len()).ok_or_else(outside)?;
-        to.get_mut(at..end).ok_or_else(outside)?.copy_from_slice(bytes);
+        to.get_mut(at..end)
+            .ok_or_else(outside)?
+            .copy_from_slice(bytes);
         Ok(())
     }
 

@@ -6,9 +6,7 @@ use backprop_core::{DType, Piece, Primitive, Relocate};
 
 use crate::lowered::{Arg, Launch, Lowered, Source};
 use crate::schedule::THREADS;
-use crate::source::{
-    Fold, Operand, cast, constant, index_type, load, parameters, storage, store,
-};
+use crate::source::{Fold, Operand, cast, constant, index_type, load, parameters, storage, store};
 use crate::sweep::{arguments, blocks, head};
 
 pub(crate) fn lower(spec: &Relocate) -> Lowered {

@@ -183,10 +183,8 @@ impl<'a> Kernel<'a> {
     fn room(&self) -> String {
         let points = self.packs.unwrap_or(0) * self.pack.width;
         let kept = self.code().filter(|(register, ..)| self.is_kept(*register));
-        kept.map(|(register, _, dtype)| {
-            format!("{} a{}[{points}];\n", value(dtype), register.0)
-        })
-        .collect()
+        kept.map(|(register, _, dtype)| format!("{} a{}[{points}];\n", value(dtype), register.0))
+            .collect()
     }
 
     /// The reductions whose operands are there in a phase.

@@ -55,7 +55,10 @@ impl Schedule {
         let lanes = if reduced <= 512 { 32 } else { THREADS };
         let wanted = ENOUGH_BLOCKS / kept.max(1);
         let chunk = match reduced > 4096 && wanted > 1 {
-            true => reduced.div_ceil(wanted).max(2048).next_multiple_of(4 * THREADS),
+            true => reduced
+                .div_ceil(wanted)
+                .max(2048)
+                .next_multiple_of(4 * THREADS),
             false => reduced,
         };
         Schedule {
@@ -138,14 +141,22 @@ impl Schedule {
 
     /// Adds a value up over the lanes of each kept point: inside of warps by halves, then one warp
     /// after the other. All lanes have the sum.
-    pub(crate) fn exchange(&self, name: &str, of: &str, add: &dyn Fn(&str, &str) -> String) -> String {
+    pub(crate) fn exchange(
+        &self,
+        name: &str,
+        of: &str,
+        add: &dyn Fn(&str, &str) -> String,
+    ) -> String {
         let (columns, warps) = match self.along {
             Along::Reduced { lanes, .. } => (1, lanes / 32),
             Along::Kept { columns, .. } => (columns, THREADS / 32),
         };
         let mut text = halves(name, of, columns, add);
         if warps > 1 {
-            let next = add(name, &format!("s{name}[warp * {columns} + threadIdx.x % {columns}]"));
+            let next = add(
+                name,
+                &format!("s{name}[warp * {columns} + threadIdx.x % {columns}]"),
+            );
             let _ = writeln!(
                 text,
                 "{{\n__shared__ {of} s{name}[{}];\n\

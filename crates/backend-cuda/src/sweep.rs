@@ -134,14 +134,22 @@ fn reduction(spec: &Sweep, primitive: &Primitive) -> Lowered {
     let pack = Pack::new(spec.space, &spec.body, &|axis| axes.contains(axis));
     let pack = pack.of_width(schedule.width());
     // Where there is one point to a row, lanes without one would read what another overwrites.
-    let pack = if schedule.reduced > 1 { pack.hoisting() } else { pack };
+    let pack = if schedule.reduced > 1 {
+        pack.hoisting()
+    } else {
+        pack
+    };
     let chunks = schedule.chunks();
     let mut offsets = Vec::new();
     let mut scratch = 0;
     for total in &totals {
         offsets.push(scratch);
         let bytes = chunks * schedule.kept * total.kept_in().size();
-        scratch += if chunks > 1 { bytes.next_multiple_of(16) } else { 0 };
+        scratch += if chunks > 1 {
+            bytes.next_multiple_of(16)
+        } else {
+            0
+        };
     }
     let mut parameters = parameters(primitive);
     let mut args = arguments(primitive);
@@ -259,7 +267,10 @@ fn finish(totals: &[Total<'_>], schedule: &Schedule, offsets: &[usize]) -> Launc
     for (total, &offset) in totals.iter().zip(offsets) {
         let (of, output) = (total.type_name(), total.output);
         parameters.push(format!("const {of}* p{output}"));
-        parameters.push(format!("{}* w{output}", crate::source::storage(total.dtype)));
+        parameters.push(format!(
+            "{}* w{output}",
+            crate::source::storage(total.dtype)
+        ));
         args.extend([Arg::Scratch(offset), Arg::Write(output)]);
     }
     let rows = THREADS / 32;

@@ -49,7 +49,9 @@ impl Compiler {
             "-default-device",
         ];
         let stamp = format!("nvrtc {major}.{minor} {}", options.join(" "));
-        let options = options.iter().filter_map(|option| CString::new(*option).ok());
+        let options = options
+            .iter()
+            .filter_map(|option| CString::new(*option).ok());
         Ok(Compiler {
             options: options.collect(),
             stamp,
@@ -71,8 +73,9 @@ impl Compiler {
                 .collect();
             let mut images = Vec::new();
             for thread in threads {
-                let batch: Result<Vec<Image>> =
-                    thread.join().map_err(|_| trouble("a compiling thread stopped"))?;
+                let batch: Result<Vec<Image>> = thread
+                    .join()
+                    .map_err(|_| trouble("a compiling thread stopped"))?;
                 images.extend(batch?);
             }
             Ok(images)
@@ -80,7 +83,10 @@ impl Compiler {
     }
 
     fn unit(&self, sources: &[&Source]) -> Result<Image> {
-        let entries = sources.iter().map(|source| Arc::clone(&source.entry)).collect();
+        let entries = sources
+            .iter()
+            .map(|source| Arc::clone(&source.entry))
+            .collect();
         let texts: Vec<&str> = sources.iter().map(|source| &*source.text).collect();
         let text = format!("{PRELUDE}\n{}", texts.join("\n"));
         let mut hasher = DefaultHasher::new();
@@ -137,7 +143,10 @@ fn image(program: sys::nvrtcProgram) -> Result<Vec<u8>, NvrtcError> {
 fn log(program: sys::nvrtcProgram) -> String {
     let mut size = 0;
     // SAFETY: the program exists; the pointer is to a local.
-    if unsafe { sys::nvrtcGetProgramLogSize(program, &raw mut size) }.result().is_err() {
+    if unsafe { sys::nvrtcGetProgramLogSize(program, &raw mut size) }
+        .result()
+        .is_err()
+    {
         return String::new();
     }
     let mut log = vec![0u8; size + 1];
@@ -161,8 +170,13 @@ impl Compiler {
     pub(super) fn usage(mut self, sources: &[Source]) -> Result<Vec<Usage>> {
         self.options.push(c"--ptxas-options=-v".to_owned());
         let number = |log: &str, after: &str, before: &str| -> usize {
-            let mut parts = log.split(before).filter_map(|part| part.rsplit(after).next());
-            parts.next().and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+            let mut parts = log
+                .split(before)
+                .filter_map(|part| part.rsplit(after).next());
+            parts
+                .next()
+                .and_then(|n| n.trim().parse().ok())
+                .unwrap_or(0)
         };
         let each = |source: &Source| {
             let (_, log) = self.translated(&format!("{PRELUDE}\n{}", source.text))?;
@@ -177,7 +191,11 @@ impl Compiler {
             let (first, second) = sources.split_at(half);
             let other = scope.spawn(move || second.iter().map(each).collect::<Result<Vec<_>>>());
             let mut all = first.iter().map(each).collect::<Result<Vec<_>>>()?;
-            all.extend(other.join().map_err(|_| trouble("a compiling thread stopped"))??);
+            all.extend(
+                other
+                    .join()
+                    .map_err(|_| trouble("a compiling thread stopped"))??,
+            );
             Ok(all)
         })
     }

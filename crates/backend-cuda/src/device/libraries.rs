@@ -27,7 +27,9 @@ const OPTIONAL: [&str; 3] = [
 /// `BACKPROP_CUDA_LIBS` names, or from where the system finds them.
 pub(super) fn load(folder: Option<&Path>) -> Result<()> {
     static LOADED: OnceCell<()> = OnceCell::new();
-    LOADED.get_or_try_init(|| load_driver(folder).and_then(|()| load_compiler(folder))).copied()
+    LOADED
+        .get_or_try_init(|| load_driver(folder).and_then(|()| load_compiler(folder)))
+        .copied()
 }
 
 /// The folders that somebody named, then the usual ones.

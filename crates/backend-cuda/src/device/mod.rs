@@ -116,9 +116,12 @@ impl Device {
             let of = |attribute| result::device::get_attribute(raw, attribute);
             let major = of(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
             let minor = of(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-            let shared =
-                of(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-            (result::primary_ctx::retain(raw)?, 10 * major + minor, shared)
+            let shared = of(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+            (
+                result::primary_ctx::retain(raw)?,
+                10 * major + minor,
+                shared,
+            )
         };
         // SAFETY: the context was retained above and lives as long as the device.
         unsafe { result::ctx::set_current(context)? };
@@ -198,7 +201,9 @@ impl Device {
                 .map_err(|error| failed("loading kernels onto the CUDA device", error))?;
             loaded.extend(entries.into_iter().zip(functions));
         }
-        let found = sources.iter().map(|source| loaded.get(&source.entry).copied());
+        let found = sources
+            .iter()
+            .map(|source| loaded.get(&source.entry).copied());
         found
             .collect::<Option<Vec<Function>>>()
             .ok_or_else(|| trouble("a kernel was not loaded"))

@@ -99,7 +99,9 @@ fn whole(function: Scalar, dtype: DType) -> Option<String> {
     };
     let wrapping = |a: &str, operator: &str, b: &str| {
         let value = value(dtype);
-        Some(format!("({value})(({unsigned}){a} {operator} ({unsigned}){b})"))
+        Some(format!(
+            "({value})(({unsigned}){a} {operator} ({unsigned}){b})"
+        ))
     };
     match function {
         Scalar::Neg => wrapping("0", "-", "{0}"),

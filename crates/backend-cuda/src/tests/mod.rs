@@ -21,7 +21,8 @@ const REGISTERS: usize = 255;
 /// Where `cargo xtask cuda-tools` puts NVRTC.
 fn tools() -> Option<std::path::PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(std::path::PathBuf::from);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
+    let target =
+        target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
     Some(target.join("cuda-tools/lib")).filter(|folder| folder.join("libnvrtc.so.13").exists())
 }
 
@@ -55,7 +56,11 @@ fn kernels_compile_for_every_generation_without_spills() {
         let used = usage(&tools, generation, &sources).unwrap();
         for (source, Usage { registers, spilled }) in sources.iter().zip(used) {
             let what = format!("sm_{generation}: {registers} registers, {spilled} bytes spilled");
-            assert!(registers <= REGISTERS && spilled == 0, "{what}\n{}", source.text);
+            assert!(
+                registers <= REGISTERS && spilled == 0,
+                "{what}\n{}",
+                source.text
+            );
         }
     }
 }

@@ -12,7 +12,7 @@ const CHECKED: &str = "BACKPROP_CUDA_CHECKED";
 
 /// The GPU, or an emulated one. `None`, with a line that says so, where neither can be had.
 #[allow(clippy::print_stdout, reason = "a test that cannot run says so")]
-pub fn device(test: &str) -> Result<Option<Cuda>, Box<dyn std::error::Error>> {
+pub(crate) fn device(test: &str) -> Result<Option<Cuda>, Box<dyn std::error::Error>> {
     let real = Cuda::new(0);
     if std::env::var_os(REQUIRED).is_some() {
         return Ok(Some(real?));
