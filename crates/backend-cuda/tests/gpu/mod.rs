@@ -1,6 +1,6 @@
 //! The device on which tests run.
 
-use backprop_cuda::Cuda;
+use backprop_cuda::{Builder, Cuda};
 
 use crate::emulator;
 
@@ -11,10 +11,25 @@ const REQUIRED: &str = "BACKPROP_REQUIRE_GPU";
 const CHECKED: &str = "BACKPROP_CUDA_CHECKED";
 
 /// The GPU, or an emulated one. `None`, with a line that says so, where neither can be had.
-#[allow(clippy::print_stdout, reason = "a test that cannot run says so")]
+#[allow(dead_code, reason = "every test binary uses a part")]
 pub(crate) fn device(test: &str) -> Result<Option<Cuda>, Box<dyn std::error::Error>> {
-    let real = Cuda::new(0);
-    if std::env::var_os(REQUIRED).is_some() {
+    device_with(test, Cuda::builder())
+}
+
+/// Whether a GPU has to be there.
+#[allow(dead_code, reason = "every test binary uses a part")]
+pub(crate) fn is_required() -> bool {
+    std::env::var_os(REQUIRED).is_some()
+}
+
+/// The same with settings.
+#[allow(clippy::print_stdout, reason = "a test that cannot run says so")]
+pub(crate) fn device_with(
+    test: &str,
+    builder: Builder,
+) -> Result<Option<Cuda>, Box<dyn std::error::Error>> {
+    let real = builder.clone().build();
+    if is_required() {
         return Ok(Some(real?));
     }
     if let Ok(cuda) = real {
@@ -27,7 +42,7 @@ pub(crate) fn device(test: &str) -> Result<Option<Cuda>, Box<dyn std::error::Err
     match libraries {
         Ok(libraries) => {
             let cache = libraries.join("cache");
-            let builder = Cuda::builder().libraries(libraries).cache(cache);
+            let builder = builder.libraries(libraries).cache(cache);
             Ok(Some(builder.build()?))
         }
         Err(why) => {
