@@ -4,6 +4,7 @@
 //! of a slice of `k` one after the other, each rounded once; then slice by slice, then block by
 //! block.
 
+mod copy;
 mod element;
 mod epilogue;
 mod kernel;
@@ -14,6 +15,8 @@ mod problem;
 mod table;
 mod tensor;
 mod tile;
+#[cfg(test)]
+pub(crate) mod tune;
 mod vector;
 
 use backprop_core::{Body, Conv, DType, Primitive, Sink};

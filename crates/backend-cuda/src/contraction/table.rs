@@ -58,7 +58,7 @@ impl Loader<'_> {
             "bp_pack<int, {entry}>* {x}table = (bp_pack<int, {entry}>*)((unsigned char*)shared + {offset});\n\
              for (int e = threadIdx.x; e < {}; e += {}) {{\n",
             self.entries(),
-            self.threads,
+            self.block,
         );
         let moved = self
             .inputs()

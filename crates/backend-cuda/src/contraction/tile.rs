@@ -10,9 +10,6 @@ const PER_CYCLE: usize = 128;
 const LOAD: usize = 800;
 const LAUNCH: usize = 4000;
 
-/// Steps of `k` between two barriers, in each slice.
-pub(super) const STEP: usize = 16;
-
 /// What multiplies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Engine {
@@ -44,6 +41,10 @@ pub(super) struct Tile {
     pub(super) slices: usize,
     /// Blocks that each take a part of `k`.
     pub(super) splits: usize,
+    /// Steps of `k` that a slice takes at a time.
+    pub(super) step: usize,
+    /// Tiles of operands that shared memory holds at a time, at most.
+    pub(super) stages: usize,
 }
 
 /// Tiles of blocks and threads, and the percentage of the peak that a busy multiprocessor reaches:
@@ -77,42 +78,57 @@ const TENSOR_SHAPES: [([usize; 4], usize); 9] = [
     ([16, 16, 16, 8], 90),
 ];
 
-/// Shared memory of a block.
-const SHARED: usize = 144 << 10;
+/// Steps of `k` at a time.
+const STEPS: [usize; 2] = [8, 16];
+
+/// Shared memory of a block, and what tables of addresses may take of it.
+pub(super) const SHARED: usize = 227 << 10;
+const TABLES: usize = 64 << 10;
+
+/// Tiles that shared memory holds at a time, at most.
+const MOST_STAGES: usize = 8;
 
 impl Tile {
+    /// The tile that takes least, by the model below. Tiles are copied ahead where operands allow it;
+    /// that they may not be must not change the order of sums.
     pub(super) fn new(sizes: Sizes, accumulator: DType, engine: Engine) -> Tile {
+        let fallback = Tile::of([32, 32, 4, 4], Engine::Lanes, [1, 16]);
+        let candidates = Tile::candidates(sizes, accumulator, engine);
+        let least = candidates.min_by_key(|(tile, percent)| tile.cycles(sizes, *percent));
+        least.map_or(fallback, |(tile, _)| tile)
+    }
+
+    /// The tiles that are worth looking at, each with its percentage of the peak.
+    pub(super) fn candidates(
+        sizes: Sizes,
+        accumulator: DType,
+        engine: Engine,
+    ) -> impl Iterator<Item = (Tile, usize)> {
         let size = accumulator.size();
         let shapes: &[([usize; 4], usize)] = match engine {
             Engine::Lanes => &SHAPES,
             Engine::Tensor => &TENSOR_SHAPES,
         };
-        let mut best = Tile::of([32, 32, 4, 4], Engine::Lanes, 1);
-        let mut least = usize::MAX;
-        for &(shape, percent) in shapes {
-            if size > 4 && shape[2] * shape[3] > 16 {
-                continue;
-            }
-            for slices in [1, 2, 4, 8, 16] {
-                let tile = Tile::of(shape, engine, slices);
-                if !tile.fits(size)
-                    || (slices > 1 && slices * STEP > sizes.k.next_multiple_of(STEP))
-                {
-                    continue;
-                }
-                for splits in tile.splits(sizes) {
-                    let tile = Tile { splits, ..tile };
-                    let cycles = tile.cycles(sizes, percent);
-                    if cycles < least {
-                        (best, least) = (tile, cycles);
-                    }
-                }
-            }
-        }
-        best
+        let shapes = shapes.iter().filter(move |(shape, _)| size == 4 || shape[2] * shape[3] <= 16);
+        let ways = [1, 2, 4, 8, 16].into_iter().flat_map(|slices| STEPS.map(|step| [slices, step]));
+        let tiles = shapes.flat_map(move |&(shape, percent)| {
+            let ways = ways.clone();
+            ways.map(move |way| (Tile::of(shape, engine, way), percent))
+        });
+        let tiles = tiles.filter(move |(tile, _)| {
+            let longest = sizes.k.next_multiple_of(tile.step);
+            tile.fits(size) && (tile.slices == 1 || tile.depth() <= longest)
+        });
+        tiles.flat_map(move |(tile, percent)| {
+            let splits = tile.splits(sizes).collect::<Vec<_>>();
+            splits.into_iter().map(move |splits| {
+                let tile = Tile { splits, ..tile };
+                (tile.staged(sizes, size), percent)
+            })
+        })
     }
 
-    fn of([m, n, rows, columns]: [usize; 4], engine: Engine, slices: usize) -> Tile {
+    fn of([m, n, rows, columns]: [usize; 4], engine: Engine, [slices, step]: [usize; 2]) -> Tile {
         Tile {
             m,
             n,
@@ -121,7 +137,20 @@ impl Tile {
             engine,
             slices,
             splits: 1,
+            step,
+            stages: 2,
         }
+    }
+
+    /// With as many stages as shared memory has room for, up to all tiles or [`MOST_STAGES`].
+    fn staged(self, sizes: Sizes, size: usize) -> Tile {
+        let most = match self.count(sizes) * self.splits > MULTIPROCESSORS {
+            true => SHARED / 2,
+            false => SHARED,
+        };
+        let stages = most / (size * self.slices * self.buffer()).max(1);
+        let stages = stages.clamp(2, MOST_STAGES).min(self.tiles(sizes.k).max(1));
+        Tile { stages, ..self }
     }
 
     /// Numbers of blocks along `k` that are worth trying.
@@ -137,7 +166,7 @@ impl Tile {
 
     fn fits(&self, size: usize) -> bool {
         let threads = self.threads();
-        (64..=512).contains(&threads) && self.shared(size) <= SHARED
+        (64..=512).contains(&threads) && self.shared(size) <= SHARED - TABLES
     }
 
     /// Threads of a slice.
@@ -153,9 +182,14 @@ impl Tile {
         self.slices * self.lanes()
     }
 
-    /// Steps of `k` between two barriers.
+    /// Steps of `k` that all slices together take at a time.
     pub(super) fn depth(&self) -> usize {
-        self.slices * STEP
+        self.slices * self.step
+    }
+
+    /// Tiles that a slice takes one after the other.
+    pub(super) fn tiles(&self, k: usize) -> usize {
+        self.part(k) / self.depth()
     }
 
     /// The tiles of a product.
@@ -177,9 +211,9 @@ impl Tile {
         }
     }
 
-    /// Elements of one buffer for operands.
+    /// Elements of a tile of a slice.
     pub(super) fn buffer(&self) -> usize {
-        self.depth() * (self.pitch(self.m) + self.pitch(self.n))
+        self.step * (self.pitch(self.m) + self.pitch(self.n))
     }
 
     /// Elements of the sums of all slices.
@@ -189,11 +223,11 @@ impl Tile {
 
     /// Bytes of shared memory for elements of a size.
     pub(super) fn shared(&self, size: usize) -> usize {
-        size * self.sums().max(2 * self.buffer())
+        size * self.sums().max(self.stages * self.slices * self.buffer())
     }
 
     /// About how long it takes.
-    fn cycles(&self, sizes: Sizes, percent: usize) -> usize {
+    pub(super) fn cycles(&self, sizes: Sizes, percent: usize) -> usize {
         let blocks = self.count(sizes) * self.splits;
         let rounds = blocks.div_ceil(MULTIPROCESSORS);
         let (part, area) = (self.part(sizes.k), self.m * self.n);

@@ -1,6 +1,10 @@
 //! Every kernel that the conformance suite asks for compiles, for several generations of devices,
 //! without a device.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests fail by panics, and print what they measure")]
+
+mod tune;
+
 use backprop_core::Primitive;
 use backprop_testkit::conformance::Kind;
 
