@@ -7,7 +7,7 @@ use backprop_core::Primitive;
 use super::epilogue::{Epilogue, Sums};
 use super::loader::{Loader, Share};
 use super::problem::{Part, Problem};
-use super::tile::{Engine, SHARED, Sizes, Tile};
+use super::tile::{Engine, MULTIPROCESSORS, SHARED, Sizes, Tile};
 use super::{copy, lanes, tensor};
 use crate::lowered::{Arg, Launch, Lowered, Source};
 use crate::source::{parameters, value};
@@ -33,7 +33,9 @@ impl<'a> Kernel<'a> {
     pub(super) fn of(problem: &'a Problem<'a>, sizes: Sizes, tile: Tile) -> Kernel<'a> {
         let accumulator_size = problem.accumulator.size();
         let sides = [&problem.left, &problem.right];
-        let copied = sides.iter().all(|side| copy::suits(side, problem.accumulator));
+        let copied = sides
+            .iter()
+            .all(|side| copy::suits(side, problem.accumulator));
         let deep = copied && tile.engine == Engine::Lanes;
         let mut kernel = Kernel {
             tile,
@@ -115,7 +117,10 @@ impl<'a> Kernel<'a> {
     ) -> String {
         let (tile, sizes) = (self.tile, self.sizes);
         let of = value(self.problem.accumulator);
-        let mut text = head(parameters, tile.threads());
+        let blocks = self.tile.count(sizes) * tile.splits;
+        let resident = tile.resident(self.problem.accumulator.size());
+        let wanted = resident.min(blocks.div_ceil(MULTIPROCESSORS)).max(1);
+        let mut text = head(parameters, format!("{}, {wanted}", tile.threads()));
         let _ = writeln!(text, "BP_DYN_SHARED({of}, shared);");
         text += &self.place();
         let shared = tile.shared(self.problem.accumulator.size());
@@ -134,10 +139,8 @@ impl<'a> Kernel<'a> {
         };
         text += &begin;
         text += &self.steps([left, right], (&multiply, second));
-        text += &exchange;
-        let sums = Sums { tile, sizes };
-        text += &epilogue.of_tile(sums);
-        text + "}\n"
+        let [before, after] = epilogue.of_tile(Sums { tile, sizes });
+        text + &before + &exchange + &after + "}\n"
     }
 
     /// Takes tile after tile: some are under way while one is computed with. What is copied to shared
@@ -185,7 +188,11 @@ impl<'a> Kernel<'a> {
             tile.slices,
             tile.buffer(),
         );
-        let stored: String = loaders.iter().filter(|l| !l.copies).map(|l| l.store()).collect();
+        let stored: String = loaders
+            .iter()
+            .filter(|l| !l.copies)
+            .map(|l| l.store())
+            .collect();
         if !stored.is_empty() {
             let _ = writeln!(text, "if (more) {{\n{stored}}}");
         }

@@ -71,9 +71,14 @@ impl<'a> Loader<'a> {
         (name, accumulator): (&'static str, DType),
         share: Share,
     ) -> Loader<'a> {
-        let along = match matrix.is_along(Part::Inner) {
-            true => Part::Inner,
-            false => Part::Free,
+        let runs = [Part::Inner, Part::Free].map(|part| match matrix.is_along(part) {
+            true => matrix.last(part),
+            false => 0,
+        });
+        let along = if runs[0] > runs[1] {
+            Part::Inner
+        } else {
+            Part::Free
         };
         let copies = share.engine == Engine::Lanes && copy::suits(matrix, accumulator);
         let mut loader = Loader {
@@ -208,7 +213,7 @@ impl<'a> Loader<'a> {
                 let _ = writeln!(text, "const int {x}q{place}f{step} = {moved};");
             }
         }
-        text + &self.alignment()
+        text + &self.masks() + &self.alignment()
     }
 
     /// What an input's addresses have in common.
@@ -290,13 +295,18 @@ impl<'a> Loader<'a> {
         let steps = self.steps(Part::Inner).into_iter();
         let mut text: String = steps.map(|step| self.inner(step)).collect();
         let tabled = self.tabled().into_iter();
-        for (part, step) in tabled.flat_map(|part| self.steps(part).into_iter().map(move |s| (part, s))) {
+        for (part, step) in
+            tabled.flat_map(|part| self.steps(part).into_iter().map(move |s| (part, s)))
+        {
             let at = match part {
                 Part::Free => format!("{x}l + {step}"),
                 _ => format!("{x}k{step}"),
             };
             let entry = self.entry();
-            let _ = writeln!(text, "const bp_pack<int, {entry}> {x}t{step} = {x}table[{at}];");
+            let _ = writeln!(
+                text,
+                "const bp_pack<int, {entry}> {x}t{step} = {x}table[{at}];"
+            );
         }
         text
     }
@@ -340,6 +350,10 @@ impl<'a> Loader<'a> {
         }
         if !self.even {
             tests.push(format!("{x}k{} < kend", slot.inner));
+        }
+        if self.masked() {
+            tests.push(format!("{} != 0", self.visits(slot)));
+            return tests.join(" && ");
         }
         for (window, (place, spec)) in self.matrix.windows().enumerate() {
             let at = self.visited((window, place), slot);

@@ -10,6 +10,7 @@ mod epilogue;
 mod kernel;
 mod lanes;
 mod loader;
+mod mask;
 mod matrix;
 mod problem;
 mod table;

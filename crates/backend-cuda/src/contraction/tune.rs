@@ -35,7 +35,9 @@ pub(crate) fn choices(primitive: &Primitive, most: usize) -> Vec<Choice> {
     ways.sort_by_key(|(cycles, _)| *cycles);
     let mut seen: HashMap<[usize; 4], usize> = HashMap::new();
     ways.retain(|(_, tile)| {
-        let shape = seen.entry([tile.m, tile.n, tile.rows, tile.columns]).or_default();
+        let shape = seen
+            .entry([tile.m, tile.n, tile.rows, tile.columns])
+            .or_default();
         *shape += 1;
         *shape <= most || *tile == own
     });

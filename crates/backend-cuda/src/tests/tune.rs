@@ -248,16 +248,27 @@ fn time(
 #[test]
 #[ignore = "takes a minute of a GPU"]
 fn tune() {
-    let most = std::env::var("BACKPROP_TUNE").ok().and_then(|most| most.parse().ok());
+    let most = std::env::var("BACKPROP_TUNE")
+        .ok()
+        .and_then(|most| most.parse().ok());
     let cuda = Cuda::new(0).unwrap();
     let problems = problems();
-    let all: Vec<Vec<Choice>> =
-        problems.iter().map(|(_, primitive)| choices(primitive, most.unwrap_or(2))).collect();
-    let launches = all.iter().flatten().flat_map(|choice| &choice.lowered.launches);
+    let all: Vec<Vec<Choice>> = problems
+        .iter()
+        .map(|(_, primitive)| choices(primitive, most.unwrap_or(2)))
+        .collect();
+    let launches = all
+        .iter()
+        .flatten()
+        .flat_map(|choice| &choice.lowered.launches);
     let sources: Vec<_> = launches.map(|launch| &launch.source).collect();
     let start = Instant::now();
     let functions = cuda.device.functions(&sources).unwrap();
-    println!("{} kernels compiled in {:.1} s", sources.len(), start.elapsed().as_secs_f64());
+    println!(
+        "{} kernels compiled in {:.1} s",
+        sources.len(),
+        start.elapsed().as_secs_f64()
+    );
     let mut functions = functions.as_slice();
     for ((name, primitive), choices) in problems.iter().zip(&all) {
         let buffers = operands(&cuda.device, primitive).unwrap();
