@@ -25,7 +25,12 @@ const LINES: [Line; 4] = [
 
 /// Runs every line and stops at the first that fails. The tests come last and nothing is printed
 /// after them: their own closing lines are the verdict.
+///
+/// NVRTC is fetched before, so that kernels for GPUs are compiled; a test says so where it is not there.
 pub(crate) fn run(_: &[String]) -> Outcome {
+    if let Err(why) = crate::gpu::tools(&[]) {
+        println!("without NVRTC: {why}");
+    }
     let mut started = Instant::now();
     for (i, line) in LINES.iter().enumerate() {
         if i > 0 {

@@ -23,6 +23,7 @@ const USAGE: &str = "\
 Times one training step, or prints what there is to time.
 
   workload list                  all workloads, a line of JSON each
+  workload floors                what each step needs at least on an H200, by arithmetic
   workload ceiling [--threads N] what this machine reaches at best
   workload data ID FILE          draws the parameters and data of a workload into a file
   workload run ID FILE [OPTIONS] times the workload on them; with - for FILE, on values drawn on
@@ -89,6 +90,9 @@ fn run(parser: &mut lexopt::Parser) -> Result<(), Box<dyn Error>> {
             .for_each(|workload| println!("{}", listed(workload)));
         return Ok(());
     }
+    if command == "floors" {
+        return floors();
+    }
     if command == "ceiling" {
         ceiling(&options(parser)?);
         return Ok(());
@@ -144,6 +148,43 @@ fn ceiling(options: &Options) {
     let Ceiling { operations, copied } = Ceiling::measure(threads);
     let result = json!({ "threads": threads, "operations": operations, "copied": copied });
     println!("{result}");
+}
+
+/// Rates of an H200, as measured on one: 32-bit multiplications and additions, those of tensor cores,
+/// bytes copied, and the least time from one launch of a recorded step to the next.
+#[cfg(feature = "cuda")]
+const H200: [f64; 4] = [52e12, 390e12, 4.3e12, 1.1e-6];
+
+/// Prints the floors of every workload's step on a GPU.
+#[cfg(feature = "cuda")]
+fn floors() -> Result<(), Box<dyn Error>> {
+    use backprop::cuda::Paper;
+    let [strict, tensor, copied, launch] = H200;
+    println!("| | parameters | operations | f32 | TF32 | bytes moved | copy | launches | in a row |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for workload in ALL.iter().filter(|workload| workload.id != "W9-3163") {
+        let training = workload.compile(Paper)?;
+        let plan = training.session.step_plan();
+        let (operations, bytes) = (workload.operations.step as f64, plan.bytes_moved() as f64);
+        let launches = Paper.launches(plan)?;
+        println!(
+            "| {} | {:.1} MB | {:.3} G | {:.1} us | {:.1} us | {:.1} MB | {:.1} us | {launches} | {:.1} us |",
+            workload.id,
+            plan.bytes(backprop::core::plan::Buffer::State) as f64 / 1e6,
+            operations / 1e9,
+            operations / strict * 1e6,
+            operations / tensor * 1e6,
+            bytes / 1e6,
+            bytes / copied * 1e6,
+            launches as f64 * launch * 1e6,
+        );
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn floors() -> Result<(), Box<dyn Error>> {
+    Err("this program was built without the feature `cuda`".into())
 }
 
 fn listed(workload: &Workload) -> Value {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use backprop_core::Result;
 
 use crate::Cuda;
+use crate::blas::Products;
 use crate::contraction::{Options, Precision};
 use crate::device::{Device, Folders};
 
@@ -49,16 +50,30 @@ impl Builder {
         self
     }
 
+    /// Who computes matrix products: whoever is faster, unless said otherwise. The environment's
+    /// `BACKPROP_CUDA_PRODUCTS` (`own` or `blas`) takes precedence.
+    #[must_use]
+    pub fn products(mut self, products: Products) -> Builder {
+        self.options.products = products;
+        self
+    }
+
     /// Opens the device.
     ///
     /// # Errors
     /// [`ErrorKind::Device`](backprop_core::ErrorKind::Device) says what is missing: a driver, a new
     /// enough one, a device, a library.
     pub fn build(self) -> Result<Cuda> {
+        let named = Products::named(std::env::var_os(Products::VARIABLE).as_deref())?;
         let device = Device::new(self.ordinal, &self.folders)?;
+        let mut options = self.options;
+        options.products = match device.has_blas() {
+            true => named.unwrap_or(options.products),
+            false => Products::Own,
+        };
         Ok(Cuda {
             device: Arc::new(device),
-            options: self.options,
+            options,
         })
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use backprop_core::{DType, Indexing, Primitive};
+use backprop_core::{DType, Indexing, Primitive, Reduction};
 
 use crate::lowered::{Arg, Launch, Lowered, Source};
 use crate::schedule::THREADS;
-use crate::source::{constant, index_type, load, parameters, position, reduce, storage, store, value};
+use crate::source::{
+    constant, index_type, load, parameters, position, reduce, storage, store, value,
+};
 use crate::sweep::{arguments, blocks, head};
 
 /// Up to as many indices, each row of the table looks at all of them; more are sorted first.
@@ -48,7 +50,7 @@ pub(crate) fn scatter_add(spec: &Indexing) -> Lowered {
     }
 }
 
-/// What both forms begin with: the table's element of a thread.
+/// What both forms begin with: the table's element of a thread, and whether there is one.
 fn begin(spec: &Indexing, parameters: &[String]) -> String {
     let Indexing { rows, inner, .. } = spec;
     let (all, sums) = (spec.table.shape.count(), spec.table.dtype.accumulator());
@@ -58,7 +60,7 @@ fn begin(spec: &Indexing, parameters: &[String]) -> String {
         text,
         "const {index} inner = {inner}, rows = {rows}, count = {};\n\
          const {index} number = ({index})blockIdx.x * {THREADS} + threadIdx.x;\n\
-         if (number >= {all}) return;\n\
+         const bool own = number < {all};\n\
          const {index} x = number % inner, row = number / inner % rows, o = number / inner / rows;\n\
          {} total = {};",
         spec.count(),
@@ -68,17 +70,21 @@ fn begin(spec: &Indexing, parameters: &[String]) -> String {
     text
 }
 
-fn add(spec: &Indexing) -> String {
-    let sums = spec.table.dtype.accumulator();
+/// The picked element of index `i`.
+fn picked(spec: &Indexing) -> String {
     let element = position(&spec.picked, "(o * count + i) * inner + x");
-    let next = load(spec.picked.dtype, &format!("r0[{element}]"));
-    let total = reduce(backprop_core::Reduction::Sum, "total", &next, sums);
-    format!("total = {total};")
+    load(spec.picked.dtype, &format!("r0[{element}]"))
+}
+
+fn add(spec: &Indexing, next: &str) -> String {
+    let sums = spec.table.dtype.accumulator();
+    reduce(Reduction::Sum, "total", next, sums)
 }
 
 fn end(spec: &Indexing) -> String {
     let written = position(&spec.table, "number");
-    format!("w0[{written}] = {};\n}}\n", store(spec.table.dtype, "total"))
+    let value = store(spec.table.dtype, "total");
+    format!("if (own) w0[{written}] = {value};\n}}\n")
 }
 
 /// The row that an index means.
@@ -94,10 +100,20 @@ fn asked(spec: &Indexing, place: &str) -> String {
 fn compared(spec: &Indexing) -> Launch {
     let primitive = Primitive::ScatterAdd(spec.clone());
     let mut text = begin(spec, &parameters(&primitive));
-    let (asked, add) = (asked(spec, "i"), add(spec));
+    let (asked, count) = (asked(spec, "j"), spec.count());
+    let (of, next, sum) = (value(spec.picked.dtype), picked(spec), add(spec, "next"));
+    // Elements are asked for whatever becomes of the sums before them, some at a time.
     let _ = writeln!(
         text,
-        "for (int i = 0; i < count; ++i) {{\n{asked}if (chosen == row) {{ {add} }}\n}}"
+        "__shared__ int rows_of[{THREADS}];\n\
+         for (int tile = 0; tile < {count}; tile += {THREADS}) {{\n\
+         const int j = tile + threadIdx.x;\n__syncthreads();\n\
+         rows_of[threadIdx.x] = -1;\n\
+         if (j < {count}) {{\n{asked}rows_of[threadIdx.x] = chosen;\n}}\n__syncthreads();\n\
+         #pragma unroll 8\nfor (int k = 0; k < {}; ++k) {{\n\
+         const int i = tile + k;\nconst bool hit = own && rows_of[k] == row;\n\
+         {of} next = 0;\nif (hit) next = {next};\nif (hit) total = {sum};\n}}\n}}",
+        THREADS.min(count.next_multiple_of(8))
     );
     text += &end(spec);
     Launch {
@@ -128,14 +144,14 @@ fn sorted(spec: &Indexing) -> Lowered {
         format!("{}* w0", storage(spec.table.dtype)),
     ];
     let mut text = begin(spec, &parameters);
-    let add = add(spec);
+    let sum = add(spec, &picked(spec));
     let _ = writeln!(
         text,
-        "int low = 0, high = count;\n\
+        "int low = 0, high = own ? count : 0;\n\
          while (low < high) {{\nconst int middle = (low + high) / 2;\n\
          if (sorted[middle] < row) low = middle + 1; else high = middle;\n}}\n\
-         for (int k = low; k < count && sorted[k] == row; ++k) {{\n\
-         const int i = places[k];\n{add}\n}}"
+         for (int k = low; own && k < count && sorted[k] == row; ++k) {{\n\
+         const int i = places[k];\ntotal = {sum};\n}}"
     );
     text += &end(spec);
     let sum = Launch {
@@ -145,10 +161,7 @@ fn sorted(spec: &Indexing) -> Lowered {
         shared: 0,
         args: vec![Arg::Read(0), places, rows, Arg::Write(0)],
     };
-    Lowered {
-        launches: vec![rank, sum],
-        scratch: 2 * half,
-    }
+    Lowered::kernels(vec![rank, sum], 2 * half)
 }
 
 /// Each index counts those that come before it.

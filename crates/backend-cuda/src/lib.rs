@@ -19,12 +19,14 @@
 )]
 
 mod attention;
+mod blas;
 mod builder;
 mod contraction;
 mod device;
 mod indexing;
 mod lowered;
 mod pack;
+mod paper;
 mod pool;
 mod random;
 mod relocate;
@@ -41,17 +43,20 @@ use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
 use backprop_core::{
-    Args, Attention, AttentionVjp, Backend, Conv, Executable, Indexing, MatMul,
-    Memory, Plan, Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
+    Args, Attention, AttentionVjp, Backend, Conv, Executable, Indexing, MatMul, Memory, Plan, Pool,
+    Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
 };
 use once_cell::sync::OnceCell;
 
+use blas::{Addresses, Plan as ProductPlan, Product};
 use device::{Device, Function, trouble};
-use lowered::{Arg, Lowered, MAX_ARGS};
+use lowered::{Arg, Launch, Lowered, MAX_ARGS, Work};
 
+pub use blas::Products;
 pub use builder::Builder;
 pub use contraction::Precision;
 pub use device::Buffer;
+pub use paper::{Paper, Sheet};
 
 /// An NVIDIA GPU. A cheap handle; clones share its stream and its kernels.
 #[derive(Clone, Debug)]
@@ -69,6 +74,8 @@ pub struct Kernel {
     reads: usize,
     /// Compiled when the first plan with the kernel is loaded, together with the others of it.
     functions: OnceCell<Vec<Function>>,
+    /// How the products of cuBLASLt are computed.
+    products: Vec<ProductPlan>,
 }
 
 impl Cuda {
@@ -100,11 +107,11 @@ impl Cuda {
     /// Compiles and loads the kernels that are not yet, all at once.
     fn compile(&self, kernels: &[Kernel]) -> Result<()> {
         let waiting = kernels.iter().filter(|k| k.functions.get().is_none());
-        let launches = waiting.clone().flat_map(|k| &k.lowered.launches);
+        let launches = waiting.clone().flat_map(|k| k.lowered.launches());
         let sources: Vec<_> = launches.map(|launch| &launch.source).collect();
         let mut functions = self.device.functions(&sources)?.into_iter();
         for kernel in waiting {
-            let own = functions.by_ref().take(kernel.lowered.launches.len());
+            let own = functions.by_ref().take(kernel.lowered.launches().count());
             // Somebody else's are the same.
             let _ = kernel.functions.set(own.collect());
         }
@@ -112,29 +119,76 @@ impl Cuda {
     }
 
     fn kernel(&self, primitive: &Primitive) -> Result<Kernel> {
-        let fits = |lowered: &Lowered| {
-            let mut launches = lowered.launches.iter();
-            launches.all(|launch| launch.args.len() <= MAX_ARGS)
+        let (lowered, products) = match self.lowered(primitive, self.options)? {
+            (lowered, Some(products)) => (lowered, products),
+            // What cuBLASLt does not do after all.
+            (_, None) => {
+                let products = Products::Own;
+                let own = contraction::Options { products, ..self.options };
+                (self.lowered(primitive, own)?.0, Vec::new())
+            }
         };
-        let lowered = lower(primitive, self.options).filter(fits);
-        let lowered = lowered.ok_or_else(|| self.declined(primitive))?;
         let operands = primitive.reads().into_iter().chain(primitive.writes());
         Ok(Kernel {
             lowered,
             sizes: operands.map(|tensor| tensor.bytes()).collect(),
             reads: primitive.reads().len(),
             functions: OnceCell::new(),
+            products,
         })
+    }
+
+    /// What a primitive becomes, and how cuBLASLt computes its products, if it does.
+    fn lowered(
+        &self,
+        primitive: &Primitive,
+        options: contraction::Options,
+    ) -> Result<(Lowered, Option<Vec<ProductPlan>>)> {
+        let fits = |lowered: &Lowered| {
+            let mut launches = lowered.launches();
+            launches.all(|launch| launch.args.len() <= MAX_ARGS)
+        };
+        let lowered = lower(primitive, options).filter(fits);
+        let lowered = lowered.ok_or_else(|| self.declined(primitive))?;
+        let plans = lowered.products().map(|product| self.device.plan(product));
+        let plans = plans.collect::<Result<Option<Vec<_>>>>()?;
+        Ok((lowered, plans))
     }
 
     fn functions<'k>(&self, kernel: &'k Kernel) -> Result<&'k [Function]> {
         let functions = kernel.functions.get_or_try_init(|| {
-            let launches = kernel.lowered.launches.iter();
+            let launches = kernel.lowered.launches();
             let sources: Vec<_> = launches.map(|launch| &launch.source).collect();
             self.device.functions(&sources)
         })?;
         Ok(functions)
     }
+}
+
+impl Cuda {
+    /// Launches a kernel.
+    fn run(&self, function: Function, launch: &Launch, operands: &Operands) -> Result<()> {
+        let mut pointers = [0; MAX_ARGS];
+        for (pointer, &arg) in pointers.iter_mut().zip(&launch.args) {
+            *pointer = operands.address(arg);
+        }
+        let pointers = &mut pointers[..launch.args.len()];
+        // SAFETY: the arguments come from a checked plan (P1 to P6), and have the sizes that the
+        // kernel was prepared for.
+        unsafe { self.device.launch(function, launch, pointers) }
+    }
+
+    /// Has cuBLASLt compute a product.
+    fn multiply(&self, plan: &ProductPlan, product: &Product, operands: &Operands) -> Result<()> {
+        let addresses = Addresses::new(product, &|arg| operands.address(arg));
+        // SAFETY: the arguments come from a checked plan (P1 to P6), and have the sizes that the
+        // product was prepared for.
+        unsafe { self.device.multiply(plan, addresses) }
+    }
+}
+
+fn unprepared() -> backprop_core::Error {
+    trouble("a kernel that was not prepared")
 }
 
 /// The address of each operand of a launch.
@@ -163,7 +217,9 @@ impl Operands {
             let (buffer, offset) = (memory.buffer(slot.buffer()), slot.offset(at));
             let inside = slot.bytes() >= bytes && offset + bytes <= buffer.bytes();
             let start = u64::try_from(offset).ok().filter(|_| inside);
-            start.map(|offset| buffer.address() + offset).ok_or_else(mismatch)
+            start
+                .map(|offset| buffer.address() + offset)
+                .ok_or_else(mismatch)
         };
         let mut addresses = [0; MAX_ARGS];
         for ((to, slot), &bytes) in addresses.iter_mut().zip(slots).zip(&*kernel.sizes) {
@@ -190,14 +246,34 @@ impl Operands {
     }
 }
 
-/// Methods whose kernel is what the primitive is lowered to.
+/// The methods that prepare primitives, all by one method of the backend.
 macro_rules! prepared {
-    ($($method:ident($Spec:ty) $variant:ident;)*) => {
-        $(fn $method(&self, spec: &$Spec) -> Result<Kernel> {
-            self.kernel(&Primitive::$variant(spec.clone().into()))
+    ($method:ident, $Kernel:ty) => {
+        $crate::prepared! { @each $method, $Kernel;
+            sweep(Sweep) Sweep;
+            rows(Rows) Rows;
+            matmul(MatMul) MatMul;
+            relocate(Relocate) Relocate;
+            gather(Indexing) Gather;
+            scatter_add(Indexing) ScatterAdd;
+            random(Random) Random;
+            conv(Conv) Conv;
+            conv_vjp_input(Conv) ConvVjpInput;
+            conv_vjp_filter(Conv) ConvVjpFilter;
+            pool(Pool) Pool;
+            pool_vjp(Pool) PoolVjp;
+            attention(Attention) Attention;
+            attention_vjp(AttentionVjp) AttentionVjp;
+            sort(Sort) Sort;
+        }
+    };
+    (@each $method:ident, $Kernel:ty; $($name:ident($Spec:ty) $variant:ident;)*) => {
+        $(fn $name(&self, spec: &$Spec) -> Result<$Kernel> {
+            self.$method(&Primitive::$variant(spec.clone().into()))
         })*
     };
 }
+use prepared;
 
 /// Whether a primitive can be lowered.
 fn supports(candidate: &Primitive) -> bool {
@@ -259,23 +335,7 @@ impl Backend for Cuda {
         from.download(&self.device, at, bytes)
     }
 
-    prepared! {
-        sweep(Sweep) Sweep;
-        rows(Rows) Rows;
-        matmul(MatMul) MatMul;
-        relocate(Relocate) Relocate;
-        gather(Indexing) Gather;
-        scatter_add(Indexing) ScatterAdd;
-        random(Random) Random;
-        conv(Conv) Conv;
-        conv_vjp_input(Conv) ConvVjpInput;
-        conv_vjp_filter(Conv) ConvVjpFilter;
-        pool(Pool) Pool;
-        pool_vjp(Pool) PoolVjp;
-        attention(Attention) Attention;
-        attention_vjp(AttentionVjp) AttentionVjp;
-        sort(Sort) Sort;
-    }
+    prepared! { kernel, Kernel }
 
     fn supports(&self, candidate: &Primitive) -> bool {
         supports(candidate)
@@ -295,15 +355,18 @@ impl Backend for Cuda {
         let functions = self.functions(kernel)?;
         let operands = Operands::new(memory, kernel, (args, at))?;
         self.device.enter()?;
-        for (launch, &function) in kernel.lowered.launches.iter().zip(functions) {
-            let mut pointers = [0; MAX_ARGS];
-            for (pointer, &arg) in pointers.iter_mut().zip(&launch.args) {
-                *pointer = operands.address(arg);
+        let (mut functions, mut products) = (functions.iter(), kernel.products.iter());
+        for work in &kernel.lowered.works {
+            match work {
+                Work::Kernel(launch) => {
+                    let function = functions.next().ok_or_else(unprepared)?;
+                    self.run(*function, launch, &operands)?;
+                }
+                Work::Product(product) => {
+                    let plan = products.next().ok_or_else(unprepared)?;
+                    self.multiply(plan, product, &operands)?;
+                }
             }
-            let pointers = &mut pointers[..launch.args.len()];
-            // SAFETY: the arguments come from a checked plan (P1 to P6), and have the sizes that
-            // the kernel was prepared for.
-            unsafe { self.device.launch(function, launch, pointers)? };
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use crate::blas::Product;
+
 /// One kernel in CUDA C. Everything but addresses stands in it as constants.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Source {
@@ -56,10 +58,18 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<Arg>,
 }
 
+/// A piece of what is done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    Kernel(Launch),
+    /// What cuBLASLt computes.
+    Product(Product),
+}
+
 /// What is done in order, and the scratch memory that it takes.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Lowered {
-    pub(crate) launches: Vec<Launch>,
+    pub(crate) works: Vec<Work>,
     /// Bytes.
     pub(crate) scratch: usize,
 }
@@ -67,9 +77,30 @@ pub(crate) struct Lowered {
 impl Lowered {
     /// One launch without scratch memory.
     pub(crate) fn one(launch: Launch) -> Lowered {
+        Lowered::kernels(vec![launch], 0)
+    }
+
+    /// Launches one after the other, with scratch memory.
+    pub(crate) fn kernels(launches: Vec<Launch>, scratch: usize) -> Lowered {
         Lowered {
-            launches: vec![launch],
-            scratch: 0,
+            works: launches.into_iter().map(Work::Kernel).collect(),
+            scratch,
         }
+    }
+
+    /// The kernels.
+    pub(crate) fn launches(&self) -> impl Iterator<Item = &Launch> {
+        self.works.iter().filter_map(|work| match work {
+            Work::Kernel(launch) => Some(launch),
+            Work::Product(_) => None,
+        })
+    }
+
+    /// The products that cuBLASLt computes.
+    pub(crate) fn products(&self) -> impl Iterator<Item = &Product> {
+        self.works.iter().filter_map(|work| match work {
+            Work::Kernel(_) => None,
+            Work::Product(product) => Some(product),
+        })
     }
 }

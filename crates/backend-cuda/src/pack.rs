@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use backprop_core::{Body, DType, Register, Shape, Sink};
+use backprop_core::{Body, Register, Shape, Sink};
 
 use crate::source::{
     Fold, Operand, Point, coordinates, load, position, statements, storage, store,
@@ -28,6 +28,8 @@ pub(crate) struct Pack<'a> {
     inputs: usize,
     /// The inputs that are loaded at each pack.
     loaded: Vec<usize>,
+    /// Those that are loaded once for all reduced points.
+    steady: Vec<usize>,
     /// Inputs whose value is not read from memory, as the sums of a contraction.
     given: usize,
 }
@@ -48,6 +50,7 @@ impl<'a> Pack<'a> {
             body,
             inputs: body.inputs.len(),
             loaded: (0..body.inputs.len()).collect(),
+            steady: Vec::new(),
             given: 0,
         }
     }
@@ -57,7 +60,8 @@ impl<'a> Pack<'a> {
         let sizes = self.fold.operands.iter().map(|o| o.dtype().size());
         let mut width = 16 / sizes.max().unwrap_or(16);
         let inner = self.fold.axes.last().map_or(1, |axis| axis.size);
-        let apart = |pack: &Pack<'_>| (0..pack.fold.operands.len()).any(|i| pack.way(i) == Way::Apart);
+        let apart =
+            |pack: &Pack<'_>| (0..pack.fold.operands.len()).any(|i| pack.way(i) == Way::Apart);
         while width > 1 {
             self.width = width;
             if inner.is_multiple_of(width) && !apart(&self) {
@@ -90,6 +94,24 @@ impl<'a> Pack<'a> {
         self
     }
 
+    /// Loads what is the same at all reduced points apart from what is not.
+    pub(crate) fn hoisting(mut self) -> Pack<'a> {
+        let moves = |&i: &usize| self.fold.part(true).any(|(_, axis)| axis.strides[i] != 0);
+        (self.loaded, self.steady) = self.loaded.iter().partition(|i| moves(i));
+        self
+    }
+
+    /// Packs that a thread loads ahead: about as many as registers hold.
+    pub(crate) fn ahead(&self) -> usize {
+        (32 / (self.loaded.len().max(1) * self.width)).clamp(1, 8)
+    }
+
+    /// Declares and loads what is the same at all reduced points.
+    pub(crate) fn steady(&self) -> String {
+        let steady = self.clone().loading(self.steady.clone());
+        steady.room("") + &steady.loads("")
+    }
+
     fn inner(&self) -> usize {
         self.fold.axes.len().saturating_sub(1)
     }
@@ -104,12 +126,14 @@ impl<'a> Pack<'a> {
     fn way(&self, operand: usize) -> Way {
         let Operand { tensor, view, .. } = &self.fold.operands[operand];
         let width = self.width as isize;
-        let multiples = (0..self.inner())
-            .all(|axis| self.fold.address(operand).stride(axis) % width == 0);
+        let multiples =
+            (0..self.inner()).all(|axis| self.fold.address(operand).stride(axis) % width == 0);
         match self.stride(operand) {
             0 => Way::Splat,
             _ if width == 1 => Way::Apart,
-            1 if multiples && view.offset % self.width == 0 && tensor.layout.is_dense() => Way::Whole,
+            1 if multiples && view.offset % self.width == 0 && tensor.layout.is_dense() => {
+                Way::Whole
+            }
             _ => Way::Apart,
         }
     }
@@ -228,12 +252,10 @@ impl<'a> Pack<'a> {
 
     fn stored(&self, name: &str) -> Register {
         let number = name[1..].parse().unwrap_or(0);
-        self.body.outputs.get::<usize>(number).map_or(Register(0), |output| output.register)
-    }
-
-    /// The type of a register.
-    pub(crate) fn dtype(&self, register: Register) -> DType {
-        self.body.program.dtype(register).unwrap_or(DType::F32)
+        self.body
+            .outputs
+            .get::<usize>(number)
+            .map_or(Register(0), |output| output.register)
     }
 }
 
@@ -253,7 +275,11 @@ impl Point for Here<'_, '_> {
             Way::Whole | Way::Apart => "i",
         };
         let dtype = self.pack.fold.operands[operand].dtype();
-        load(dtype, &format!("x{operand}{}.at[{at}]", self.suffix))
+        let suffix = match self.pack.steady.contains(&operand) {
+            true => "",
+            false => self.suffix,
+        };
+        load(dtype, &format!("x{operand}{suffix}.at[{at}]"))
     }
 
     fn coordinate(&self, axis: usize) -> String {

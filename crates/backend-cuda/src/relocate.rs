@@ -6,9 +6,7 @@ use backprop_core::{DType, Piece, Primitive, Relocate};
 
 use crate::lowered::{Arg, Launch, Lowered, Source};
 use crate::schedule::THREADS;
-use crate::source::{
-    Fold, Operand, cast, constant, index_type, load, parameters, storage, store,
-};
+use crate::source::{Fold, Operand, cast, constant, index_type, load, parameters, storage, store};
 use crate::sweep::{arguments, blocks, head};
 
 pub(crate) fn lower(spec: &Relocate) -> Lowered {
@@ -23,10 +21,7 @@ pub(crate) fn lower(spec: &Relocate) -> Lowered {
     if covered > 0 {
         launches.push(copy(spec, &primitive));
     }
-    Lowered {
-        launches,
-        scratch: 0,
-    }
+    Lowered::kernels(launches, 0)
 }
 
 /// Writes a number everywhere.

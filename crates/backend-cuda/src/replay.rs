@@ -63,7 +63,8 @@ impl Executable<Cuda> for Replay {
         watch: &mut dyn Watch,
     ) -> Result<()> {
         let device = &backend.device;
-        self.launches.watched(backend, memory, &mut Waiting { watch, device })
+        self.launches
+            .watched(backend, memory, &mut Waiting { watch, device })
     }
 }
 

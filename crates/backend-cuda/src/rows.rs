@@ -1,40 +1,33 @@
-//! Row programs: a warp or a block a row, which stays in registers where it is short enough.
+//! Row programs: a row is shared by a warp, a block or some lanes of one, and stays in registers where
+//! it is short enough.
 
 use std::fmt::Write;
 
 use backprop_core::{DType, Inst, Primitive, Reduction, Register, Rows};
 
 use crate::lowered::{Launch, Lowered, Source};
-use crate::pack::{Here, Pack};
+use crate::pack::Pack;
 use crate::schedule::{Along, Schedule, THREADS};
 use crate::source::{
-    Point, index_type, load, parameters, position, reduce, rounded, start, statements, store,
-    value,
+    Point, load, parameters, position, reduce, rounded, start, statements, store, value,
 };
-use crate::sweep::{arguments, blocks, exchanged, head};
+use crate::sweep::{arguments, blocks, head};
 
 /// Points of a row that a lane keeps in registers at most.
 const KEPT: usize = 32;
 
-/// Trailing axes.
+/// Rows that one block can go over in good time.
 pub(crate) fn supports(spec: &Rows) -> bool {
-    matches!(
-        Schedule::new(spec.space, spec.axes).along,
-        Along::Reduced { .. }
-    )
+    Schedule::new(spec.space, spec.axes).chunks() == 1
 }
 
 pub(crate) fn lower(spec: &Rows) -> Lowered {
     let primitive = Primitive::Rows(spec.clone());
     let schedule = Schedule::new(spec.space, spec.axes);
-    let Along::Reduced { lanes, width } = schedule.along else {
-        return Lowered::default();
-    };
-    let kernel = Kernel::new(spec, schedule, (lanes, width));
-    let rows = THREADS / lanes;
+    let kernel = Kernel::new(spec, schedule);
     Lowered::one(Launch {
         source: Source::new(&kernel.text(&parameters(&primitive))),
-        grid: [blocks(schedule.kept, rows), 1, 1],
+        grid: [blocks(schedule.kept, schedule.rows()), 1, 1],
         block: THREADS as u32,
         shared: 0,
         args: arguments(&primitive),
@@ -49,7 +42,6 @@ struct Kernel<'a> {
     spec: &'a Rows,
     schedule: Schedule,
     pack: Pack<'a>,
-    lanes: usize,
     /// Whether a register has a value at each point of a row.
     valued: Vec<bool>,
     /// The phase in which a register is defined: as many reductions lie before it.
@@ -59,7 +51,8 @@ struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    fn new(spec: &'a Rows, schedule: Schedule, (lanes, width): (usize, usize)) -> Kernel<'a> {
+    fn new(spec: &'a Rows, schedule: Schedule) -> Kernel<'a> {
+        let (lanes, width) = (schedule.lanes(), schedule.width());
         let valued = spec.row_valued();
         let mut phase: Vec<usize> = Vec::new();
         for (inst, _) in spec.body.program.code() {
@@ -77,14 +70,13 @@ impl<'a> Kernel<'a> {
         loaded.sort_unstable();
         loaded.dedup();
         let packs = schedule.reduced.div_ceil(lanes * width);
-        let keeps = schedule.chunks() == 1 && packs * width <= KEPT;
+        let keeps = packs * width <= KEPT;
         Kernel {
             spec,
             schedule,
             pack: Pack::new(spec.space, &spec.body, &|axis| spec.axes.contains(axis))
                 .of_width(width)
                 .loading(loaded),
-            lanes,
             valued,
             phase,
             packs: keeps.then_some(packs),
@@ -100,26 +92,14 @@ impl<'a> Kernel<'a> {
         self.phase.iter().copied().max().unwrap_or(0)
     }
 
-    fn index(&self) -> &'static str {
-        index_type(self.schedule.kept * self.schedule.reduced)
-    }
-
     fn text(&self, parameters: &[String]) -> String {
-        let (index, lanes) = (self.index(), self.lanes);
-        let Schedule { kept, .. } = self.schedule;
-        let rows = THREADS / lanes;
         let mut text = head(parameters, THREADS);
-        let _ = writeln!(
-            text,
-            "const int lane = threadIdx.x % {lanes};\n\
-             const {index} row = ({index})blockIdx.x * {rows} + threadIdx.x / {lanes};\n\
-             if (row >= {kept}) return;"
-        );
-        text += &self.pack.fold.unravel("row", false, index);
+        text += &self.schedule.place();
+        text += &self.pack.fold.unravel("row", false, self.schedule.index());
         text += &self.pack.alignment();
         if let Some(packs) = self.packs {
             text += &self.pack.room(&format!("[{packs}]"));
-            text += &self.walk(&self.pack.loads("[u]"));
+            text += &self.walk_registers(&self.pack.loads("[u]"));
             text += &self.room();
         }
         for phase in 0..=self.last_phase() {
@@ -130,24 +110,34 @@ impl<'a> Kernel<'a> {
     }
 
     /// Goes over the packs of this lane that are kept in registers.
-    fn walk(&self, body: &str) -> String {
-        let (index, lanes, width) = (self.index(), self.lanes, self.pack.width);
-        let (packs, reduced) = (self.packs.unwrap_or(1), self.schedule.reduced);
+    fn walk_registers(&self, body: &str) -> String {
+        let Schedule { reduced, .. } = self.schedule;
+        let (index, lanes, width) = (
+            self.schedule.index(),
+            self.schedule.lanes(),
+            self.pack.width,
+        );
+        let packs = self.packs.unwrap_or(1);
         let unravel = self.pack.fold.unravel("at", true, index);
         format!(
             "#pragma unroll\nfor (int u = 0; u < {packs}; ++u) {{\n\
              const {index} at = (u * {lanes} + lane) * {width};\n\
-             if (at < {reduced}) {{\n{unravel}{body}}}\n}}\n"
+             if (own && at < {reduced}) {{\n{unravel}{body}}}\n}}\n"
         )
     }
 
     /// The same, loading them again.
-    fn walk_memory(&self, body: &str, (begin, end): (&str, &str)) -> String {
-        let (index, lanes, width) = (self.index(), self.lanes, self.pack.width);
+    fn walk_memory(&self, body: &str) -> String {
+        let Schedule { reduced, .. } = self.schedule;
+        let (index, lanes, width) = (
+            self.schedule.index(),
+            self.schedule.lanes(),
+            self.pack.width,
+        );
         let unravel = self.pack.fold.unravel("at", true, index);
         let (room, loads) = (self.pack.room(""), self.pack.loads(""));
         format!(
-            "for ({index} at = {begin} + lane * {width}; at < {end}; at += {}) {{\n\
+            "for ({index} at = own ? lane * {width} : {reduced}; at < {reduced}; at += {}) {{\n\
              {unravel}{room}{loads}{body}}}\n",
             lanes * width
         )
@@ -193,10 +183,8 @@ impl<'a> Kernel<'a> {
     fn room(&self) -> String {
         let points = self.packs.unwrap_or(0) * self.pack.width;
         let kept = self.code().filter(|(register, ..)| self.is_kept(*register));
-        kept.map(|(register, _, dtype)| {
-            format!("{} a{}[{points}];\n", value(dtype), register.0)
-        })
-        .collect()
+        kept.map(|(register, _, dtype)| format!("{} a{}[{points}];\n", value(dtype), register.0))
+            .collect()
     }
 
     /// The reductions whose operands are there in a phase.
@@ -285,26 +273,18 @@ impl<'a> Kernel<'a> {
             true => self.pack.store(&each),
             false => self.pack.each(&format!("\n{each}")) + "\n",
         };
-        match (self.packs, self.schedule.chunks()) {
-            (Some(_), _) => {
-                self.declared(&reductions, "t") + &self.walk(&body) + &self.exchange(&reductions)
-            }
-            (None, _) if last => {
-                self.walk_memory(&body, ("0", &self.schedule.reduced.to_string()))
-            }
-            (None, 1) => {
-                let all = ("0", &*self.schedule.reduced.to_string());
-                self.declared(&reductions, "t") + &self.walk_memory(&body, all) + &self.exchange(&reductions)
-            }
-            (None, _) => self.by_chunks(&reductions, &body),
-        }
+        let walk = match self.packs {
+            Some(_) => self.walk_registers(&body),
+            None => self.walk_memory(&body),
+        };
+        self.declared(&reductions) + &walk + &self.exchange(&reductions)
     }
 
-    fn declared(&self, reductions: &[Reduced], letter: &str) -> String {
+    fn declared(&self, reductions: &[Reduced]) -> String {
         let declare = |&(register, reduction, _, dtype): &Reduced| {
             let kept_in = dtype.accumulator();
             let start = start(reduction, kept_in);
-            format!("{} {letter}{} = {start};\n", value(kept_in), register.0)
+            format!("{} t{} = {start};\n", value(kept_in), register.0)
         };
         reductions.iter().map(declare).collect()
     }
@@ -313,50 +293,13 @@ impl<'a> Kernel<'a> {
     fn exchange(&self, reductions: &[Reduced]) -> String {
         let mut text = String::new();
         for &(register, reduction, _, dtype) in reductions {
-            text += &self.exchanged((register, reduction, dtype), self.lanes, "t");
-            text += &defined(register, dtype, "t");
-        }
-        text
-    }
-
-    fn exchanged(
-        &self,
-        (register, reduction, dtype): (Register, Reduction, DType),
-        lanes: usize,
-        letter: &str,
-    ) -> String {
-        let kept_in = dtype.accumulator();
-        let add = |a: &str, b: &str| reduce(reduction, a, b, kept_in);
-        exchanged(&format!("{letter}{}", register.0), value(kept_in), lanes, &add)
-    }
-
-    /// Long rows: the sums of chunks, then those of all chunks, as in two launches of a sweep.
-    fn by_chunks(
-        &self,
-        reductions: &[Reduced],
-        body: &str,
-    ) -> String {
-        let Schedule { reduced, chunk, .. } = self.schedule;
-        let (index, chunks) = (self.index(), self.schedule.chunks());
-        let totals = self.declared(reductions, "f");
-        let walk = self.walk_memory(body, ("begin", "end"));
-        let mut sums = String::new();
-        for &(register, reduction, _, dtype) in reductions {
-            sums += &self.exchanged((register, reduction, dtype), self.lanes, "t");
-            let (total, next) = (format!("f{}", register.0), format!("t{}", register.0));
-            let sum = reduce(reduction, &total, &next, dtype.accumulator());
-            let _ = writeln!(sums, "if (chunk % 32 == lane % 32) {total} = {sum};");
-        }
-        let mut text = format!(
-            "{totals}for (int chunk = 0; chunk < {chunks}; ++chunk) {{\n{}\
-             const {index} begin = ({index})chunk * {chunk};\n\
-             const {index} end = begin + {chunk} < {reduced} ? begin + {chunk} : {reduced};\n\
-             {walk}{sums}}}\n",
-            self.declared(reductions, "t")
-        );
-        for &(register, reduction, _, dtype) in reductions {
-            text += &self.exchanged((register, reduction, dtype), 32, "f");
-            text += &defined(register, dtype, "f");
+            let kept_in = dtype.accumulator();
+            let add = |a: &str, b: &str| reduce(reduction, a, b, kept_in);
+            let name = format!("t{}", register.0);
+            text += &self.schedule.exchange(&name, value(kept_in), &add);
+            let value_type = value(dtype);
+            let sum = rounded(dtype, &name);
+            let _ = writeln!(text, "const {value_type} v{} = {sum};", register.0);
         }
         text
     }
@@ -371,23 +314,19 @@ impl<'a> Kernel<'a> {
                 let _ = writeln!(stores, "w{i}[{at}] = {value};");
             }
         }
-        match (stores.is_empty(), self.lanes) {
-            (true, _) => String::new(),
-            (false, 32) => format!("__syncwarp();\nif (lane == 0) {{\n{stores}}}\n"),
-            (false, _) => format!("__syncthreads();\nif (lane == 0) {{\n{stores}}}\n"),
+        let barrier = match self.schedule.along {
+            Along::Reduced { lanes: 32, .. } => "__syncwarp",
+            _ => "__syncthreads",
+        };
+        match stores.is_empty() {
+            true => String::new(),
+            false => format!("{barrier}();\nif (lane == 0 && own) {{\n{stores}}}\n"),
         }
     }
 
     fn is_stored_at_points(&self, output: usize) -> bool {
         self.valued[self.spec.body.outputs[output].register.index()]
     }
-}
-
-/// The value of a reduced register, rounded to its type.
-fn defined(register: Register, dtype: DType, letter: &str) -> String {
-    let name = format!("{letter}{}", register.0);
-    let value_type = value(dtype);
-    format!("const {value_type} v{} = {};\n", register.0, rounded(dtype, &name))
 }
 
 /// What registers with one value a row find.

@@ -1,7 +1,14 @@
 //! In what order values are reduced. It follows from the space and its reduced axes alone, so that
 //! a row program and a sweep, fused or not, give the same bits.
 
+use std::fmt::Write;
+
 use backprop_core::{Axes, Shape};
+
+use crate::source::index_type;
+
+/// Points that are worth reading by whole lines of the cache.
+const MUCH: usize = 1 << 22;
 
 /// Blocks that keep a large device busy.
 const ENOUGH_BLOCKS: usize = 528;
@@ -48,7 +55,10 @@ impl Schedule {
         let lanes = if reduced <= 512 { 32 } else { THREADS };
         let wanted = ENOUGH_BLOCKS / kept.max(1);
         let chunk = match reduced > 4096 && wanted > 1 {
-            true => reduced.div_ceil(wanted).max(2048).next_multiple_of(4 * THREADS),
+            true => reduced
+                .div_ceil(wanted)
+                .max(2048)
+                .next_multiple_of(4 * THREADS),
             false => reduced,
         };
         Schedule {
@@ -60,7 +70,10 @@ impl Schedule {
     }
 
     fn along_kept(kept: usize, reduced: usize) -> Schedule {
-        let columns = kept.next_power_of_two().min(32);
+        // Few neighbours fill a sector of 32 bytes, and leave many lanes to a column; where there is
+        // much to read, whole lines of the cache are better.
+        let widest = if kept * reduced < MUCH { 8 } else { 32 };
+        let columns = kept.next_power_of_two().min(widest);
         let lanes = THREADS / columns;
         let wanted = ENOUGH_BLOCKS / kept.div_ceil(columns);
         let chunk = match reduced > 64 * lanes && wanted > 1 {
@@ -78,4 +91,98 @@ impl Schedule {
     pub(crate) fn chunks(&self) -> usize {
         self.reduced.div_ceil(self.chunk.max(1)).max(1)
     }
+
+    /// Kept points of a block.
+    pub(crate) fn rows(&self) -> usize {
+        match self.along {
+            Along::Reduced { lanes, .. } => THREADS / lanes,
+            Along::Kept { columns, .. } => columns,
+        }
+    }
+
+    /// Lanes that share a kept point.
+    pub(crate) fn lanes(&self) -> usize {
+        match self.along {
+            Along::Reduced { lanes, .. } | Along::Kept { lanes, .. } => lanes,
+        }
+    }
+
+    /// Reduced points that a lane takes at once.
+    pub(crate) fn width(&self) -> usize {
+        match self.along {
+            Along::Reduced { width, .. } => width,
+            Along::Kept { .. } => 1,
+        }
+    }
+
+    /// The integer that counts all points.
+    pub(crate) fn index(&self) -> &'static str {
+        index_type(self.kept * self.reduced)
+    }
+
+    /// Defines `row`, the kept point of a thread, `lane` among those that share it, and `own`:
+    /// whether it is there at all. Threads without one go along for the barriers.
+    pub(crate) fn place(&self) -> String {
+        let (index, rows, lanes, kept) = (self.index(), self.rows(), self.lanes(), self.kept);
+        match self.along {
+            Along::Reduced { .. } => format!(
+                "const int lane = threadIdx.x % {lanes};\n\
+                 const {index} row = ({index})blockIdx.x * {rows} + threadIdx.x / {lanes};\n\
+                 if (row >= {kept}) return;\nconst bool own = true;\n"
+            ),
+            Along::Kept { columns, .. } => format!(
+                "const int column = threadIdx.x % {columns}, lane = threadIdx.x / {columns};\n\
+                 const {index} asked = ({index})blockIdx.x * {columns} + column;\n\
+                 const bool own = asked < {kept};\n\
+                 const {index} row = own ? asked : {kept} - 1;\n"
+            ),
+        }
+    }
+
+    /// Adds a value up over the lanes of each kept point: inside of warps by halves, then one warp
+    /// after the other. All lanes have the sum.
+    pub(crate) fn exchange(
+        &self,
+        name: &str,
+        of: &str,
+        add: &dyn Fn(&str, &str) -> String,
+    ) -> String {
+        let (columns, warps) = match self.along {
+            Along::Reduced { lanes, .. } => (1, lanes / 32),
+            Along::Kept { columns, .. } => (columns, THREADS / 32),
+        };
+        let mut text = halves(name, of, columns, add);
+        if warps > 1 {
+            let next = add(
+                name,
+                &format!("s{name}[warp * {columns} + threadIdx.x % {columns}]"),
+            );
+            let _ = writeln!(
+                text,
+                "{{\n__shared__ {of} s{name}[{}];\n\
+                 if (threadIdx.x % 32 < {columns}) s{name}[threadIdx.x / 32 * {columns} + threadIdx.x % 32] = {name};\n\
+                 __syncthreads();\n{name} = s{name}[threadIdx.x % {columns}];\n\
+                 for (int warp = 1; warp < {warps}; ++warp) {name} = {next};\n}}",
+                warps * columns
+            );
+        }
+        text
+    }
+}
+
+/// Adds a value up over the lanes of a warp, of which `columns` neighbours are of different points.
+pub(crate) fn halves(
+    name: &str,
+    of: &str,
+    columns: usize,
+    add: &dyn Fn(&str, &str) -> String,
+) -> String {
+    if columns == 32 {
+        return String::new();
+    }
+    let next = add(name, &format!("o{name}"));
+    format!(
+        "#pragma unroll\nfor (int mask = 16; mask >= {columns}; mask /= 2) {{\n\
+         const {of} o{name} = bp_across({name}, mask);\n{name} = {next};\n}}\n"
+    )
 }

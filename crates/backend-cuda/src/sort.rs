@@ -218,10 +218,7 @@ impl Sorter<'_> {
             launches.push(self.merge(run, pairs(turn - 1), into));
             run *= 2;
         }
-        Lowered {
-            launches,
-            scratch: 2 * half,
-        }
+        Lowered::kernels(launches, 2 * half)
     }
 
     /// Merges sorted runs, two and two: a thread a pair, which looks for its place in the other run.

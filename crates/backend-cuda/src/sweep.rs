@@ -6,7 +6,7 @@ use backprop_core::{Axes, Body, DType, Primitive, Reduction, Register, Sink, Swe
 
 use crate::lowered::{Arg, ENTRY, Launch, Lowered, Source};
 use crate::pack::Pack;
-use crate::schedule::{Along, Schedule, THREADS};
+use crate::schedule::{Schedule, THREADS, halves};
 use crate::source::{index_type, parameters, position, reduce, start, store, value};
 
 /// One reduced result.
@@ -132,13 +132,24 @@ fn reduction(spec: &Sweep, primitive: &Primitive) -> Lowered {
     let schedule = Schedule::new(spec.space, axes);
     let totals = totals(spec);
     let pack = Pack::new(spec.space, &spec.body, &|axis| axes.contains(axis));
+    let pack = pack.of_width(schedule.width());
+    // Where there is one point to a row, lanes without one would read what another overwrites.
+    let pack = if schedule.reduced > 1 {
+        pack.hoisting()
+    } else {
+        pack
+    };
     let chunks = schedule.chunks();
     let mut offsets = Vec::new();
     let mut scratch = 0;
     for total in &totals {
         offsets.push(scratch);
         let bytes = chunks * schedule.kept * total.kept_in().size();
-        scratch += if chunks > 1 { bytes.next_multiple_of(16) } else { 0 };
+        scratch += if chunks > 1 {
+            bytes.next_multiple_of(16)
+        } else {
+            0
+        };
     }
     let mut parameters = parameters(primitive);
     let mut args = arguments(primitive);
@@ -157,7 +168,7 @@ fn reduction(spec: &Sweep, primitive: &Primitive) -> Lowered {
     if chunks > 1 {
         launches.push(finish(&totals, &schedule, &offsets));
     }
-    Lowered { launches, scratch }
+    Lowered::kernels(launches, scratch)
 }
 
 struct Reducing<'a> {
@@ -167,43 +178,48 @@ struct Reducing<'a> {
 }
 
 impl Reducing<'_> {
-    fn launch(self, parameters: &[String], args: Vec<Arg>) -> Launch {
-        let (text, groups) = match self.schedule.along {
-            Along::Reduced { lanes, width } => {
-                let rows = THREADS / lanes;
-                (self.along_reduced(parameters, (lanes, width)), rows)
-            }
-            Along::Kept { columns, lanes } => {
-                (self.along_kept(parameters, (columns, lanes)), columns)
-            }
-        };
-        let chunks = u32::try_from(self.schedule.chunks()).unwrap_or(u32::MAX);
+    fn launch(&self, parameters: &[String], args: Vec<Arg>) -> Launch {
+        let schedule = self.schedule;
+        let chunks = u32::try_from(schedule.chunks()).unwrap_or(u32::MAX);
         Launch {
-            source: Source::new(&text),
-            grid: [blocks(self.schedule.kept, groups), chunks, 1],
+            source: Source::new(&self.text(parameters)),
+            grid: [blocks(schedule.kept, schedule.rows()), chunks, 1],
             block: THREADS as u32,
             shared: 0,
             args,
         }
     }
 
-    fn declared(&self) -> String {
-        let declare = |total: &Total<'_>| {
+    fn text(&self, parameters: &[String]) -> String {
+        let (schedule, pack) = (self.schedule, &self.pack);
+        let mut text = head(parameters, THREADS);
+        text += &schedule.place();
+        text += &pack.fold.unravel("row", false, schedule.index());
+        text += &pack.alignment();
+        text += &pack.steady();
+        for total in self.totals {
             let (name, start) = (total.name(), total.start());
-            format!("{} {name} = {start};\n", total.type_name())
-        };
-        self.totals.iter().map(declare).collect()
+            let _ = writeln!(text, "{} {name} = {start};", total.type_name());
+        }
+        text += &self.walk();
+        for total in self.totals {
+            let add = |a: &str, b: &str| total.add(a, b);
+            text += &schedule.exchange(&total.name(), total.type_name(), &add);
+        }
+        text += "if (lane == 0 && own) {\n";
+        for total in self.totals {
+            text += &self.write(total);
+        }
+        text + "}\n}\n"
     }
 
-    fn index(&self) -> &'static str {
-        index_type(self.schedule.kept * self.schedule.reduced)
-    }
-
-    /// Goes over the points of this lane, `step` apart, some at once.
-    fn walk(&self, pack: &Pack<'_>, first: &str, step: usize) -> String {
-        let index = self.index();
-        let Schedule { reduced, chunk, .. } = self.schedule;
-        let ahead = 4;
+    /// Goes over the points of this lane, some at once, whose inputs are all loaded before any is
+    /// computed with.
+    fn walk(&self) -> String {
+        let (pack, schedule) = (&self.pack, self.schedule);
+        let Schedule { reduced, chunk, .. } = schedule;
+        let (index, width, ahead) = (schedule.index(), schedule.width(), pack.ahead());
+        let step = schedule.lanes() * width;
         let add = |total: &Total<'_>| {
             let name = total.name();
             let next = total.add(&name, &format!("v{}", total.register.0));
@@ -216,7 +232,7 @@ impl Reducing<'_> {
         format!(
             "const {index} begin = ({index})blockIdx.y * {chunk};\n\
              const {index} end = begin + {chunk} < {reduced} ? begin + {chunk} : {reduced};\n\
-             for ({index} base = begin + {first}; base < end; base += {}) {{\n\
+             for ({index} base = own ? begin + lane * {width} : end; base < end; base += {}) {{\n\
              {room}\
              #pragma unroll\nfor (int u = 0; u < {ahead}; ++u) {{\n\
              const {index} at = base + u * {step};\nif (at < end) {{\n{unravel}{loads}}}\n}}\n\
@@ -227,71 +243,12 @@ impl Reducing<'_> {
     }
 
     /// Writes a total: the result, or the share of a chunk.
-    fn write(&self, total: &Total<'_>, row: &str) -> String {
+    fn write(&self, total: &Total<'_>) -> String {
         let (name, kept) = (total.name(), self.schedule.kept);
         match self.schedule.chunks() {
-            1 => written(total, row, &name),
-            _ => format!("p{}[blockIdx.y * {kept} + {row}] = {name};\n", total.output),
+            1 => written(total, "row", &name),
+            _ => format!("p{}[blockIdx.y * {kept} + row] = {name};\n", total.output),
         }
-    }
-
-    fn along_reduced(&self, parameters: &[String], (lanes, width): (usize, usize)) -> String {
-        let (index, kept) = (self.index(), self.schedule.kept);
-        let pack = self.pack.clone().of_width(width);
-        let rows = THREADS / lanes;
-        let mut text = head(parameters, THREADS);
-        let _ = writeln!(
-            text,
-            "const int lane = threadIdx.x % {lanes};\n\
-             const {index} row = ({index})blockIdx.x * {rows} + threadIdx.x / {lanes};\n\
-             if (row >= {kept}) return;"
-        );
-        text += &pack.fold.unravel("row", false, index);
-        text += &pack.alignment();
-        text += &self.declared();
-        text += &self.walk(&pack, &format!("lane * {width}"), lanes * width);
-        for total in self.totals {
-            text += &exchange(total, lanes);
-        }
-        text += "if (lane == 0) {\n";
-        for total in self.totals {
-            text += &self.write(total, "row");
-        }
-        text + "}\n}\n"
-    }
-
-    fn along_kept(&self, parameters: &[String], (columns, lanes): (usize, usize)) -> String {
-        let (index, kept) = (self.index(), self.schedule.kept);
-        let mut text = head(parameters, THREADS);
-        let _ = writeln!(
-            text,
-            "const int column = threadIdx.x % {columns}, lane = threadIdx.x / {columns};\n\
-             const {index} row = ({index})blockIdx.x * {columns} + column;"
-        );
-        text += &self.declared();
-        let _ = writeln!(text, "if (row < {kept}) {{");
-        text += &self.pack.fold.unravel("row", false, index);
-        text += &self.pack.alignment();
-        text += &self.walk(&self.pack, "lane", lanes);
-        text += "}\n";
-        for total in self.totals {
-            let (name, of) = (total.name(), total.type_name());
-            let _ = writeln!(
-                text,
-                "__shared__ {of} s{name}[{THREADS}];\ns{name}[threadIdx.x] = {name};"
-            );
-        }
-        let _ = writeln!(text, "__syncthreads();\nif (lane == 0 && row < {kept}) {{");
-        for total in self.totals {
-            let name = total.name();
-            let next = total.add(&name, &format!("s{name}[l * {columns} + column]"));
-            let _ = writeln!(
-                text,
-                "for (int l = 1; l < {lanes}; ++l) {name} = {next};"
-            );
-            text += &self.write(total, "row");
-        }
-        text + "}\n}\n"
     }
 }
 
@@ -302,38 +259,6 @@ fn written(total: &Total<'_>, row: &str, value: &str) -> String {
     format!("w{}[{at}] = {value};\n", total.output)
 }
 
-/// Adds up over the lanes of a row: inside of warps by halves, then one warp after the other.
-fn exchange(total: &Total<'_>, lanes: usize) -> String {
-    let (name, of) = (total.name(), total.type_name());
-    exchanged(&name, of, lanes, &|a, b| total.add(a, b))
-}
-
-/// The same of a named value.
-pub(crate) fn exchanged(
-    name: &str,
-    of: &str,
-    lanes: usize,
-    add: &dyn Fn(&str, &str) -> String,
-) -> String {
-    let next = add(name, &format!("o{name}"));
-    let mut text = format!(
-        "#pragma unroll\nfor (int mask = 16; mask > 0; mask /= 2) {{\n\
-         const {of} o{name} = bp_across({name}, mask);\n{name} = {next};\n}}\n"
-    );
-    if lanes > 32 {
-        let warps = lanes / 32;
-        let next = add(name, &format!("s{name}[warp]"));
-        let _ = writeln!(
-            text,
-            "{{\n__shared__ {of} s{name}[{warps}];\n__syncthreads();\n\
-             if (threadIdx.x % 32 == 0) s{name}[threadIdx.x / 32] = {name};\n__syncthreads();\n\
-             {name} = s{name}[0];\n\
-             for (int warp = 1; warp < {warps}; ++warp) {name} = {next};\n}}"
-        );
-    }
-    text
-}
-
 /// Adds up the shares of chunks: a warp a result.
 fn finish(totals: &[Total<'_>], schedule: &Schedule, offsets: &[usize]) -> Launch {
     let (kept, chunks) = (schedule.kept, schedule.chunks());
@@ -342,7 +267,10 @@ fn finish(totals: &[Total<'_>], schedule: &Schedule, offsets: &[usize]) -> Launc
     for (total, &offset) in totals.iter().zip(offsets) {
         let (of, output) = (total.type_name(), total.output);
         parameters.push(format!("const {of}* p{output}"));
-        parameters.push(format!("{}* w{output}", crate::source::storage(total.dtype)));
+        parameters.push(format!(
+            "{}* w{output}",
+            crate::source::storage(total.dtype)
+        ));
         args.extend([Arg::Scratch(offset), Arg::Write(output)]);
     }
     let rows = THREADS / 32;
@@ -363,7 +291,7 @@ fn finish(totals: &[Total<'_>], schedule: &Schedule, offsets: &[usize]) -> Launc
              for (int chunk = lane; chunk < {chunks}; chunk += 32) {name} = {next};",
             total.type_name()
         );
-        text += &exchange(total, 32);
+        text += &halves(&name, total.type_name(), 1, &|a, b| total.add(a, b));
         let _ = writeln!(text, "if (lane == 0) {}", written(total, "row", &name));
     }
     text += "}\n";

@@ -8,6 +8,7 @@ use backprop_testkit::conformance::{Kind, check};
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Runs the specs of a kind, whose kernels are compiled together.
+#[allow(clippy::print_stdout, reason = "says what is declined")]
 fn conforms(kind: Kind) -> Outcome {
     let Some(cuda) = gpu::device(module_path!())? else {
         return Ok(());

@@ -6,7 +6,8 @@
 //! 4. [`architecture`]: crates, passes, invariants, and what a step does in memory.
 //! 5. [`derivatives`]: rules, composites, higher orders, and how each is tested.
 //! 6. [`performance`]: a step read off its plan; profiles; threads and instructions.
-//! 7. [`backends`]: writing a backend and proving it right.
+//! 7. [`cuda`]: on a GPU; how kernels are made, and checked without one.
+//! 8. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
@@ -29,6 +30,9 @@ pub mod derivatives {}
 #[doc = "```"]
 #[doc = include_str!("../guide/performance/profile.md")]
 pub mod performance {}
+
+#[doc = include_str!("../guide/cuda.md")]
+pub mod cuda {}
 
 #[doc = include_str!("../guide/backends.md")]
 pub mod backends {}

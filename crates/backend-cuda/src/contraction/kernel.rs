@@ -84,10 +84,7 @@ impl<'a> Kernel<'a> {
         if splits > 1 {
             launches.push(epilogue.finish(&parameters, args, splits));
         }
-        Lowered {
-            launches,
-            scratch: if splits > 1 { splits * bytes } else { 0 },
-        }
+        Lowered::kernels(launches, if splits > 1 { splits * bytes } else { 0 })
     }
 
     fn loader(&'a self, part: Part) -> Loader<'a> {

@@ -9,6 +9,7 @@ mod element;
 mod epilogue;
 mod kernel;
 mod lanes;
+mod library;
 mod loader;
 mod mask;
 mod matrix;
@@ -22,6 +23,7 @@ mod vector;
 
 use backprop_core::{Body, Conv, DType, Primitive, Sink};
 
+use crate::blas::Products;
 use crate::lowered::Lowered;
 use kernel::Kernel;
 use problem::Problem;
@@ -42,6 +44,7 @@ pub enum Precision {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) precision: Precision,
+    pub(crate) products: Products,
 }
 
 /// Any product or convolution, whatever its operands are made of, that stores all of its results.
@@ -69,6 +72,11 @@ pub(crate) fn lower(primitive: &Primitive, options: Options) -> Lowered {
     };
     if problem.space.count() == 0 {
         return Lowered::default();
+    }
+    if let Primitive::MatMul(spec) = primitive
+        && let Some(lowered) = library::lower(spec, &problem, options)
+    {
+        return lowered;
     }
     match matches!(primitive, Primitive::MatMul(_)) && vector::suits(sizes) {
         true => Vector::new(&problem, sizes).lower(primitive),

@@ -15,7 +15,8 @@ use super::problem::{Matrix, Part, Problem};
 use super::tile::Sizes;
 use crate::lowered::{Launch, Lowered, Source};
 use crate::source::{Point, load, parameters, position, reduce, value};
-use crate::sweep::{arguments, exchanged, head};
+use crate::schedule::halves;
+use crate::sweep::{arguments, head};
 
 /// The most rows or columns of what is called the vector here.
 const FEW: usize = 4;
@@ -214,7 +215,7 @@ impl<'a> Vector<'a> {
             let name = format!("t{vector}");
             let add = |a: &str, b: &str| reduce(Reduction::Sum, a, b, self.accumulator());
             let _ = writeln!(text, "{of} {name} = total[{vector}];");
-            text += &exchanged(&name, of, 32, &add);
+            text += &halves(&name, of, 1, &add);
             let _ = writeln!(
                 text,
                 "if (lane == 0) parts[(chunk * {vectors} + {vector}) * {rows} + row] = {name};"

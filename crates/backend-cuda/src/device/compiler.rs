@@ -49,7 +49,9 @@ impl Compiler {
             "-default-device",
         ];
         let stamp = format!("nvrtc {major}.{minor} {}", options.join(" "));
-        let options = options.iter().filter_map(|option| CString::new(*option).ok());
+        let options = options
+            .iter()
+            .filter_map(|option| CString::new(*option).ok());
         Ok(Compiler {
             options: options.collect(),
             stamp,
@@ -71,8 +73,9 @@ impl Compiler {
                 .collect();
             let mut images = Vec::new();
             for thread in threads {
-                let batch: Result<Vec<Image>> =
-                    thread.join().map_err(|_| trouble("a compiling thread stopped"))?;
+                let batch: Result<Vec<Image>> = thread
+                    .join()
+                    .map_err(|_| trouble("a compiling thread stopped"))?;
                 images.extend(batch?);
             }
             Ok(images)
@@ -80,7 +83,10 @@ impl Compiler {
     }
 
     fn unit(&self, sources: &[&Source]) -> Result<Image> {
-        let entries = sources.iter().map(|source| Arc::clone(&source.entry)).collect();
+        let entries = sources
+            .iter()
+            .map(|source| Arc::clone(&source.entry))
+            .collect();
         let texts: Vec<&str> = sources.iter().map(|source| &*source.text).collect();
         let text = format!("{PRELUDE}\n{}", texts.join("\n"));
         let mut hasher = DefaultHasher::new();
@@ -95,6 +101,11 @@ impl Compiler {
     }
 
     fn translate(&self, text: &str) -> Result<Vec<u8>> {
+        self.translated(text).map(|(image, _)| image)
+    }
+
+    /// The image of a translation unit, and what the compiler says of it.
+    fn translated(&self, text: &str) -> Result<(Vec<u8>, String)> {
         let text = CString::new(text).map_err(|_| trouble("a kernel's text holds a zero byte"))?;
         let program = create_program(&text, Some(c"backprop.cu"))
             .map_err(|error| failed("handing kernels to NVRTC", error))?;
@@ -104,7 +115,9 @@ impl Compiler {
         let compiled =
             unsafe { sys::nvrtcCompileProgram(program, count, options.as_ptr()) }.result();
         let image = match compiled {
-            Ok(()) => image(program).map_err(|error| failed("fetching compiled kernels", error)),
+            Ok(()) => image(program)
+                .map(|image| (image, log(program)))
+                .map_err(|error| failed("fetching compiled kernels", error)),
             Err(error) => Err(trouble(format!("NVRTC: {error}\n{}", log(program)))),
         };
         // SAFETY: the program was created above and is not used again.
@@ -130,7 +143,10 @@ fn image(program: sys::nvrtcProgram) -> Result<Vec<u8>, NvrtcError> {
 fn log(program: sys::nvrtcProgram) -> String {
     let mut size = 0;
     // SAFETY: the program exists; the pointer is to a local.
-    if unsafe { sys::nvrtcGetProgramLogSize(program, &raw mut size) }.result().is_err() {
+    if unsafe { sys::nvrtcGetProgramLogSize(program, &raw mut size) }
+        .result()
+        .is_err()
+    {
         return String::new();
     }
     let mut log = vec![0u8; size + 1];
@@ -138,4 +154,49 @@ fn log(program: sys::nvrtcProgram) -> String {
     let _ = unsafe { sys::nvrtcGetProgramLog(program, log.as_mut_ptr().cast()) };
     let text = CStr::from_bytes_until_nul(&log).unwrap_or_default();
     text.to_string_lossy().into_owned()
+}
+
+/// What a kernel takes of a multiprocessor.
+#[cfg(test)]
+pub(crate) struct Usage {
+    pub(crate) registers: usize,
+    /// Bytes of registers kept in memory.
+    pub(crate) spilled: usize,
+}
+
+#[cfg(test)]
+impl Compiler {
+    /// Compiles each kernel on its own and asks what it takes.
+    pub(super) fn usage(mut self, sources: &[Source]) -> Result<Vec<Usage>> {
+        self.options.push(c"--ptxas-options=-v".to_owned());
+        let number = |log: &str, after: &str, before: &str| -> usize {
+            let mut parts = log
+                .split(before)
+                .filter_map(|part| part.rsplit(after).next());
+            parts
+                .next()
+                .and_then(|n| n.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        let each = |source: &Source| {
+            let (_, log) = self.translated(&format!("{PRELUDE}\n{}", source.text))?;
+            Ok(Usage {
+                registers: number(&log, "Used ", " registers"),
+                spilled: number(&log, ", ", " bytes spill stores"),
+            })
+        };
+        thread::scope(|scope| {
+            let each = &each;
+            let half = sources.len().div_ceil(2);
+            let (first, second) = sources.split_at(half);
+            let other = scope.spawn(move || second.iter().map(each).collect::<Result<Vec<_>>>());
+            let mut all = first.iter().map(each).collect::<Result<Vec<_>>>()?;
+            all.extend(
+                other
+                    .join()
+                    .map_err(|_| trouble("a compiling thread stopped"))??,
+            );
+            Ok(all)
+        })
+    }
 }

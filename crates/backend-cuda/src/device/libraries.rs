@@ -27,7 +27,9 @@ const OPTIONAL: [&str; 3] = [
 /// `BACKPROP_CUDA_LIBS` names, or from where the system finds them.
 pub(super) fn load(folder: Option<&Path>) -> Result<()> {
     static LOADED: OnceCell<()> = OnceCell::new();
-    LOADED.get_or_try_init(|| load_driver(folder).and_then(|()| load_compiler(folder))).copied()
+    LOADED
+        .get_or_try_init(|| load_driver(folder).and_then(|()| load_compiler(folder)))
+        .copied()
 }
 
 /// The folders that somebody named, then the usual ones.
@@ -64,6 +66,12 @@ pub(super) fn load_compiler(folder: Option<&Path>) -> Result<()> {
             "libnvrtc.so.13 cannot be loaded: install the CUDA 13 toolkit, or set {VARIABLE} to the folder that holds it"
         ))
     })
+}
+
+/// Whether cuBLASLt can be loaded. Nothing of it may be called where it cannot.
+pub(super) fn has_blas() -> bool {
+    // SAFETY: as above.
+    unsafe { cudarc::cublaslt::sys::is_culib_present() }
 }
 
 fn in_folders(folders: &[PathBuf], name: &str) -> Option<PathBuf> {

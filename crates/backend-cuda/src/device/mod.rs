@@ -18,6 +18,7 @@ use cudarc::driver::{DriverError, result, sys};
 pub use buffer::Buffer;
 pub(crate) use graph::Graph;
 
+use crate::blas::{Addresses, Library, Plan, Product};
 use crate::lowered::Source;
 use cache::Cache;
 use compiler::Compiler;
@@ -46,6 +47,7 @@ pub(crate) struct Device {
     context: sys::CUcontext,
     stream: sys::CUstream,
     compiler: Compiler,
+    blas: Option<Library>,
     loaded: Mutex<HashMap<Arc<str>, Function>>,
 }
 
@@ -114,9 +116,12 @@ impl Device {
             let of = |attribute| result::device::get_attribute(raw, attribute);
             let major = of(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
             let minor = of(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-            let shared =
-                of(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
-            (result::primary_ctx::retain(raw)?, 10 * major + minor, shared)
+            let shared = of(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+            (
+                result::primary_ctx::retain(raw)?,
+                10 * major + minor,
+                shared,
+            )
         };
         // SAFETY: the context was retained above and lives as long as the device.
         unsafe { result::ctx::set_current(context)? };
@@ -125,6 +130,7 @@ impl Device {
             Ok(compiler) => compiler,
             Err(error) => return Ok(Err(error)),
         };
+        let blas = libraries::has_blas().then(Library::new).flatten();
         Ok(Ok(Device {
             ordinal,
             name,
@@ -134,8 +140,31 @@ impl Device {
             context,
             stream,
             compiler,
+            blas,
             loaded: Mutex::default(),
         }))
+    }
+
+    /// Whether cuBLASLt is there.
+    pub(crate) fn has_blas(&self) -> bool {
+        self.blas.is_some()
+    }
+
+    /// How cuBLASLt computes a product; `None` if it does not.
+    pub(crate) fn plan(&self, product: &Product) -> Result<Option<Plan>> {
+        self.enter()?;
+        self.blas.as_ref().map_or(Ok(None), |blas| blas.plan(product))
+    }
+
+    /// Computes a product. Allocates nothing, so that it may be recorded.
+    ///
+    /// # Safety
+    /// The addresses are those of memory of the sizes that the plan was made for.
+    pub(crate) unsafe fn multiply(&self, plan: &Plan, addresses: Addresses) -> Result<()> {
+        let blas = self.blas.as_ref();
+        let blas = blas.ok_or_else(|| trouble("a product that cuBLASLt is to compute, without it"))?;
+        // SAFETY: the caller's promise; the stream lives as long as the device.
+        unsafe { blas.multiply(plan, addresses, self.stream.cast()) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -172,7 +201,9 @@ impl Device {
                 .map_err(|error| failed("loading kernels onto the CUDA device", error))?;
             loaded.extend(entries.into_iter().zip(functions));
         }
-        let found = sources.iter().map(|source| loaded.get(&source.entry).copied());
+        let found = sources
+            .iter()
+            .map(|source| loaded.get(&source.entry).copied());
         found
             .collect::<Option<Vec<Function>>>()
             .ok_or_else(|| trouble("a kernel was not loaded"))
@@ -231,6 +262,8 @@ impl Drop for Device {
         unsafe {
             let _ = result::ctx::set_current(self.context);
             let _ = result::stream::synchronize(self.stream);
+            // While its context is there.
+            drop(self.blas.take());
             let _ = result::stream::destroy(self.stream);
             let _ = result::primary_ctx::release(self.raw);
         }
@@ -287,10 +320,17 @@ fn load(image: &[u8], entries: &[Arc<str>], shared: i32) -> Result<Vec<Function>
     entries.iter().map(find).collect()
 }
 
+/// What a kernel takes of a multiprocessor.
+#[cfg(test)]
+pub(crate) use compiler::Usage;
+
 /// Compiles kernels for an architecture, with no device.
 #[cfg(test)]
-pub(crate) fn compiles(capability: i32, sources: &[&Source]) -> Result<()> {
-    libraries::load_compiler(None)?;
-    let nowhere = Cache::nowhere();
-    Compiler::new(capability, nowhere)?.compile(sources).map(drop)
+pub(crate) fn usage(
+    tools: &std::path::Path,
+    capability: i32,
+    sources: &[Source],
+) -> Result<Vec<Usage>> {
+    libraries::load_compiler(Some(tools))?;
+    Compiler::new(capability, Cache::nowhere())?.usage(sources)
 }

@@ -90,9 +90,9 @@ static __device__ __forceinline__ unsigned char bp_to_u8(double x) {
 template <class T> static __device__ __forceinline__ T bp_quotient(T a, T b) {
     if (b == (T)0) return (T)0;
     if (b == (T)-1 && (T)-1 < (T)0) {
-        // The lowest number is its own negative.
+        // The lowest number is its own negative; there is no quotient where it is that of 64 bits.
         const T negative = (T)(0 - (unsigned long long)a);
-        return negative == a ? (T)0 : negative;
+        return sizeof(T) == 8 && negative == a ? (T)0 : negative;
     }
     return (T)(a / b);
 }

@@ -92,11 +92,6 @@ impl Fold {
         axes.filter(move |(_, axis)| axis.reduced == reduced)
     }
 
-    /// The number of points of some axes.
-    pub(crate) fn count(&self, reduced: bool) -> usize {
-        self.part(reduced).map(|(_, axis)| axis.size).product()
-    }
-
     /// The name of a coordinate.
     pub(crate) fn coordinate(axis: usize) -> String {
         format!("c{axis}")
@@ -178,7 +173,8 @@ impl Address<'_> {
                 stride => text += &format!(" + {name} * {stride}"),
             }
         }
-        text.strip_prefix("0 + ").map_or(text.clone(), str::to_owned)
+        text.strip_prefix("0 + ")
+            .map_or(text.clone(), str::to_owned)
     }
 
     /// The position of the element in memory.
@@ -210,12 +206,21 @@ pub(crate) fn position(tensor: &TensorType, number: &str) -> String {
     };
     let order: Vec<usize> = match tensor.layout.order.is_empty() {
         true => (0..shape.rank()).collect(),
-        false => tensor.layout.order.iter().map(|&a| usize::from(a)).collect(),
+        false => tensor
+            .layout
+            .order
+            .iter()
+            .map(|&a| usize::from(a))
+            .collect(),
     };
     let mut text = "0".to_owned();
     for axis in order {
         let pieces = shape.size(axis).div_ceil(tile(axis));
-        text = format!("({text} * {pieces} + {} / {})", coordinate(axis), tile(axis));
+        text = format!(
+            "({text} * {pieces} + {} / {})",
+            coordinate(axis),
+            tile(axis)
+        );
     }
     for &(axis, size) in &tensor.layout.tiles {
         let (axis, size) = (usize::from(axis), (size as usize).max(1));

@@ -4,7 +4,7 @@ mod address;
 mod program;
 mod types;
 
-pub(crate) use address::{Address, Fold, Operand, position};
+pub(crate) use address::{Fold, Operand, position};
 pub(crate) use program::{Point, cast, constant, reduce, start, statements};
 pub(crate) use types::{index_type, load, rounded, storage, store, value};
 

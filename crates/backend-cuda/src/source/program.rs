@@ -78,6 +78,10 @@ pub(crate) fn constant(number: f64, dtype: DType) -> String {
 fn apply(function: Scalar, operands: &[String], dtype: DType) -> String {
     let template = match function.class() {
         Class::Arithmetic if !dtype.is_float() => whole(function, dtype),
+        // That of floats loses digits near its zeros.
+        Class::Real if function == Scalar::Lgamma && dtype != DType::F64 => {
+            Some("(float)lgamma((double){0})".to_owned())
+        }
         _ => None,
     };
     let mut text = template.unwrap_or_else(|| function.cuda().to_owned());
@@ -95,7 +99,9 @@ fn whole(function: Scalar, dtype: DType) -> Option<String> {
     };
     let wrapping = |a: &str, operator: &str, b: &str| {
         let value = value(dtype);
-        Some(format!("({value})(({unsigned}){a} {operator} ({unsigned}){b})"))
+        Some(format!(
+            "({value})(({unsigned}){a} {operator} ({unsigned}){b})"
+        ))
     };
     match function {
         Scalar::Neg => wrapping("0", "-", "{0}"),

@@ -3,6 +3,11 @@
 //!
 //! `cargo test --release -p backprop-cuda --lib -- --ignored tune --nocapture`
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what is measured is printed"
+)]
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -213,7 +218,7 @@ fn time(
     let reads = primitive.reads().len();
     let run = || {
         for _ in 0..LAUNCHES {
-            for (launch, &function) in choice.lowered.launches.iter().zip(functions) {
+            for (launch, &function) in choice.lowered.launches().zip(functions) {
                 let address = |arg: &Arg| match *arg {
                     Arg::Read(i) => buffers[i].address(),
                     Arg::Write(i) => buffers[reads + i].address(),
@@ -260,7 +265,7 @@ fn tune() {
     let launches = all
         .iter()
         .flatten()
-        .flat_map(|choice| &choice.lowered.launches);
+        .flat_map(|choice| choice.lowered.launches());
     let sources: Vec<_> = launches.map(|launch| &launch.source).collect();
     let start = Instant::now();
     let functions = cuda.device.functions(&sources).unwrap();
@@ -275,7 +280,7 @@ fn tune() {
         let mut lines: Vec<(f64, String)> = choices
             .iter()
             .map(|choice| {
-                let (own, rest) = functions.split_at(choice.lowered.launches.len());
+                let (own, rest) = functions.split_at(choice.lowered.launches().count());
                 functions = rest;
                 match time(&cuda.device, primitive, (choice, own), &buffers) {
                     Ok(time) => (time, format!("{time:8.2} us  {}", choice.text)),

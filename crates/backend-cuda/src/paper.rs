@@ -1,0 +1,93 @@
+//! The backend without a device: what it plans can be looked at, and not run.
+
+use backprop_core::plan::Iteration;
+use backprop_core::{
+    Args, Attention, AttentionVjp, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Plan,
+    Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
+};
+
+use crate::contraction::Options;
+use crate::lowered::Lowered;
+
+/// Compiles to the plans of [`Cuda`](crate::Cuda) on any machine. Sessions hold their values in host
+/// memory and cannot take a step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Paper;
+
+/// What a primitive would become.
+#[derive(Debug)]
+pub struct Sheet(Lowered);
+
+impl Paper {
+    /// The launches of a step on the device: those of the plan, some of which take two.
+    ///
+    /// # Errors
+    /// If a primitive is none of this backend's.
+    pub fn launches(&self, plan: &Plan) -> Result<usize> {
+        let each = plan.primitives().iter().map(|p| self.prepare(p));
+        let sheets: Vec<Sheet> = each.collect::<Result<_>>()?;
+        let commands = plan.commands();
+        let of = |(command, times): &(&backprop_core::plan::Command, usize)| {
+            sheets[command.kernel()].0.works.len() * times
+        };
+        Ok(commands.iter().map(of).sum())
+    }
+
+    fn sheet(&self, primitive: &Primitive) -> Result<Sheet> {
+        let lowered = crate::lower(primitive, Options::default());
+        lowered.map(Sheet).ok_or_else(|| self.declined(primitive))
+    }
+}
+
+fn outside() -> Error {
+    Error::new(ErrorKind::Device {
+        what: "a copy leaves its buffer".into(),
+    })
+}
+
+impl Backend for Paper {
+    type Buffer = Vec<u8>;
+    type Kernel = Sheet;
+
+    fn name(&self) -> String {
+        "cuda (on paper)".into()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Vec<u8>> {
+        let mut buffer = Vec::new();
+        let reserved = buffer.try_reserve_exact(bytes);
+        reserved.map_err(|_| Error::new(ErrorKind::OutOfMemory { bytes }))?;
+        buffer.resize(bytes, 0);
+        Ok(buffer)
+    }
+
+    fn upload(&self, to: &mut Vec<u8>, at: usize, bytes: &[u8]) -> Result<()> {
+        let end = at.checked_add(bytes.len()).ok_or_else(outside)?;
+        to.get_mut(at..end)
+            .ok_or_else(outside)?
+            .copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn download(&self, from: &Vec<u8>, at: usize, bytes: &mut [u8]) -> Result<()> {
+        let end = at.checked_add(bytes.len()).ok_or_else(outside)?;
+        bytes.copy_from_slice(from.get(at..end).ok_or_else(outside)?);
+        Ok(())
+    }
+
+    crate::prepared! { sheet, Sheet }
+
+    fn supports(&self, candidate: &Primitive) -> bool {
+        crate::supports(candidate)
+    }
+
+    fn scratch(&self, sheet: &Sheet) -> usize {
+        sheet.0.scratch
+    }
+
+    fn launch(&self, _: &Sheet, _: &mut Memory<Vec<u8>>, _: &Args, _: Iteration) -> Result<()> {
+        Err(Error::new(ErrorKind::Device {
+            what: "a step was asked of the CUDA backend on paper".into(),
+        }))
+    }
+}
