@@ -1,6 +1,6 @@
 //! Elementwise work and reductions over one index space.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use backprop_core::{Axes, Body, DType, Primitive, Reduction, Register, Sink, Sweep, TensorType};
 
@@ -75,7 +75,7 @@ pub(crate) fn arguments(primitive: &Primitive) -> Vec<Arg> {
 }
 
 /// The head of a kernel.
-pub(crate) fn head(parameters: &[String], threads: usize) -> String {
+pub(crate) fn head(parameters: &[String], threads: impl Display) -> String {
     let parameters = parameters.join(", ");
     format!(
         "extern \"C\" __global__ void __launch_bounds__({threads}) {ENTRY}({parameters}) {{\nBP_BEGIN();\n"

@@ -117,8 +117,9 @@ impl<'a> Epilogue<'a> {
         )
     }
 
-    /// The epilogue of all points of a tile.
-    pub(super) fn of_tile(&self, Sums { tile, sizes }: Sums) -> String {
+    /// The epilogue of all points of a tile: what comes before the sums are handed over, and after.
+    /// Where every thread has its points at once, it loads what they need before.
+    pub(super) fn of_tile(&self, Sums { tile, sizes }: Sums) -> [String; 2] {
         let width = self.pack.width;
         let (across, threads) = (tile.n / width, tile.threads());
         let packs = tile.m * across;
@@ -139,27 +140,30 @@ impl<'a> Epilogue<'a> {
         let of = value(self.accumulator());
         if tile.splits > 1 {
             let points = self.problem.space.count();
-            return format!(
+            let stored = format!(
                 "#pragma unroll 4\nfor (int first = threadIdx.x; first < {packs}; first += {threads}) {{\n\
                  const int u = 0;\n{at}{added}\
                  *(bp_pack<{of}, {width}>*)(p + ((long long)blockIdx.y * {points} + number)) = g0;\n}}\n}}\n"
             );
+            return [String::new(), stored];
         }
         let unravel = self.pack.fold.unravel("number", false, index);
-        let mut text = self.pack.alignment();
-        let (room, loads) = (
-            self.pack.room(&format!("[{ahead}]")),
-            self.pack.loads("[u]"),
-        );
+        let alignment = self.pack.alignment();
+        let room = self.pack.room(&format!("[{ahead}]"));
         let compute = self.pack.compute("[u]", "");
-        let _ = writeln!(
-            text,
-            "#pragma unroll 1\nfor (int first = threadIdx.x; first < {packs}; first += {}) {{\n{room}\
-             #pragma unroll\nfor (int u = 0; u < {ahead}; ++u) {{\n{at}{unravel}{loads}}}\n}}\n\
-             #pragma unroll\nfor (int u = 0; u < {ahead}; ++u) {{\n{at}{added}{unravel}{compute}}}\n}}\n}}",
+        let each = format!("#pragma unroll\nfor (int u = 0; u < {ahead}; ++u) {{\n{at}");
+        let loaded = format!("{each}{unravel}{}}}\n}}\n", self.pack.loads("[u]"));
+        let computed = format!("{each}{added}{unravel}{compute}}}\n}}\n");
+        if packs <= ahead * threads {
+            let before = format!("const int first = threadIdx.x;\n{alignment}{room}{loaded}");
+            return [before, computed];
+        }
+        let after = format!(
+            "{alignment}#pragma unroll 1\nfor (int first = threadIdx.x; first < {packs}; first += {}) {{\n\
+             {room}{loaded}{computed}}}\n",
             ahead * threads
         );
-        text
+        [String::new(), after]
     }
 
     /// Adds up what several blocks left in scratch memory, and goes on.

@@ -7,8 +7,8 @@ use backprop_core::Primitive;
 use super::epilogue::{Epilogue, Sums};
 use super::loader::{Loader, Share};
 use super::problem::{Part, Problem};
-use super::tile::{Engine, Sizes, Tile};
-use super::{lanes, tensor};
+use super::tile::{Engine, MULTIPROCESSORS, SHARED, Sizes, Tile};
+use super::{copy, lanes, tensor};
 use crate::lowered::{Arg, Launch, Lowered, Source};
 use crate::source::{parameters, value};
 use crate::sweep::{arguments, head};
@@ -18,15 +18,44 @@ pub(super) struct Kernel<'a> {
     problem: &'a Problem<'a>,
     tile: Tile,
     sizes: Sizes,
+    /// Tiles that are under way while one is computed with.
+    ahead: usize,
 }
 
 impl<'a> Kernel<'a> {
     pub(super) fn new(problem: &'a Problem<'a>, sizes: Sizes, engine: Engine) -> Kernel<'a> {
-        Kernel {
-            tile: Tile::new(sizes, problem.accumulator, engine),
+        let accumulator = problem.accumulator;
+        let tile = Tile::new(sizes, accumulator, engine);
+        Kernel::of(problem, sizes, tile)
+    }
+
+    /// The kernel with this tile.
+    pub(super) fn of(problem: &'a Problem<'a>, sizes: Sizes, tile: Tile) -> Kernel<'a> {
+        let accumulator_size = problem.accumulator.size();
+        let sides = [&problem.left, &problem.right];
+        let copied = sides
+            .iter()
+            .all(|side| copy::suits(side, problem.accumulator));
+        let deep = copied && tile.engine == Engine::Lanes;
+        let mut kernel = Kernel {
+            tile,
             problem,
             sizes,
+            ahead: 1,
+        };
+        if !deep {
+            // What goes through registers is waited for, tile by tile.
+            kernel.tile.stages = 2;
+            return kernel;
         }
+        let tables = [Part::Free, Part::Inner].map(|part| kernel.loader(part).table());
+        let room = SHARED - tables.iter().sum::<usize>();
+        while kernel.tile.shared(accumulator_size) > room && kernel.tile.stages > 2 {
+            kernel.tile.stages -= 1;
+        }
+        let (stages, tiles) = (kernel.tile.stages, tile.tiles(sizes.k).max(1));
+        kernel.ahead = if stages >= tiles { tiles } else { stages - 1 };
+        kernel
     }
 
     pub(super) fn lower(&self, primitive: &Primitive) -> Lowered {
@@ -62,9 +91,10 @@ impl<'a> Kernel<'a> {
         let (tile, k) = (self.tile, self.sizes.k);
         let share = |size| Share {
             tile: size,
-            depth: tile.depth(),
-            threads: tile.threads(),
-            even: k > 0 && k.is_multiple_of(tile.part(k)),
+            depth: tile.step,
+            threads: tile.lanes(),
+            block: tile.threads(),
+            even: k.is_multiple_of(tile.step),
             reach: tile.part(k) * tile.splits,
             pitch: tile.pitch(size),
             engine: tile.engine,
@@ -84,8 +114,10 @@ impl<'a> Kernel<'a> {
     ) -> String {
         let (tile, sizes) = (self.tile, self.sizes);
         let of = value(self.problem.accumulator);
-        let part = tile.part(sizes.k);
-        let mut text = head(parameters, tile.threads());
+        let blocks = self.tile.count(sizes) * tile.splits;
+        let resident = tile.resident(self.problem.accumulator.size());
+        let wanted = resident.min(blocks.div_ceil(MULTIPROCESSORS)).max(1);
+        let mut text = head(parameters, format!("{}, {wanted}", tile.threads()));
         let _ = writeln!(text, "BP_DYN_SHARED({of}, shared);");
         text += &self.place();
         let shared = tile.shared(self.problem.accumulator.size());
@@ -96,35 +128,87 @@ impl<'a> Kernel<'a> {
         }
         text += &left.setup("m0");
         text += &right.setup("n0");
-        let second = tile.depth() * tile.pitch(tile.m);
+        let second = tile.step * tile.pitch(tile.m);
         let accumulator = self.problem.accumulator;
         let [begin, multiply, exchange] = match tile.engine {
             Engine::Lanes => lanes::parts(tile, accumulator, second),
             Engine::Tensor => tensor::parts(tile, second),
         };
-        let _ = writeln!(text, "{begin}const int tiles = {};", part / tile.depth());
-        // A tile is fetched and stored while the one before is computed with.
-        let _ = writeln!(
-            text,
-            "#pragma unroll 1\nfor (int tile = 0; tile <= tiles; ++tile) {{\n\
-             const int kt = kfirst + tile * {};\n{}{}\
-             if (tile > 0) {{\n\
-             const {of}* from = shared + (tile - 1) % 2 * {buffer};\n{}}}\n\
-             if (tile < tiles) {{\n\
-             {of}* ato = shared + tile % 2 * {buffer};\n{of}* bto = ato + {second};\n{}{}}}\n\
-             __syncthreads();\n}}",
-            tile.depth(),
-            left.fetch(),
-            right.fetch(),
-            multiply,
-            left.store(),
-            right.store(),
+        text += &begin;
+        text += &self.steps([left, right], (&multiply, second));
+        let [before, after] = epilogue.of_tile(Sums { tile, sizes });
+        text + &before + &exchange + &after + "}\n"
+    }
+
+    /// Takes tile after tile: some are under way while one is computed with. What is copied to shared
+    /// memory takes no registers; what goes through them is stored after the tile.
+    fn steps(&self, loaders: [&Loader<'_>; 2], (multiply, second): (&str, usize)) -> String {
+        let (tile, k) = (self.tile, self.sizes.k);
+        let of = value(self.problem.accumulator);
+        let (tiles, ahead) = (tile.tiles(k), self.ahead);
+        let copied = loaders.iter().any(|loader| loader.copies);
+        let (depth, step) = (tile.depth(), tile.step);
+        let left = |at: &str| match k.is_multiple_of(tile.part(k).max(1)) {
+            true => String::new(),
+            false => format!(" && kfirst + {at} * {depth} + slice * {step} < kend"),
+        };
+        let mut text = format!(
+            "int from_stage = 0, to_stage = 0;\n\
+             #pragma unroll 1\nfor (int tile = -{ahead}; tile < {tiles}; ++tile) {{\n\
+             const int next = tile + {ahead}, kt = kfirst + next * {depth} + slice * {step};\n\
+             const bool more = next < {tiles}{};\n\
+             {of}* const ato = shared + (to_stage * {slices} + slice) * {buffer};\n\
+             {of}* const bto = ato + {second};\n\
+             if (tile >= 0) {{\n",
+            left("next"),
+            slices = tile.slices,
             buffer = tile.buffer(),
         );
-        text += &exchange;
-        let sums = Sums { tile, sizes };
-        text += &epilogue.of_tile(sums);
-        text + "}\n"
+        if copied {
+            let _ = writeln!(text, "bp_copy_wait<{}>();", ahead - 1);
+        }
+        let _ = writeln!(text, "{}\n}}", self.barrier());
+        for loader in loaders {
+            text += &match loader.copies {
+                true => loader.copy(),
+                false => loader.fetch(),
+            };
+        }
+        if copied {
+            text += "bp_copy_commit();\n";
+        }
+        let _ = writeln!(
+            text,
+            "if (tile >= 0{}) {{\n\
+             const {of}* const from = shared + (from_stage * {} + slice) * {};\n{multiply}}}",
+            left("tile"),
+            tile.slices,
+            tile.buffer(),
+        );
+        let stored: String = loaders
+            .iter()
+            .filter(|l| !l.copies)
+            .map(|l| l.store())
+            .collect();
+        if !stored.is_empty() {
+            let _ = writeln!(text, "if (more) {{\n{stored}}}");
+        }
+        let stages = tile.stages;
+        let _ = writeln!(
+            text,
+            "if (tile >= 0 && ++from_stage == {stages}) from_stage = 0;\n\
+             if (++to_stage == {stages}) to_stage = 0;\n}}\n__syncthreads();"
+        );
+        text
+    }
+
+    /// Slices wait each for itself.
+    fn barrier(&self) -> String {
+        match (self.tile.slices, self.tile.lanes()) {
+            (1, _) => "__syncthreads();".to_owned(),
+            (_, 32) => "__syncwarp();".to_owned(),
+            (_, lanes) => format!("bp_barrier(1 + slice, {lanes});"),
+        }
     }
 
     /// Where the block and the thread are.
@@ -133,12 +217,14 @@ impl<'a> Kernel<'a> {
         let across = sizes.n.div_ceil(tile.n).max(1);
         let down = sizes.m.div_ceil(tile.m).max(1);
         let mut text = format!(
-            "const int bt = blockIdx.x / {};\n\
+            "const int slice = threadIdx.x / {lanes}, lane = threadIdx.x % {lanes};\n\
+             const int bt = blockIdx.x / {};\n\
              const int m0 = blockIdx.x / {across} % {down} * {};\n\
              const int n0 = blockIdx.x % {across} * {};\n",
             across * down,
             tile.m,
             tile.n,
+            lanes = tile.lanes(),
         );
         let (part, k) = (tile.part(sizes.k), sizes.k);
         text += &match tile.splits {

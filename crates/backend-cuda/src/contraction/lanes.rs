@@ -2,7 +2,7 @@
 
 use backprop_core::DType;
 
-use super::tile::{STEP, Tile};
+use super::tile::Tile;
 use crate::source::value;
 
 /// What is declared, what multiplies a tile, and what hands the sums over to the block. The second
@@ -26,13 +26,10 @@ impl Lanes {
     /// The rows and columns of a thread. Each quarter of a warp is two rows of four: what they read
     /// from shared memory together is little.
     fn begin(&self) -> String {
-        let (tile, lanes) = (self.tile, self.tile.lanes());
+        let tile = self.tile;
         let across = tile.n / tile.columns;
         let down = tile.m / tile.rows;
-        let mut text = format!(
-            "const int slice = threadIdx.x / {lanes};\nconst int lane = threadIdx.x % {lanes};\n"
-        );
-        text += &match across.is_multiple_of(8) && down.is_multiple_of(4) {
+        let text = match across.is_multiple_of(8) && down.is_multiple_of(4) {
             true => format!(
                 "const int ty = lane / 32 / {wide} * 4 + lane / 16 % 2 * 2 + lane % 2;\n\
                  const int tx = lane / 32 % {wide} * 8 + lane / 2 % 8;\n",
@@ -53,16 +50,17 @@ impl Lanes {
             format!(
                 "bp_pack<{of}, {group}> {letter}[{groups}];\n\
                  #pragma unroll\nfor (int g = 0; g < {groups}; ++g)\n\
-                 {letter}[g] = *(const bp_pack<{of}, {group}>*)(from + {offset} + (slice * {STEP} + step) * {pitch} + g * {} + {lane} * {group});\n",
+                 {letter}[g] = *(const bp_pack<{of}, {group}>*)(from + {offset} + step * {pitch} + g * {} + {lane} * {group});\n",
                 size / groups,
             )
         };
         let (rows, columns) = (self.group(tile.rows), self.group(tile.columns));
         format!(
-            "#pragma unroll\nfor (int step = 0; step < {STEP}; ++step) {{\n{}{}\
+            "#pragma unroll\nfor (int step = 0; step < {}; ++step) {{\n{}{}\
              #pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n\
              #pragma unroll\nfor (int j = 0; j < {}; ++j)\n\
              sum[i][j] = bp_fma(a[i / {rows}].at[i % {rows}], b[j / {columns}].at[j % {columns}], sum[i][j]);\n}}\n}}\n",
+            tile.step,
             side("a", (tile.rows, tile.m), "ty", 0),
             side("b", (tile.columns, tile.n), "tx", second),
             tile.rows,

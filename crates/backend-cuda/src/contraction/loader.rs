@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use backprop_core::DType;
 
+use super::copy;
 use super::element::Element;
 use super::matrix::{sum, times};
 use super::problem::{Matrix, Part};
@@ -19,8 +20,8 @@ const SIDE_BY_SIDE: usize = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Slot {
     /// Past the free and the inner index of the first one.
-    free: usize,
-    inner: usize,
+    pub(super) free: usize,
+    pub(super) inner: usize,
 }
 
 /// The tile of one operand.
@@ -32,7 +33,11 @@ pub(super) struct Loader<'a> {
     /// Free indices of a tile, and steps of `k`.
     pub(super) tile: usize,
     pub(super) depth: usize,
+    /// Threads that load it, and those of the whole block.
     pub(super) threads: usize,
+    pub(super) block: usize,
+    /// Whether it is copied, without a way through registers.
+    pub(super) copies: bool,
     /// The part along which neighbours are loaded.
     pub(super) along: Part,
     pub(super) width: usize,
@@ -53,6 +58,7 @@ pub(super) struct Share {
     pub(super) tile: usize,
     pub(super) depth: usize,
     pub(super) threads: usize,
+    pub(super) block: usize,
     pub(super) even: bool,
     pub(super) reach: usize,
     pub(super) pitch: usize,
@@ -65,10 +71,16 @@ impl<'a> Loader<'a> {
         (name, accumulator): (&'static str, DType),
         share: Share,
     ) -> Loader<'a> {
-        let along = match matrix.is_along(Part::Inner) {
-            true => Part::Inner,
-            false => Part::Free,
+        let runs = [Part::Inner, Part::Free].map(|part| match matrix.is_along(part) {
+            true => matrix.last(part),
+            false => 0,
+        });
+        let along = if runs[0] > runs[1] {
+            Part::Inner
+        } else {
+            Part::Free
         };
+        let copies = share.engine == Engine::Lanes && copy::suits(matrix, accumulator);
         let mut loader = Loader {
             matrix,
             name,
@@ -76,8 +88,13 @@ impl<'a> Loader<'a> {
             tile: share.tile,
             depth: share.depth,
             threads: share.threads,
+            block: share.block,
+            copies,
             along,
-            width: Loader::width(matrix, along),
+            width: match copies && along == Part::Inner {
+                true => 1,
+                false => Loader::width(matrix, along),
+            },
             slots: Vec::new(),
             even: share.even,
             reach: share.reach,
@@ -159,16 +176,16 @@ impl<'a> Loader<'a> {
         let (x, width, beside, tile) = (self.name, self.width, self.beside(), self.tile);
         let mut text = match self.along {
             Part::Inner => format!(
-                "const int {x}l = threadIdx.x / {} * {rows} + threadIdx.x / {beside} % {rows};\n\
-                 const int {x}k = threadIdx.x / {lanes} % {blocks} * {SIDE_BY_SIDE} + threadIdx.x % {beside} * {width};\n",
+                "const int {x}l = lane / {} * {rows} + lane / {beside} % {rows};\n\
+                 const int {x}k = lane / {lanes} % {blocks} * {SIDE_BY_SIDE} + lane % {beside} * {width};\n",
                 self.lanes() * self.depth / SIDE_BY_SIDE,
                 rows = self.rows(),
                 lanes = self.lanes(),
                 blocks = self.depth / SIDE_BY_SIDE,
             ),
             _ => format!(
-                "const int {x}l = threadIdx.x % {across} * {width};\n\
-                 const int {x}k = threadIdx.x / {across};\n",
+                "const int {x}l = lane % {across} * {width};\n\
+                 const int {x}k = lane / {across};\n",
                 across = tile / width
             ),
         };
@@ -196,7 +213,7 @@ impl<'a> Loader<'a> {
                 let _ = writeln!(text, "const int {x}q{place}f{step} = {moved};");
             }
         }
-        text + &self.alignment()
+        text + &self.masks() + &self.alignment()
     }
 
     /// What an input's addresses have in common.
@@ -221,7 +238,7 @@ impl<'a> Loader<'a> {
     }
 
     /// The inputs of which several elements are loaded at once.
-    fn whole(&self, input: usize) -> bool {
+    pub(super) fn whole(&self, input: usize) -> bool {
         self.width > 1 && self.matrix.width(input, self.along) >= self.width
     }
 
@@ -252,23 +269,8 @@ impl<'a> Loader<'a> {
                 self.width
             );
         }
-        let _ = writeln!(text, "bool {x}in[{slots}];\nif (tile < tiles) {{");
-        for step in self.steps(Part::Inner) {
-            text += &self.inner(step);
-        }
-        if let Some(part) = self.tabled() {
-            for step in self.steps(part) {
-                let at = match part {
-                    Part::Free => format!("{x}l + {step}"),
-                    _ => format!("{x}k{step}"),
-                };
-                let _ = writeln!(
-                    text,
-                    "const bp_pack<int, {}> {x}t{step} = {x}table[{at}];",
-                    self.entry()
-                );
-            }
-        }
+        let _ = writeln!(text, "bool {x}in[{slots}];\nif (more) {{");
+        text += &self.moves();
         for (number, slot) in self.slots.iter().enumerate() {
             let _ = writeln!(text, "{x}in[{number}] = {};", self.inside(number, *slot));
         }
@@ -285,6 +287,28 @@ impl<'a> Loader<'a> {
             }
         }
         text + "}\n"
+    }
+
+    /// What all steps along `k`, and those in the table, add to addresses and coordinates.
+    pub(super) fn moves(&self) -> String {
+        let x = self.name;
+        let steps = self.steps(Part::Inner).into_iter();
+        let mut text: String = steps.map(|step| self.inner(step)).collect();
+        let tabled = self.tabled().into_iter();
+        for (part, step) in
+            tabled.flat_map(|part| self.steps(part).into_iter().map(move |s| (part, s)))
+        {
+            let at = match part {
+                Part::Free => format!("{x}l + {step}"),
+                _ => format!("{x}k{step}"),
+            };
+            let entry = self.entry();
+            let _ = writeln!(
+                text,
+                "const bp_pack<int, {entry}> {x}t{step} = {x}table[{at}];"
+            );
+        }
+        text
     }
 
     /// What a step along `k` adds to addresses and coordinates.
@@ -311,22 +335,25 @@ impl<'a> Loader<'a> {
         text
     }
 
+    /// Whether the tile has a chunk for the thread in a slot, where it may not.
+    pub(super) fn belongs(&self, number: usize) -> Option<String> {
+        let (first, chunks) = (number * self.threads, self.chunks());
+        (first + self.threads > chunks).then(|| format!("lane + {first} < {chunks}"))
+    }
+
     /// Whether a slot has anything to load.
-    fn inside(&self, number: usize, slot: Slot) -> String {
+    pub(super) fn inside(&self, number: usize, slot: Slot) -> String {
         let (x, free) = (self.name, self.matrix.count(Part::Free));
-        let mut tests = Vec::new();
-        if (number + 1) * self.threads > self.chunks() {
-            tests.push(format!(
-                "threadIdx.x + {} < {}",
-                number * self.threads,
-                self.chunks()
-            ));
-        }
+        let mut tests: Vec<String> = self.belongs(number).into_iter().collect();
         if !free.is_multiple_of(self.tile) {
             tests.push(format!("{x}f + {} < {free}", slot.free));
         }
         if !self.even {
             tests.push(format!("{x}k{} < kend", slot.inner));
+        }
+        if self.masked() {
+            tests.push(format!("{} != 0", self.visits(slot)));
+            return tests.join(" && ");
         }
         for (window, (place, spec)) in self.matrix.windows().enumerate() {
             let at = self.visited((window, place), slot);
@@ -379,15 +406,16 @@ impl<'a> Loader<'a> {
 
     /// The number of an input's element for a slot.
     fn number(&self, input: usize, slot: Slot) -> String {
+        let (first, further) = self.reached(input, slot);
+        sum([first, further.to_string()].into_iter())
+    }
+
+    /// The number of an input's element for a slot, less a constant; and that.
+    pub(super) fn reached(&self, input: usize, slot: Slot) -> (String, isize) {
         let x = self.name;
         let (free, past) = self.shift(input, Part::Free, slot);
         let (inner, further) = self.shift(input, Part::Inner, slot);
-        let mut terms = vec![
-            format!("{x}{input}"),
-            free,
-            inner,
-            (past + further).to_string(),
-        ];
+        let mut terms = vec![format!("{x}{input}"), free, inner];
         for (window, (place, spec)) in self.matrix.windows().enumerate() {
             if spec.divisor > 1 {
                 let at = format!(
@@ -398,7 +426,7 @@ impl<'a> Loader<'a> {
                 terms.push(times(&at, self.matrix.inputs()[input].view.strides[place]));
             }
         }
-        sum(terms.into_iter())
+        (sum(terms.into_iter()), past + further)
     }
 
     /// The coordinate of a window at a slot, before it is divided.
@@ -424,14 +452,8 @@ impl<'a> Loader<'a> {
                     .collect(),
                 _ => format!("*(bp_pack<{of}, {width}>*)({at}) = value;\n"),
             };
-            let guard = match (number + 1) * self.threads > self.chunks() {
-                true => format!(
-                    "if (threadIdx.x + {} < {}) ",
-                    number * self.threads,
-                    self.chunks()
-                ),
-                false => String::new(),
-            };
+            let guard = self.belongs(number);
+            let guard = guard.map_or_else(String::new, |test| format!("if ({test}) "));
             let _ = writeln!(text, "{guard}{{\n{stored}}}");
         }
         text

@@ -169,6 +169,12 @@ impl Matrix<'_> {
         width
     }
 
+    /// The size of the last axis of a part that has more than one index.
+    pub(super) fn last(&self, part: Part) -> usize {
+        let sizes = self.sizes(part).iter().rev();
+        sizes.copied().find(|&size| size != 1).unwrap_or(1)
+    }
+
     /// Whether the elements of the largest input are closer to each other along this part.
     pub(super) fn is_along(&self, part: Part) -> bool {
         let sizes = self.sizes(part);

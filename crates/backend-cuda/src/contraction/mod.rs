@@ -4,17 +4,21 @@
 //! of a slice of `k` one after the other, each rounded once; then slice by slice, then block by
 //! block.
 
+mod copy;
 mod element;
 mod epilogue;
 mod kernel;
 mod lanes;
-mod loader;
 mod library;
+mod loader;
+mod mask;
 mod matrix;
 mod problem;
 mod table;
 mod tensor;
 mod tile;
+#[cfg(test)]
+pub(crate) mod tune;
 mod vector;
 
 use backprop_core::{Body, Conv, DType, Primitive, Sink};

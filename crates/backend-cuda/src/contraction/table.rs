@@ -26,9 +26,13 @@ impl Loader<'_> {
         worth.then_some(part)
     }
 
-    /// Numbers of an entry: of each input, then of each window.
+    /// Numbers of an entry: of each input, then of each window, or the bit in a mask.
     pub(super) fn entry(&self) -> usize {
-        (self.matrix.inputs().len() + self.matrix.windows().count()).next_power_of_two()
+        let windows = match self.masked() {
+            true => 1,
+            false => self.matrix.windows().count(),
+        };
+        (self.matrix.inputs().len() + windows).next_power_of_two()
     }
 
     pub(super) fn entries(&self) -> usize {
@@ -58,14 +62,18 @@ impl Loader<'_> {
             "bp_pack<int, {entry}>* {x}table = (bp_pack<int, {entry}>*)((unsigned char*)shared + {offset});\n\
              for (int e = threadIdx.x; e < {}; e += {}) {{\n",
             self.entries(),
-            self.threads,
+            self.block,
         );
         let moved = self
             .inputs()
             .map(|input| self.matrix.moved(input, part, &index));
         let windows = self.matrix.windows();
         let reached = windows.map(|(place, _)| self.matrix.reached(place, part, &index));
-        for (number, value) in moved.chain(reached).enumerate() {
+        let tested: Vec<String> = match self.masked() {
+            true => vec![self.bit(&index)],
+            false => reached.collect(),
+        };
+        for (number, value) in moved.chain(tested).enumerate() {
             let _ = writeln!(text, "{x}table[e].at[{number}] = {value};");
         }
         text + "}\n"

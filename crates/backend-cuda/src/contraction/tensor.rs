@@ -1,6 +1,6 @@
 //! Products on tensor cores: a warp multiplies pieces of 16 by 8 by 8 steps of `k`.
 
-use super::tile::{STEP, Tile};
+use super::tile::Tile;
 
 /// What is declared, what multiplies a tile, and what hands the sums over to the block. The second
 /// operand's tile begins at `second`.
@@ -15,10 +15,10 @@ fn pieces(tile: Tile) -> (usize, usize) {
 
 /// Where the warp is, and its lanes as eight groups of four.
 fn begin(tile: Tile) -> String {
-    let (lanes, across) = (tile.lanes(), tile.n / tile.columns);
+    let across = tile.n / tile.columns;
     let (down, beside) = pieces(tile);
     format!(
-        "const int slice = threadIdx.x / {lanes};\nconst int warp = threadIdx.x % {lanes} / 32;\n\
+        "const int warp = lane / 32;\n\
          const int group = threadIdx.x % 32 / 4, member = threadIdx.x % 4;\n\
          const int down = warp / {across} * {}, across = warp % {across} * {};\n\
          float sum[{down}][{beside}][4] = {{}};\n",
@@ -30,8 +30,8 @@ fn multiply(tile: Tile, second: usize) -> String {
     let (down, beside) = pieces(tile);
     let (left, right) = (tile.pitch(tile.m), tile.pitch(tile.n));
     format!(
-        "#pragma unroll\nfor (int step = 0; step < {STEP}; step += 8) {{\n\
-         const int at = slice * {STEP} + step + member;\n\
+        "#pragma unroll\nfor (int step = 0; step < {}; step += 8) {{\n\
+         const int at = step + member;\n\
          const float* left = from + at * {left} + down + group;\n\
          const float* right = from + {second} + at * {right} + across + group;\n\
          float a[{down}][4], b[{beside}][2];\n\
@@ -42,6 +42,7 @@ fn multiply(tile: Tile, second: usize) -> String {
          b[j][0] = right[j * 8];\nb[j][1] = right[j * 8 + {}];\n}}\n\
          #pragma unroll\nfor (int i = 0; i < {down}; ++i) {{\n\
          #pragma unroll\nfor (int j = 0; j < {beside}; ++j) bp_mma_tf32(sum[i][j], a[i], b[j]);\n}}\n}}\n",
+        tile.step,
         4 * left,
         4 * left,
         4 * right,

@@ -3,15 +3,20 @@
 use backprop_core::DType;
 
 /// Multiprocessors of the device that shapes are chosen for.
-const MULTIPROCESSORS: usize = 132;
+pub(super) const MULTIPROCESSORS: usize = 132;
 /// Fused multiply-adds of floats in a cycle of a multiprocessor.
 const PER_CYCLE: usize = 128;
-/// Cycles until what is loaded is there, and until a second launch has begun.
+/// Cycles until what is loaded is there, between two tiles of a slice at the least, and until a second
+/// launch has begun; instructions that come once a tile.
 const LOAD: usize = 800;
-const LAUNCH: usize = 4000;
-
-/// Steps of `k` between two barriers, in each slice.
-pub(super) const STEP: usize = 16;
+const BARRIER: usize = 100;
+const ONCE: usize = 64;
+/// Warps that keep a multiprocessor busy; half of the work gets done by a few.
+const ENOUGH: usize = 16;
+const LAUNCH: usize = 2800;
+/// Bytes in a cycle that the cache delivers to all multiprocessors, and that one can take.
+const CACHE_BYTES: usize = 3600;
+const BYTES: usize = 56;
 
 /// What multiplies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,27 +49,34 @@ pub(super) struct Tile {
     pub(super) slices: usize,
     /// Blocks that each take a part of `k`.
     pub(super) splits: usize,
+    /// Steps of `k` that a slice takes at a time.
+    pub(super) step: usize,
+    /// Tiles of operands that shared memory holds at a time, at most.
+    pub(super) stages: usize,
 }
 
-/// Tiles of blocks and threads, and the percentage of the peak that a busy multiprocessor reaches:
-/// the more a thread has of its own, the less it has to fetch.
-const SHAPES: [([usize; 4], usize); 13] = [
-    ([128, 128, 8, 8], 82),
-    ([128, 64, 8, 8], 80),
-    ([64, 128, 8, 8], 80),
-    ([64, 64, 8, 8], 78),
-    ([64, 64, 4, 8], 62),
-    ([32, 64, 4, 8], 60),
-    ([64, 32, 8, 4], 60),
-    ([32, 32, 4, 4], 45),
-    ([32, 16, 4, 4], 42),
-    ([16, 32, 4, 4], 42),
-    ([16, 16, 4, 2], 28),
-    ([16, 16, 2, 2], 22),
-    ([16, 8, 2, 2], 20),
+/// Tiles of blocks and threads.
+const SHAPES: [[usize; 4]; 17] = [
+    [128, 128, 8, 8],
+    [128, 64, 8, 8],
+    [64, 128, 8, 8],
+    [64, 64, 8, 8],
+    [64, 32, 8, 8],
+    [32, 64, 8, 8],
+    [64, 64, 4, 8],
+    [32, 64, 4, 8],
+    [64, 32, 8, 4],
+    [32, 32, 8, 4],
+    [32, 32, 4, 4],
+    [32, 16, 4, 4],
+    [16, 32, 4, 4],
+    [16, 16, 4, 2],
+    [16, 16, 2, 2],
+    [16, 8, 2, 2],
+    [8, 16, 2, 2],
 ];
 
-/// The same for tensor cores, where the tiles of warps follow, as a percentage of the peak of lanes.
+/// Tiles of blocks and warps for tensor cores, and what these reach, as a percentage of the peak of lanes.
 const TENSOR_SHAPES: [([usize; 4], usize); 9] = [
     ([128, 128, 64, 32], 330),
     ([128, 64, 32, 32], 280),
@@ -77,42 +89,65 @@ const TENSOR_SHAPES: [([usize; 4], usize); 9] = [
     ([16, 16, 16, 8], 90),
 ];
 
-/// Shared memory of a block.
-const SHARED: usize = 144 << 10;
+/// Steps of `k` at a time.
+const STEPS: [usize; 2] = [8, 16];
+
+/// Shared memory of a block, and what tables of addresses may take of it.
+pub(super) const SHARED: usize = 227 << 10;
+const TABLES: usize = 64 << 10;
+
+/// Tiles that shared memory holds at a time, at most.
+const MOST_STAGES: usize = 8;
 
 impl Tile {
+    /// The tile that takes least, by the model below. Tiles are copied ahead where operands allow it;
+    /// that they may not be must not change the order of sums.
     pub(super) fn new(sizes: Sizes, accumulator: DType, engine: Engine) -> Tile {
-        let size = accumulator.size();
-        let shapes: &[([usize; 4], usize)] = match engine {
-            Engine::Lanes => &SHAPES,
-            Engine::Tensor => &TENSOR_SHAPES,
-        };
-        let mut best = Tile::of([32, 32, 4, 4], Engine::Lanes, 1);
-        let mut least = usize::MAX;
-        for &(shape, percent) in shapes {
-            if size > 4 && shape[2] * shape[3] > 16 {
-                continue;
-            }
-            for slices in [1, 2, 4, 8, 16] {
-                let tile = Tile::of(shape, engine, slices);
-                if !tile.fits(size)
-                    || (slices > 1 && slices * STEP > sizes.k.next_multiple_of(STEP))
-                {
-                    continue;
-                }
-                for splits in tile.splits(sizes) {
-                    let tile = Tile { splits, ..tile };
-                    let cycles = tile.cycles(sizes, percent);
-                    if cycles < least {
-                        (best, least) = (tile, cycles);
-                    }
-                }
-            }
-        }
-        best
+        let fallback = Tile::of([32, 32, 4, 4], Engine::Lanes, [1, 16]);
+        let candidates = Tile::candidates(sizes, accumulator, engine);
+        let least = candidates.min_by_key(|(tile, percent)| tile.cycles(sizes, *percent));
+        least.map_or(fallback, |(tile, _)| tile)
     }
 
-    fn of([m, n, rows, columns]: [usize; 4], engine: Engine, slices: usize) -> Tile {
+    /// The tiles that are worth looking at, each with its percentage of the peak.
+    pub(super) fn candidates(
+        sizes: Sizes,
+        accumulator: DType,
+        engine: Engine,
+    ) -> impl Iterator<Item = (Tile, usize)> {
+        let size = accumulator.size();
+        let shapes: Vec<([usize; 4], Option<usize>)> = match engine {
+            Engine::Lanes => SHAPES.map(|shape| (shape, None)).into(),
+            Engine::Tensor => TENSOR_SHAPES
+                .map(|(shape, reached)| (shape, Some(reached)))
+                .into(),
+        };
+        let narrow = move |shape: &[usize; 4]| size == 4 || shape[2] * shape[3] <= 16;
+        let shapes = shapes.into_iter().filter(move |(shape, _)| narrow(shape));
+        let ways = [1, 2, 4, 8, 16]
+            .into_iter()
+            .flat_map(|slices| STEPS.map(|step| [slices, step]));
+        let tiles = shapes.flat_map(move |(shape, reached)| {
+            let ways = ways.clone();
+            ways.map(move |way| {
+                let tile = Tile::of(shape, engine, way);
+                (tile, reached.unwrap_or_else(|| tile.percent()))
+            })
+        });
+        let tiles = tiles.filter(move |(tile, _)| {
+            let longest = sizes.k.next_multiple_of(tile.step);
+            tile.fits(size) && (tile.slices == 1 || tile.depth() <= longest)
+        });
+        tiles.flat_map(move |(tile, percent)| {
+            let splits = tile.splits(sizes).collect::<Vec<_>>();
+            splits.into_iter().map(move |splits| {
+                let tile = Tile { splits, ..tile };
+                (tile.staged(sizes, size), percent)
+            })
+        })
+    }
+
+    fn of([m, n, rows, columns]: [usize; 4], engine: Engine, [slices, step]: [usize; 2]) -> Tile {
         Tile {
             m,
             n,
@@ -121,7 +156,20 @@ impl Tile {
             engine,
             slices,
             splits: 1,
+            step,
+            stages: 2,
         }
+    }
+
+    /// With as many stages as shared memory has room for, up to all tiles or [`MOST_STAGES`].
+    fn staged(self, sizes: Sizes, size: usize) -> Tile {
+        let most = match self.count(sizes) * self.splits > MULTIPROCESSORS {
+            true => SHARED / 2,
+            false => SHARED,
+        };
+        let stages = most / (size * self.slices * self.buffer()).max(1);
+        let stages = stages.clamp(2, MOST_STAGES).min(self.tiles(sizes.k).max(1));
+        Tile { stages, ..self }
     }
 
     /// Numbers of blocks along `k` that are worth trying.
@@ -137,7 +185,7 @@ impl Tile {
 
     fn fits(&self, size: usize) -> bool {
         let threads = self.threads();
-        (64..=512).contains(&threads) && self.shared(size) <= SHARED
+        (64..=512).contains(&threads) && self.shared(size) <= SHARED - TABLES
     }
 
     /// Threads of a slice.
@@ -153,9 +201,14 @@ impl Tile {
         self.slices * self.lanes()
     }
 
-    /// Steps of `k` between two barriers.
+    /// Steps of `k` that all slices together take at a time.
     pub(super) fn depth(&self) -> usize {
-        self.slices * STEP
+        self.slices * self.step
+    }
+
+    /// Tiles that a slice takes one after the other.
+    pub(super) fn tiles(&self, k: usize) -> usize {
+        self.part(k) / self.depth()
     }
 
     /// The tiles of a product.
@@ -177,9 +230,9 @@ impl Tile {
         }
     }
 
-    /// Elements of one buffer for operands.
+    /// Elements of a tile of a slice.
     pub(super) fn buffer(&self) -> usize {
-        self.depth() * (self.pitch(self.m) + self.pitch(self.n))
+        self.step * (self.pitch(self.m) + self.pitch(self.n))
     }
 
     /// Elements of the sums of all slices.
@@ -189,31 +242,56 @@ impl Tile {
 
     /// Bytes of shared memory for elements of a size.
     pub(super) fn shared(&self, size: usize) -> usize {
-        size * self.sums().max(2 * self.buffer())
+        size * self.sums().max(self.stages * self.slices * self.buffer())
     }
 
-    /// About how long it takes.
-    fn cycles(&self, sizes: Sizes, percent: usize) -> usize {
+    /// The percentage of instructions that multiply: others load operands, copy the tile after, and
+    /// come once a tile.
+    fn percent(&self) -> usize {
+        let multiplied = self.rows * self.columns * self.step;
+        let loaded = (self.rows + self.columns) * self.step / 2;
+        let copied = 2 * (self.m + self.n) * self.step / self.lanes();
+        100 * multiplied / (multiplied + loaded + copied + ONCE)
+    }
+
+    /// Blocks of a multiprocessor at a time: each needs shared memory and registers.
+    pub(super) fn resident(&self, size: usize) -> usize {
+        let registers = match self.rows * self.columns * size / 4 {
+            64.. => 128,
+            32.. => 96,
+            16.. => 64,
+            _ => 40,
+        };
+        let threads = (2048 / self.threads()).min((64 << 10) / (registers * self.threads()));
+        threads.min(SHARED / self.shared(size).max(1)).max(1)
+    }
+
+    /// About how many cycles it takes.
+    pub(super) fn cycles(&self, sizes: Sizes, percent: usize) -> usize {
+        let size = 4;
         let blocks = self.count(sizes) * self.splits;
         let rounds = blocks.div_ceil(MULTIPROCESSORS);
+        let together = self.resident(size).min(rounds).max(1);
+        let groups = rounds.div_ceil(together);
         let (part, area) = (self.part(sizes.k), self.m * self.n);
         // Few warps do not keep a multiprocessor busy: each waits for what it asked for.
-        let together = rounds.min(2048 / self.threads()).min(4);
         let warps = (together * self.threads() / 32).max(1);
-        let enough = if self.rows * self.columns >= 32 {
-            8
-        } else {
-            16
-        };
-        let percent = percent * warps.min(enough) / enough;
+        let percent = percent * (warps.min(ENOUGH) + ENOUGH) / (2 * ENOUGH);
         let busy = rounds * area * part * 100 / (PER_CYCLE * percent.max(1));
-        let steps = part / self.depth();
-        let waiting = rounds.div_ceil(together) * (steps + 1) * LOAD;
-        let adding = rounds * area * (self.slices + 1) / 32;
+        let bytes = part * (self.m + self.n) * size;
+        let traffic = (blocks * bytes / CACHE_BYTES).max(rounds * bytes / BYTES);
+        let tiles = self.tiles(sizes.k);
+        let ahead = if self.stages >= tiles {
+            tiles
+        } else {
+            self.stages - 1
+        };
+        let waiting = groups * (tiles * BARRIER + tiles.saturating_sub(1) * LOAD / ahead.max(1));
+        let adding = rounds * 2 * self.slices * area / 32;
         let finish = match self.splits {
             1 => 0,
-            splits => LAUNCH + sizes.batch * sizes.m * sizes.n * splits / (MULTIPROCESSORS * 8),
+            splits => LAUNCH + 2 * size * sizes.batch * sizes.m * sizes.n * splits / CACHE_BYTES,
         };
-        busy.max(waiting) + waiting.min(busy) / 4 + adding + finish
+        groups * LOAD + busy.max(traffic).max(waiting) + adding + finish
     }
 }

@@ -141,6 +141,56 @@ static __device__ __forceinline__ bool bp_aligned(const void* p) {
     return ((unsigned long long)p & 15) == 0;
 }
 
+// Copies to shared memory that go on by themselves: BYTES bytes, or zeros where `valid` is false. What is
+// copied is there for the threads that wait at a barrier after this thread has waited for its copies.
+template <int BYTES> static __device__ __forceinline__ void bp_copy_async(void* to, const void* from, bool valid) {
+#ifdef BP_HOST
+    bp_host_copy_async(to, from, BYTES, valid ? BYTES : 0);
+#else
+    const unsigned at = (unsigned)__cvta_generic_to_shared(to), bytes = valid ? BYTES : 0;
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(at), "l"(from), "n"(BYTES), "r"(bytes) : "memory");
+#endif
+}
+template <int BYTES> static __device__ __forceinline__ void bp_copy_async(void* to, const void* from) {
+#ifdef BP_HOST
+    bp_host_copy_async(to, from, BYTES, BYTES);
+#else
+    const unsigned at = (unsigned)__cvta_generic_to_shared(to);
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(at), "l"(from), "n"(BYTES) : "memory");
+#endif
+}
+// The copies since the last time are a group; waiting leaves the last PENDING groups under way.
+static __device__ __forceinline__ void bp_copy_commit() {
+#ifdef BP_HOST
+    bp_host_copy_commit();
+#else
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int PENDING> static __device__ __forceinline__ void bp_copy_wait() {
+#ifdef BP_HOST
+    bp_host_copy_wait(PENDING);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+#endif
+}
+
+// A barrier for the warps that a part of a block consists of, 1 to 15 of them. On the host all parts
+// wait for each other: they have to come here equally often.
+static __device__ __forceinline__ void bp_barrier(int part, int threads) {
+#ifdef BP_HOST
+    __syncthreads();
+#else
+    asm volatile("bar.sync %0, %1;" ::"r"(part), "r"(threads) : "memory");
+#endif
+}
+
 // A value of any size from the lane whose number differs in the bits of `mask`.
 template <class T> static __device__ __forceinline__ T bp_across(T x, int mask) {
     return __shfl_xor_sync(0xffffffffu, x, mask);

@@ -1,6 +1,8 @@
 //! Kernels compile for several generations of devices, without a device: a sample of what the
 //! conformance suite asks for, of every kind.
 
+mod tune;
+
 use std::path::Path;
 
 use backprop_testkit::conformance::Kind;
