@@ -50,7 +50,7 @@ fn products<B: Backend, T: Element>(
         // Not at an address that is a multiple of 16.
         wide.narrow(1, 3, k + 3).matmul(b),
         (a.matmul(b) + bias).relu(),
-        (a.matmul(b) + bias).relu().sum(&[0]),
+        (a.matmul(b) + bias).relu().sum([0]),
     ];
     let keys = results.map(|result| result.key());
     let mut session = Session::compile(&g, backend, &keys, Default::default())?;
