@@ -102,17 +102,22 @@ fn compared(spec: &Indexing) -> Launch {
     let mut text = begin(spec, &parameters(&primitive));
     let (asked, count) = (asked(spec, "j"), spec.count());
     let (of, next, sum) = (value(spec.picked.dtype), picked(spec), add(spec, "next"));
-    // Elements are asked for whatever becomes of the sums before them, some at a time.
+    // Most indices are of other rows: eight at a time are looked at before any is asked for.
     let _ = writeln!(
         text,
-        "__shared__ int rows_of[{THREADS}];\n\
+        "__shared__ __align__(16) int rows_of[{THREADS}];\n\
          for (int tile = 0; tile < {count}; tile += {THREADS}) {{\n\
          const int j = tile + threadIdx.x;\n__syncthreads();\n\
          rows_of[threadIdx.x] = -1;\n\
          if (j < {count}) {{\n{asked}rows_of[threadIdx.x] = chosen;\n}}\n__syncthreads();\n\
-         #pragma unroll 8\nfor (int k = 0; k < {}; ++k) {{\n\
-         const int i = tile + k;\nconst bool hit = own && rows_of[k] == row;\n\
-         {of} next = 0;\nif (hit) next = {next};\nif (hit) total = {sum};\n}}\n}}",
+         #pragma unroll 2\nfor (int k = 0; k < {}; k += 8) {{\n\
+         const bp_pack<int, 4> near = bp_load<4>(rows_of + k, true), far = bp_load<4>(rows_of + k + 4, true);\n\
+         bool any = false;\n\
+         #pragma unroll\nfor (int u = 0; u < 4; ++u) any = any || near.at[u] == row || far.at[u] == row;\n\
+         if (!own || !any) continue;\n\
+         for (int u = 0; u < 8; ++u) {{\n\
+         const int i = tile + k + u;\nif (rows_of[k + u] != row) continue;\n\
+         const {of} next = {next};\ntotal = {sum};\n}}\n}}\n}}",
         THREADS.min(count.next_multiple_of(8))
     );
     text += &end(spec);
