@@ -111,7 +111,7 @@ fn product([m, k, n]: [usize; 3], transposed: [bool; 2], ending: Ending) -> Prim
         space,
         epilogue: epilogue(ending, space),
     };
-    Primitive::MatMul(spec.into())
+    Primitive::MatMul(spec)
 }
 
 /// Windows of 3 by 3 over square images: a convolution, by its input, by its filter.
@@ -141,9 +141,9 @@ fn convolutions([images, channels, outputs, side]: [usize; 4]) -> [Primitive; 3]
         }
     };
     [
-        Primitive::Conv(spec(&input, &filter, &output).into()),
-        Primitive::ConvVjpInput(spec(&output, &filter, &input).into()),
-        Primitive::ConvVjpFilter(spec(&input, &output, &filter).into()),
+        Primitive::Conv(spec(&input, &filter, &output)),
+        Primitive::ConvVjpInput(spec(&output, &filter, &input)),
+        Primitive::ConvVjpFilter(spec(&input, &output, &filter)),
     ]
 }
 
