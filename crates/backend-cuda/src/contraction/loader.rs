@@ -289,52 +289,6 @@ impl<'a> Loader<'a> {
         text + "}\n"
     }
 
-    /// What all steps along `k`, and those in the table, add to addresses and coordinates.
-    pub(super) fn moves(&self) -> String {
-        let x = self.name;
-        let steps = self.steps(Part::Inner).into_iter();
-        let mut text: String = steps.map(|step| self.inner(step)).collect();
-        let tabled = self.tabled().into_iter();
-        for (part, step) in
-            tabled.flat_map(|part| self.steps(part).into_iter().map(move |s| (part, s)))
-        {
-            let at = match part {
-                Part::Free => format!("{x}l + {step}"),
-                _ => format!("{x}k{step}"),
-            };
-            let entry = self.entry();
-            let _ = writeln!(
-                text,
-                "const bp_pack<int, {entry}> {x}t{step} = {x}table[{at}];"
-            );
-        }
-        text
-    }
-
-    /// What a step along `k` adds to addresses and coordinates.
-    fn inner(&self, step: usize) -> String {
-        let (x, index) = (self.name, self.matrix.index());
-        let mut text = format!("const int {x}k{step} = kt + {x}k + {step};\n");
-        if self.tabled() == Some(Part::Inner) {
-            return text;
-        }
-        for input in self.inputs() {
-            let at = match self.matrix.merged(input, Part::Inner) {
-                Some(_) if step != 0 => continue,
-                _ => format!("({index}){x}k{step}"),
-            };
-            let moved = self.matrix.moved(input, Part::Inner, &at);
-            let _ = writeln!(text, "const {index} {x}{input}k{step} = {moved};");
-        }
-        for (place, _) in self.matrix.windows() {
-            let moved = self
-                .matrix
-                .reached(place, Part::Inner, &format!("{x}k{step}"));
-            let _ = writeln!(text, "const int {x}q{place}k{step} = {moved};");
-        }
-        text
-    }
-
     /// Whether the tile has a chunk for the thread in a slot, where it may not.
     pub(super) fn belongs(&self, number: usize) -> Option<String> {
         let (first, chunks) = (number * self.threads, self.chunks());

@@ -141,11 +141,21 @@ static __device__ __forceinline__ bool bp_aligned(const void* p) {
     return ((unsigned long long)p & 15) == 0;
 }
 
+// Whether the device copies by itself; an older one copies at once.
+#if defined(BP_HOST) || __CUDA_ARCH__ >= 800
+#define BP_COPIES
+#endif
+template <int BYTES> static __device__ __forceinline__ void bp_copy_now(void* to, const void* from, bool valid) {
+#pragma unroll
+    for (int i = 0; i < BYTES / 4; ++i) ((unsigned*)to)[i] = valid ? ((const unsigned*)from)[i] : 0;
+}
 // Copies to shared memory that go on by themselves: BYTES bytes, or zeros where `valid` is false. What is
 // copied is there for the threads that wait at a barrier after this thread has waited for its copies.
 template <int BYTES> static __device__ __forceinline__ void bp_copy_async(void* to, const void* from, bool valid) {
 #ifdef BP_HOST
     bp_host_copy_async(to, from, BYTES, valid ? BYTES : 0);
+#elif !defined(BP_COPIES)
+    bp_copy_now<BYTES>(to, from, valid);
 #else
     const unsigned at = (unsigned)__cvta_generic_to_shared(to), bytes = valid ? BYTES : 0;
     if (BYTES == 16)
@@ -157,6 +167,8 @@ template <int BYTES> static __device__ __forceinline__ void bp_copy_async(void* 
 template <int BYTES> static __device__ __forceinline__ void bp_copy_async(void* to, const void* from) {
 #ifdef BP_HOST
     bp_host_copy_async(to, from, BYTES, BYTES);
+#elif !defined(BP_COPIES)
+    bp_copy_now<BYTES>(to, from, true);
 #else
     const unsigned at = (unsigned)__cvta_generic_to_shared(to);
     if (BYTES == 16)
@@ -169,14 +181,14 @@ template <int BYTES> static __device__ __forceinline__ void bp_copy_async(void* 
 static __device__ __forceinline__ void bp_copy_commit() {
 #ifdef BP_HOST
     bp_host_copy_commit();
-#else
+#elif defined(BP_COPIES)
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 template <int PENDING> static __device__ __forceinline__ void bp_copy_wait() {
 #ifdef BP_HOST
     bp_host_copy_wait(PENDING);
-#else
+#elif defined(BP_COPIES)
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 #endif
 }

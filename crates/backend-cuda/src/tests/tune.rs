@@ -1,12 +1,11 @@
 //! Times products and convolutions with every tile that might be the best, on a GPU. The model that
 //! chooses tiles is set from what this prints.
 //!
-//! `cargo test --release -p backprop-cuda --lib -- --ignored tune --nocapture`
+//! `cargo test --release -p backprop-cuda --lib -- --ignored tune --nocapture`, with
+//! `BACKPROP_TUNE` for the number of ways to take in each shape of tiles (2), and
+//! `BACKPROP_TUNE_ONLY` for a part of the problems' names.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "what is measured is printed"
-)]
+#![allow(clippy::print_stdout, reason = "what is measured is printed")]
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -111,7 +110,7 @@ fn product([m, k, n]: [usize; 3], transposed: [bool; 2], ending: Ending) -> Prim
         space,
         epilogue: epilogue(ending, space),
     };
-    Primitive::MatMul(spec.into())
+    Primitive::MatMul(spec)
 }
 
 /// Windows of 3 by 3 over square images: a convolution, by its input, by its filter.
@@ -141,9 +140,9 @@ fn convolutions([images, channels, outputs, side]: [usize; 4]) -> [Primitive; 3]
         }
     };
     [
-        Primitive::Conv(spec(&input, &filter, &output).into()),
-        Primitive::ConvVjpInput(spec(&output, &filter, &input).into()),
-        Primitive::ConvVjpFilter(spec(&input, &output, &filter).into()),
+        Primitive::Conv(spec(&input, &filter, &output)),
+        Primitive::ConvVjpInput(spec(&output, &filter, &input)),
+        Primitive::ConvVjpFilter(spec(&input, &output, &filter)),
     ]
 }
 
@@ -207,6 +206,18 @@ fn operands(device: &Arc<Device>, primitive: &Primitive) -> Result<Vec<Buffer>> 
         .collect()
 }
 
+/// Multiplications and additions.
+fn work(primitive: &Primitive) -> f64 {
+    let count = match primitive {
+        Primitive::MatMul(spec) => spec.m * spec.k * spec.n,
+        Primitive::Conv(spec) | Primitive::ConvVjpInput(spec) | Primitive::ConvVjpFilter(spec) => {
+            spec.output.count() * spec.filter.count() / spec.filter.size(0)
+        }
+        _ => 0,
+    };
+    2.0 * count as f64
+}
+
 /// Microseconds of one run.
 fn time(
     device: &Arc<Device>,
@@ -257,7 +268,9 @@ fn tune() {
         .ok()
         .and_then(|most| most.parse().ok());
     let cuda = Cuda::new(0).unwrap();
-    let problems = problems();
+    let only = std::env::var("BACKPROP_TUNE_ONLY").unwrap_or_default();
+    let mut problems = problems();
+    problems.retain(|(name, _)| name.contains(&only));
     let all: Vec<Vec<Choice>> = problems
         .iter()
         .map(|(_, primitive)| choices(primitive, most.unwrap_or(2)))
@@ -289,7 +302,7 @@ fn tune() {
             })
             .collect();
         lines.sort_by(|a, b| a.0.total_cmp(&b.0));
-        println!("{name}");
+        println!("{name}: {:.0} MFLOP", work(primitive) / 1e6);
         for (_, line) in lines {
             println!("  {line}");
         }
