@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use backprop_core::{Body, Register, Shape, Sink};
 
+use crate::schedule::Facing;
 use crate::source::{
     Fold, Operand, Point, coordinates, load, position, statements, storage, store,
 };
@@ -101,9 +102,24 @@ impl<'a> Pack<'a> {
         self
     }
 
+    /// Along which points most operands have their elements side by side.
+    pub(crate) fn facing(&self) -> Facing {
+        let last = |reduced: bool| self.fold.part(reduced).last().map(|(axis, _)| axis);
+        let dense = |axis: Option<usize>| {
+            let at = |i: usize| axis.map(|axis| self.fold.axes[axis].strides[i]);
+            let stored = self.inputs..self.fold.operands.len();
+            let moved = self.loaded.iter().copied().chain(stored);
+            moved.filter(|&i| at(i) == Some(1)).count()
+        };
+        match dense(last(true)) > dense(last(false)) {
+            true => Facing::Reduced,
+            false => Facing::Kept,
+        }
+    }
+
     /// Packs that a thread loads ahead: about as many as registers hold.
     pub(crate) fn ahead(&self) -> usize {
-        (32 / (self.loaded.len().max(1) * self.width)).clamp(1, 8)
+        (32 / (self.loaded.len().max(1) * self.width)).clamp(1, 16)
     }
 
     /// Declares and loads what is the same at all reduced points.

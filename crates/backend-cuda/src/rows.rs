@@ -16,9 +16,14 @@ use crate::sweep::{arguments, blocks, head};
 /// Points of a row that a lane keeps in registers at most.
 const KEPT: usize = 32;
 
+/// Points that are read from memory again in each phase at most, where registers do not hold a row.
+const REREAD: usize = 1 << 20;
+
 /// Rows that one block can go over in good time.
 pub(crate) fn supports(spec: &Rows) -> bool {
-    Schedule::new(spec.space, spec.axes).chunks() == 1
+    let schedule = Schedule::new(spec.space, spec.axes);
+    let kept = schedule.reduced <= KEPT * schedule.lanes();
+    schedule.chunks() == 1 && (kept || schedule.kept * schedule.reduced <= REREAD)
 }
 
 pub(crate) fn lower(spec: &Rows) -> Lowered {
@@ -71,12 +76,13 @@ impl<'a> Kernel<'a> {
         loaded.dedup();
         let packs = schedule.reduced.div_ceil(lanes * width);
         let keeps = packs * width <= KEPT;
+        let pack = Pack::new(spec.space, &spec.body, &|axis| spec.axes.contains(axis))
+            .of_width(width)
+            .loading(loaded);
         Kernel {
             spec,
-            schedule,
-            pack: Pack::new(spec.space, &spec.body, &|axis| spec.axes.contains(axis))
-                .of_width(width)
-                .loading(loaded),
+            schedule: schedule.facing(pack.facing()),
+            pack,
             valued,
             phase,
             packs: keeps.then_some(packs),

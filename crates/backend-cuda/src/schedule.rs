@@ -1,14 +1,9 @@
 //! In what order values are reduced. It follows from the space and its reduced axes alone, so that
 //! a row program and a sweep, fused or not, give the same bits.
 
-use std::fmt::Write;
-
 use backprop_core::{Axes, Shape};
 
 use crate::source::index_type;
-
-/// Points that are worth reading by whole lines of the cache.
-const MUCH: usize = 1 << 22;
 
 /// Blocks that keep a large device busy.
 const ENOUGH_BLOCKS: usize = 528;
@@ -19,8 +14,18 @@ pub(crate) enum Along {
     /// Lanes are neighbours among the reduced points: `lanes` of them take `width` points each in
     /// turn, then exchange their sums.
     Reduced { lanes: usize, width: usize },
-    /// Lanes are neighbours among the kept points; `lanes` of them share one kept point.
+    /// `columns` neighbours among the kept points are shared by `lanes` lanes each.
     Kept { columns: usize, lanes: usize },
+}
+
+/// Which threads of a warp are neighbours in [`Along::Kept`]. It decides how memory is visited, and
+/// nothing about the order of sums.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Facing {
+    /// Those of neighbouring kept points.
+    Kept,
+    /// Those of neighbouring reduced points.
+    Reduced,
 }
 
 /// The order of a reduction of `reduced` points to each of `kept` values.
@@ -31,6 +36,7 @@ pub(crate) struct Schedule {
     pub(crate) along: Along,
     /// Points of a chunk. Sums of chunks are added up like those of lanes.
     pub(crate) chunk: usize,
+    facing: Facing,
 }
 
 /// Threads of a block that reduces.
@@ -66,14 +72,13 @@ impl Schedule {
             reduced,
             along: Along::Reduced { lanes, width },
             chunk,
+            facing: Facing::Reduced,
         }
     }
 
     fn along_kept(kept: usize, reduced: usize) -> Schedule {
-        // Few neighbours fill a sector of 32 bytes, and leave many lanes to a column; where there is
-        // much to read, whole lines of the cache are better.
-        let widest = if kept * reduced < MUCH { 8 } else { 32 };
-        let columns = kept.next_power_of_two().min(widest);
+        // Few neighbours fill a sector of 32 bytes, and leave many lanes to a column.
+        let columns = kept.next_power_of_two().min(8);
         let lanes = THREADS / columns;
         let wanted = ENOUGH_BLOCKS / kept.div_ceil(columns);
         let chunk = match reduced > 64 * lanes && wanted > 1 {
@@ -85,7 +90,14 @@ impl Schedule {
             reduced,
             along: Along::Kept { columns, lanes },
             chunk,
+            facing: Facing::Kept,
         }
+    }
+
+    /// The same with other neighbours in a warp.
+    pub(crate) fn facing(mut self, facing: Facing) -> Schedule {
+        self.facing = facing;
+        self
     }
 
     pub(crate) fn chunks(&self) -> usize {
@@ -130,12 +142,18 @@ impl Schedule {
                  const {index} row = ({index})blockIdx.x * {rows} + threadIdx.x / {lanes};\n\
                  if (row >= {kept}) return;\nconst bool own = true;\n"
             ),
-            Along::Kept { columns, .. } => format!(
-                "const int column = threadIdx.x % {columns}, lane = threadIdx.x / {columns};\n\
-                 const {index} asked = ({index})blockIdx.x * {columns} + column;\n\
-                 const bool own = asked < {kept};\n\
-                 const {index} row = own ? asked : {kept} - 1;\n"
-            ),
+            Along::Kept { columns, .. } => {
+                let (column, lane) = match self.facing {
+                    Facing::Kept => (format!("% {columns}"), format!("/ {columns}")),
+                    Facing::Reduced => (format!("/ {lanes}"), format!("% {lanes}")),
+                };
+                format!(
+                    "const int column = threadIdx.x {column}, lane = threadIdx.x {lane};\n\
+                     const {index} asked = ({index})blockIdx.x * {columns} + column;\n\
+                     const bool own = asked < {kept};\n\
+                     const {index} row = own ? asked : {kept} - 1;\n"
+                )
+            }
         }
     }
 
@@ -147,42 +165,84 @@ impl Schedule {
         of: &str,
         add: &dyn Fn(&str, &str) -> String,
     ) -> String {
-        let (columns, warps) = match self.along {
-            Along::Reduced { lanes, .. } => (1, lanes / 32),
-            Along::Kept { columns, .. } => (columns, THREADS / 32),
-        };
-        let mut text = halves(name, of, columns, add);
-        if warps > 1 {
-            let next = add(
-                name,
-                &format!("s{name}[warp * {columns} + threadIdx.x % {columns}]"),
-            );
-            let _ = writeln!(
-                text,
-                "{{\n__shared__ {of} s{name}[{}];\n\
-                 if (threadIdx.x % 32 < {columns}) s{name}[threadIdx.x / 32 * {columns} + threadIdx.x % 32] = {name};\n\
-                 __syncthreads();\n{name} = s{name}[threadIdx.x % {columns}];\n\
-                 for (int warp = 1; warp < {warps}; ++warp) {name} = {next};\n}}",
-                warps * columns
-            );
+        match (self.along, self.facing) {
+            (Along::Reduced { lanes, .. }, _) => {
+                let slots = Slots {
+                    groups: lanes / 32,
+                    columns: 1,
+                    first: "threadIdx.x % 32 == 0".to_owned(),
+                    group: "threadIdx.x / 32".to_owned(),
+                    column: "0".to_owned(),
+                };
+                halves(name, of, (16, 1), add) + &slots.gather(name, of, add)
+            }
+            (Along::Kept { columns, .. }, facing) => {
+                let shared = 32 / columns;
+                let slots = Slots {
+                    groups: THREADS / 32,
+                    columns,
+                    first: format!("lane % {shared} == 0"),
+                    group: format!("lane / {shared}"),
+                    column: "column".to_owned(),
+                };
+                let masks = match facing {
+                    Facing::Kept => (16, columns),
+                    Facing::Reduced => (shared / 2, 1),
+                };
+                halves(name, of, masks, add) + &slots.gather(name, of, add)
+            }
         }
-        text
     }
 }
 
-/// Adds a value up over the lanes of a warp, of which `columns` neighbours are of different points.
+/// Where sums of groups of lanes meet: one place for each group and column.
+struct Slots {
+    groups: usize,
+    columns: usize,
+    /// Whether a thread speaks for its group.
+    first: String,
+    group: String,
+    column: String,
+}
+
+impl Slots {
+    /// Adds up the sums of all groups of a column, in order.
+    fn gather(&self, name: &str, of: &str, add: &dyn Fn(&str, &str) -> String) -> String {
+        let Slots {
+            groups,
+            columns,
+            first,
+            group,
+            column,
+        } = self;
+        if *groups < 2 {
+            return String::new();
+        }
+        let next = add(name, &format!("s{name}[group * {columns} + {column}]"));
+        format!(
+            "{{\n__shared__ {of} s{name}[{}];\n\
+             if ({first}) s{name}[({group}) * {columns} + {column}] = {name};\n\
+             __syncthreads();\n{name} = s{name}[{column}];\n\
+             for (int group = 1; group < {groups}; ++group) {name} = {next};\n}}\n",
+            groups * columns
+        )
+    }
+}
+
+/// Adds a value up over the threads of a warp whose numbers differ in the bits from `first`, the
+/// highest, to `last`.
 pub(crate) fn halves(
     name: &str,
     of: &str,
-    columns: usize,
+    (first, last): (usize, usize),
     add: &dyn Fn(&str, &str) -> String,
 ) -> String {
-    if columns == 32 {
+    if first < last || first == 0 {
         return String::new();
     }
     let next = add(name, &format!("o{name}"));
     format!(
-        "#pragma unroll\nfor (int mask = 16; mask >= {columns}; mask /= 2) {{\n\
+        "#pragma unroll\nfor (int mask = {first}; mask >= {last}; mask /= 2) {{\n\
          const {of} o{name} = bp_across({name}, mask);\n{name} = {next};\n}}\n"
     )
 }

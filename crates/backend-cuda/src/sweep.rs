@@ -160,7 +160,7 @@ fn reduction(spec: &Sweep, primitive: &Primitive) -> Lowered {
         }
     }
     let kernel = Reducing {
-        schedule,
+        schedule: schedule.facing(pack.facing()),
         totals: &totals,
         pack,
     };
@@ -291,7 +291,9 @@ fn finish(totals: &[Total<'_>], schedule: &Schedule, offsets: &[usize]) -> Launc
              for (int chunk = lane; chunk < {chunks}; chunk += 32) {name} = {next};",
             total.type_name()
         );
-        text += &halves(&name, total.type_name(), 1, &|a, b| total.add(a, b));
+        text += &halves(&name, total.type_name(), (16, 1), &|a, b| {
+            total.add(a, b)
+        });
         let _ = writeln!(text, "if (lane == 0) {}", written(total, "row", &name));
     }
     text += "}\n";

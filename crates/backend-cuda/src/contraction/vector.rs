@@ -215,7 +215,7 @@ impl<'a> Vector<'a> {
             let name = format!("t{vector}");
             let add = |a: &str, b: &str| reduce(Reduction::Sum, a, b, self.accumulator());
             let _ = writeln!(text, "{of} {name} = total[{vector}];");
-            text += &halves(&name, of, 1, &add);
+            text += &halves(&name, of, (16, 1), &add);
             let _ = writeln!(
                 text,
                 "if (lane == 0) parts[(chunk * {vectors} + {vector}) * {rows} + row] = {name};"
