@@ -27,7 +27,7 @@ pub(crate) fn choices(primitive: &Primitive, most: usize) -> Vec<Choice> {
         n: problem.n(),
         k: problem.k(),
     };
-    let engine = engine(&problem, Options::default());
+    let engine = engine(&problem, sizes, Options::default());
     let own = Tile::new(sizes, problem.accumulator, engine);
     let mut ways: Vec<(usize, Tile)> = Tile::candidates(sizes, problem.accumulator, engine)
         .map(|(tile, percent)| (tile.cycles(sizes, percent), tile))
