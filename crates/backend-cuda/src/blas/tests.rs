@@ -233,20 +233,20 @@ fn large_products_are_left_to_the_library() {
     let auto = strict(Products::Auto);
     let all = strict(Products::CuBlas);
     for (spec, options, expected) in [
-        (cube(DType::F32, 128), TF32, Some(Compute::Tf32)),
-        (cube(DType::F32, 127), TF32, None),
+        (cube(DType::F32, 512), TF32, Some(Compute::Tf32)),
+        (cube(DType::F32, 511), TF32, None),
         (cube(DType::F32, 1024), auto, None),
         (cube(DType::F32, 512), all, Some(Compute::Strict)),
         (cube(DType::F32, 511), all, None),
-        (cube(DType::BF16, 128), auto, Some(Compute::Half)),
-        (cube(DType::F16, 128), all, Some(Compute::Half)),
-        (cube(DType::F16, 128), strict(Products::Own), None),
+        (cube(DType::BF16, 256), auto, Some(Compute::Half)),
+        (cube(DType::F16, 256), all, Some(Compute::Half)),
+        (cube(DType::F16, 256), strict(Products::Own), None),
         (cube(DType::F64, 512), auto, Some(Compute::Double)),
         (cube(DType::F64, 256), auto, None),
         (cube(DType::I32, 512), all, None),
         // Many small ones are large together; a vector is not.
         (
-            dense(DType::F32, &[64], [64, 64, 32]),
+            dense(DType::F32, &[1024], [64, 64, 32]),
             TF32,
             Some(Compute::Tf32),
         ),
@@ -263,14 +263,14 @@ fn large_products_are_left_to_the_library() {
 
 #[test]
 fn tensors_in_other_layouts_and_of_other_types_are_not() {
-    let mut spec = dense(DType::F32, &[], [256; 3]);
+    let mut spec = dense(DType::F32, &[], [512; 3]);
     spec.left.inputs[0].tensor.layout = Layout {
         order: Vec::new(),
         tiles: vec![(0, 8)],
     };
     assert_eq!(product(&spec, TF32), None);
-    let mut spec = dense(DType::BF16, &[], [256; 3]);
-    spec.right = dense(DType::F16, &[], [256; 3]).right;
+    let mut spec = dense(DType::BF16, &[], [512; 3]);
+    spec.right = dense(DType::F16, &[], [512; 3]).right;
     assert_eq!(product(&spec, TF32), None);
 }
 
@@ -294,7 +294,7 @@ fn with_bias(mut spec: MatMul) -> MatMul {
 
 /// Kernels that go on with the sums of a product.
 pub(crate) fn epilogues() -> Vec<Source> {
-    let of = |dtype| lowered(&with_bias(dense(dtype, &[2], [256, 256, 64])), TF32);
+    let of = |dtype| lowered(&with_bias(dense(dtype, &[2], [1024, 1024, 64])), TF32);
     let all = [DType::F32, DType::BF16].map(of);
     let launches = all.iter().flat_map(Lowered::launches);
     launches.map(|launch| launch.source.clone()).collect()
@@ -329,7 +329,7 @@ fn sums_come_from_the_same_product_whatever_becomes_of_them() {
 
 #[test]
 fn sums_and_workspace_lie_apart_in_scratch_memory() {
-    let fused = lowered(&with_bias(dense(DType::F32, &[], [300, 200, 100])), TF32);
+    let fused = lowered(&with_bias(dense(DType::F32, &[], [300, 2000, 300])), TF32);
     let [Work::Product(product), Work::Kernel(launch)] = &fused.works[..] else {
         panic!("{fused:?}");
     };
@@ -337,8 +337,8 @@ fn sums_and_workspace_lie_apart_in_scratch_memory() {
         (product.result, launch.args.last()),
         (Arg::Scratch(0), Some(&Arg::Scratch(0)))
     );
-    assert!(product.workspace.at >= 300 * 200 * 4);
-    let direct = lowered(&dense(DType::F32, &[], [300, 200, 100]), TF32);
+    assert!(product.workspace.at >= 300 * 2000 * 4);
+    let direct = lowered(&dense(DType::F32, &[], [300, 2000, 300]), TF32);
     let product = direct.products().next().unwrap();
     assert_eq!((product.result, product.workspace.at), (Arg::Write(0), 0));
     for (lowered, start) in [(&fused, 1 << 20), (&direct, 1 << 20 | 64)] {
