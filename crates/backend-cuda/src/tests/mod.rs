@@ -31,9 +31,8 @@ fn tools() -> Option<std::path::PathBuf> {
 /// Some distinct kernels of a kind, from all over its list.
 fn sample(kind: Kind) -> Vec<Source> {
     let mut sources: Vec<Source> = Vec::new();
-    let primitives = kind.primitives();
-    let every = (primitives.len() / SAMPLE).max(1);
-    for primitive in primitives.iter().step_by(every) {
+    let count = kind.every(1).primitives().len();
+    for primitive in &kind.every(count / SAMPLE).primitives() {
         let lowered = crate::lower(primitive, Options::default());
         for launch in lowered.unwrap_or_default().launches() {
             if !sources.contains(&launch.source) {

@@ -117,12 +117,12 @@ impl Kind {
         Kind::Plans,
     ];
 
-    /// The primitives that [`check`] runs, for a backend that would rather compile them together.
+    /// Some of its specs: the first, and from there each with a number that `step` divides.
     #[must_use]
-    pub fn primitives(self) -> Vec<Primitive> {
-        match self {
-            Kind::Fusion => fusion::twins().iter().flat_map(Twin::primitives).collect(),
-            _ => self.cases().into_iter().map(|case| case.primitive).collect(),
+    pub fn every(self, step: usize) -> Sample {
+        Sample {
+            kind: self,
+            step: step.max(1),
         }
     }
 
@@ -253,27 +253,60 @@ const SHOWN: usize = 12;
 /// Runs the specs of a kind on a backend and compares with the reference.
 #[must_use]
 pub fn check<B: Backend>(backend: &B, kind: Kind) -> Report {
-    let mut report = Report {
-        name: format!("{kind:?} on {}", backend.name()),
-        ..Report::default()
-    };
-    match kind {
-        Kind::Buffers => report.gather(whole::buffers(backend)),
-        Kind::Plans => report.gather(whole::plans(backend)),
-        Kind::Fusion => {
-            for twin in fusion::twins() {
-                judge(backend, &mut report, &twin.fused, |_| {
-                    Twin::check(&twin, backend)
-                });
-            }
-        }
-        _ => {
-            for case in kind.cases() {
-                judge(backend, &mut report, &case, |case| agrees(backend, case));
-            }
+    kind.every(1).check(backend)
+}
+
+/// Some specs of a kind, for a device on which all of them would take long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sample {
+    kind: Kind,
+    step: usize,
+}
+
+impl Sample {
+    /// The primitives that [`check`](Sample::check) runs, for a backend that would rather compile
+    /// them together.
+    #[must_use]
+    pub fn primitives(self) -> Vec<Primitive> {
+        match self.kind {
+            Kind::Fusion => self.twins().flat_map(|twin| twin.primitives()).collect(),
+            _ => self.cases().map(|case| case.primitive).collect(),
         }
     }
-    report
+
+    /// Runs them on a backend and compares with the reference.
+    #[must_use]
+    pub fn check<B: Backend>(self, backend: &B) -> Report {
+        let mut report = Report {
+            name: format!("{:?} on {}", self.kind, backend.name()),
+            ..Report::default()
+        };
+        match self.kind {
+            Kind::Buffers => report.gather(whole::buffers(backend)),
+            Kind::Plans => report.gather(whole::plans(backend)),
+            Kind::Fusion => {
+                for twin in self.twins() {
+                    judge(backend, &mut report, &twin.fused, |_| {
+                        Twin::check(&twin, backend)
+                    });
+                }
+            }
+            _ => {
+                for case in self.cases() {
+                    judge(backend, &mut report, &case, |case| agrees(backend, case));
+                }
+            }
+        }
+        report
+    }
+
+    fn cases(self) -> impl Iterator<Item = Case> {
+        self.kind.cases().into_iter().step_by(self.step)
+    }
+
+    fn twins(self) -> impl Iterator<Item = Twin> {
+        fusion::twins().into_iter().step_by(self.step)
+    }
 }
 
 /// Runs a case unless the backend declines it, as it may do with what is not plain.
