@@ -1,6 +1,6 @@
 //! What the step of each workload does, read off its plan: a lost fusion fails here, without a clock.
 //!
-//! `plans.txt` has a paragraph for each workload: launches by kind, bytes moved and bytes of memory,
+//! `plans.txt` and, for GPUs, `plans-cuda.txt` have a paragraph for each workload: launches by kind, bytes moved and bytes of memory,
 //! and below them the launches, equal ones together.
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,8 @@ use backprop::Level;
 use backprop::core::Plan;
 use backprop::core::plan::{Buffer, format_bytes};
 use backprop::prelude::*;
-use backprop_benches::workload::{ALL, Workload};
+use backprop_benches::workload::{ALL, Training, Workload};
+use backprop_cuda::Paper;
 use expect_test::expect_file;
 
 /// What is compiled for: memory depends on the number of threads and, a little, on the level.
@@ -30,18 +31,31 @@ fn steps_do_what_they_did() {
     }
     let cpu = Cpu::builder().threads(THREADS).level(LEVEL);
     let cpu = cpu.build().unwrap();
-    // The huge one is W9 with larger numbers, and takes 4 GB.
-    let workloads = ALL.iter().filter(|workload| workload.id != "W9-3163");
-    let paragraphs: Vec<String> = workloads
-        .map(|workload| {
-            let training = workload.compile(cpu.clone()).unwrap();
-            paragraph(workload, training.session.step_plan())
-        })
-        .collect();
-    expect_file!["plans.txt"].assert_eq(&paragraphs.join("\n"));
+    let text = paragraphs(|workload| workload.compile(cpu.clone()).map(|t| paragraph(workload, t)));
+    expect_file!["plans.txt"].assert_eq(&text);
 }
 
-fn paragraph(workload: &Workload, plan: &Plan) -> String {
+/// The same for GPUs, with the launches that these are on the device.
+#[test]
+fn steps_on_a_gpu_do_what_they_did() {
+    let text = paragraphs(|workload| {
+        let training = workload.compile(Paper)?;
+        let launches = Paper.launches(training.session.step_plan())?;
+        let text = paragraph(workload, training);
+        Ok(format!("{text}{launches:>5} on the device\n"))
+    });
+    expect_file!["plans-cuda.txt"].assert_eq(&text);
+}
+
+fn paragraphs(of: impl Fn(&Workload) -> Result<String>) -> String {
+    // The huge one is W9 with larger numbers, and takes 4 GB.
+    let workloads = ALL.iter().filter(|workload| workload.id != "W9-3163");
+    let paragraphs: Vec<String> = workloads.map(|workload| of(workload).unwrap()).collect();
+    paragraphs.join("\n")
+}
+
+fn paragraph<B: Backend>(workload: &Workload, training: Training<B>) -> String {
+    let plan = training.session.step_plan();
     let kinds: Vec<String> = plan
         .launches_by_kind()
         .iter()
