@@ -22,8 +22,12 @@ const REREAD: usize = 1 << 20;
 /// Rows that one block can go over in good time.
 pub(crate) fn supports(spec: &Rows) -> bool {
     let schedule = Schedule::new(spec.space, spec.axes);
-    let kept = schedule.reduced <= KEPT * schedule.lanes();
-    schedule.chunks() == 1 && (kept || schedule.kept * schedule.reduced <= REREAD)
+    if schedule.chunks() > 1 {
+        return false;
+    }
+    let kernel = Kernel::new(spec, schedule);
+    let loops = (0..=kernel.last_phase()).filter(|&phase| kernel.has_loop(phase));
+    kernel.packs.is_some() || loops.count() < 2 || schedule.kept * schedule.reduced <= REREAD
 }
 
 pub(crate) fn lower(spec: &Rows) -> Lowered {
@@ -266,13 +270,23 @@ impl<'a> Kernel<'a> {
         text
     }
 
+    /// Whether anything is to be done at the points of a row in a phase.
+    fn has_loop(&self, phase: usize) -> bool {
+        let last = phase == self.last_phase();
+        let mut stored = 0..self.spec.body.outputs.len();
+        let mut kept = self.code().map(|(register, ..)| register);
+        !self.reductions(phase).is_empty()
+            || (last && stored.any(|output| self.is_stored_at_points(output)))
+            || kept.any(|r| self.is_kept(r) && self.phase[r.index()] == phase)
+    }
+
     /// One phase: its loop, and its reductions over the lanes.
     fn phase(&self, phase: usize) -> String {
-        let reductions = self.reductions(phase);
-        let last = phase == self.last_phase();
-        if reductions.is_empty() && !last && self.packs.is_none() {
+        if !self.has_loop(phase) {
             return String::new();
         }
+        let reductions = self.reductions(phase);
+        let last = phase == self.last_phase();
         let suffix = if self.packs.is_some() { "[u]" } else { "" };
         let each = self.each(phase, suffix);
         let body = match last {

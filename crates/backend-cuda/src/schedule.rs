@@ -8,6 +8,9 @@ use crate::source::index_type;
 /// Blocks that keep a large device busy.
 const ENOUGH_BLOCKS: usize = 528;
 
+/// Points that one block goes over sooner than a second launch could add up what several have.
+const WHOLE: usize = 1 << 14;
+
 /// How lanes share the points that become one value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Along {
@@ -60,7 +63,7 @@ impl Schedule {
     fn along_reduced(kept: usize, reduced: usize, width: usize) -> Schedule {
         let lanes = if reduced <= 512 { 32 } else { THREADS };
         let wanted = ENOUGH_BLOCKS / kept.max(1);
-        let chunk = match reduced > 4096 && wanted > 1 {
+        let chunk = match reduced > WHOLE && wanted > 1 {
             true => reduced
                 .div_ceil(wanted)
                 .max(2048)
