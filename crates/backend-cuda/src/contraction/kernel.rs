@@ -148,7 +148,7 @@ impl<'a> Kernel<'a> {
         let (tiles, ahead) = (tile.tiles(k), self.ahead);
         let copied = loaders.iter().any(|loader| loader.copies);
         let (depth, step) = (tile.depth(), tile.step);
-        let left = |at: &str| match k.is_multiple_of(tile.part(k).max(1)) {
+        let left = |at: &str| match k == tile.part(k) * tile.splits {
             true => String::new(),
             false => format!(" && kfirst + {at} * {depth} + slice * {step} < kend"),
         };

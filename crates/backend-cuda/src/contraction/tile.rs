@@ -141,7 +141,7 @@ impl Tile {
         tiles.flat_map(move |(tile, percent)| {
             let splits = tile.splits(sizes).collect::<Vec<_>>();
             splits.into_iter().map(move |splits| {
-                let tile = Tile { splits, ..tile };
+                let tile = Tile { splits, ..tile }.covering(sizes.k);
                 (tile.staged(sizes, size), percent)
             })
         })
@@ -159,6 +159,12 @@ impl Tile {
             step,
             stages: 2,
         }
+    }
+
+    /// Without blocks whose part would begin beyond `k`.
+    fn covering(self, k: usize) -> Tile {
+        let splits = k.div_ceil(self.part(k).max(1)).max(1);
+        Tile { splits, ..self }
     }
 
     /// With as many stages as shared memory has room for, up to all tiles or [`MOST_STAGES`].
