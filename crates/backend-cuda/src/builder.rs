@@ -67,6 +67,7 @@ impl Builder {
         let named = Products::named(std::env::var_os(Products::VARIABLE).as_deref())?;
         let device = Device::new(self.ordinal, &self.folders)?;
         let mut options = self.options;
+        options.shared = device.shared();
         options.products = match device.has_blas() {
             true => named.unwrap_or(options.products),
             false => Products::Own,

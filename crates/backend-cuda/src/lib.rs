@@ -124,7 +124,10 @@ impl Cuda {
             // What cuBLASLt does not do after all.
             (_, None) => {
                 let products = Products::Own;
-                let own = contraction::Options { products, ..self.options };
+                let own = contraction::Options {
+                    products,
+                    ..self.options
+                };
                 (self.lowered(primitive, own)?.0, Vec::new())
             }
         };

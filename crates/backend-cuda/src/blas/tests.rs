@@ -45,6 +45,7 @@ fn dense(dtype: DType, batch: &[usize], [m, n, k]: [usize; 3]) -> MatMul {
 const TF32: Options = Options {
     precision: Precision::Tf32,
     products: Products::Auto,
+    shared: Options::SHARED,
 };
 
 fn lowered(spec: &MatMul, options: Options) -> Lowered {
@@ -229,6 +230,7 @@ fn large_products_are_left_to_the_library() {
     let strict = |products| Options {
         precision: Precision::Strict,
         products,
+        shared: Options::SHARED,
     };
     let auto = strict(Products::Auto);
     let all = strict(Products::CuBlas);
@@ -366,6 +368,7 @@ fn the_library_takes_all_descriptors() {
     let options = Options {
         precision: Precision::Strict,
         products: Products::CuBlas,
+        shared: Options::SHARED,
     };
     for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
         for options in [options, TF32] {

@@ -7,7 +7,7 @@ use backprop_core::Primitive;
 use super::epilogue::{Epilogue, Sums};
 use super::loader::{Loader, Share};
 use super::problem::{Part, Problem};
-use super::tile::{Engine, MULTIPROCESSORS, SHARED, Sizes, Tile};
+use super::tile::{Engine, MULTIPROCESSORS, Means, Sizes, Tile};
 use super::{copy, lanes, tensor};
 use crate::lowered::{Arg, Launch, Lowered, Source};
 use crate::source::{parameters, value};
@@ -23,9 +23,9 @@ pub(super) struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    pub(super) fn new(problem: &'a Problem<'a>, sizes: Sizes, engine: Engine) -> Kernel<'a> {
+    pub(super) fn new(problem: &'a Problem<'a>, sizes: Sizes, means: Means) -> Kernel<'a> {
         let accumulator = problem.accumulator;
-        let tile = Tile::new(sizes, accumulator, engine);
+        let tile = Tile::new(sizes, accumulator, means);
         Kernel::of(problem, sizes, tile)
     }
 
@@ -49,7 +49,7 @@ impl<'a> Kernel<'a> {
             return kernel;
         }
         let tables = [Part::Free, Part::Inner].map(|part| kernel.loader(part).table());
-        let room = SHARED - tables.iter().sum::<usize>();
+        let room = tile.room.saturating_sub(tables.iter().sum());
         while kernel.tile.shared(accumulator_size) > room && kernel.tile.stages > 2 {
             kernel.tile.stages -= 1;
         }
@@ -148,7 +148,7 @@ impl<'a> Kernel<'a> {
         let (tiles, ahead) = (tile.tiles(k), self.ahead);
         let copied = loaders.iter().any(|loader| loader.copies);
         let (depth, step) = (tile.depth(), tile.step);
-        let left = |at: &str| match k.is_multiple_of(tile.part(k).max(1)) {
+        let left = |at: &str| match k == tile.part(k) * tile.splits {
             true => String::new(),
             false => format!(" && kfirst + {at} * {depth} + slice * {step} < kend"),
         };

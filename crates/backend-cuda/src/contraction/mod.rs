@@ -27,7 +27,7 @@ use crate::blas::Products;
 use crate::lowered::Lowered;
 use kernel::Kernel;
 use problem::Problem;
-use tile::{Engine, Sizes};
+use tile::{Engine, Means, Sizes};
 use vector::Vector;
 
 /// How exact products of floats are.
@@ -41,10 +41,27 @@ pub enum Precision {
 }
 
 /// How contractions are lowered.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Options {
     pub(crate) precision: Precision,
     pub(crate) products: Products,
+    /// Bytes of shared memory that a block can have.
+    pub(crate) shared: usize,
+}
+
+impl Options {
+    /// What a block can have on devices of compute capability 9.0.
+    pub(crate) const SHARED: usize = 227 << 10;
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            precision: Precision::default(),
+            products: Products::default(),
+            shared: Options::SHARED,
+        }
+    }
 }
 
 /// Any product or convolution, whatever its operands are made of, that stores all of its results.
@@ -80,7 +97,7 @@ pub(crate) fn lower(primitive: &Primitive, options: Options) -> Lowered {
     }
     match matches!(primitive, Primitive::MatMul(_)) && vector::suits(sizes) {
         true => Vector::new(&problem, sizes).lower(primitive),
-        false => Kernel::new(&problem, sizes, engine(&problem, sizes, options)).lower(primitive),
+        false => Kernel::new(&problem, sizes, means(&problem, sizes, options)).lower(primitive),
     }
 }
 
@@ -89,12 +106,16 @@ pub(crate) fn lower(primitive: &Primitive, options: Options) -> Lowered {
 const TENSOR: usize = 1 << 29;
 
 /// Tensor cores multiply where they lose no bits, or where they may and it pays.
-fn engine(problem: &Problem<'_>, sizes: Sizes, options: Options) -> Engine {
+fn means(problem: &Problem<'_>, sizes: Sizes, options: Options) -> Means {
     let short = problem.left.is_short() && problem.right.is_short();
     let large = sizes.batch * sizes.m * sizes.n * sizes.k >= TENSOR;
     let may = short || (large && options.precision == Precision::Tf32);
-    match may && problem.accumulator == DType::F32 {
+    let engine = match may && problem.accumulator == DType::F32 {
         true => Engine::Tensor,
         false => Engine::Lanes,
+    };
+    Means {
+        engine,
+        shared: options.shared,
     }
 }

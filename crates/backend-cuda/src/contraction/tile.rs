@@ -5,18 +5,29 @@ use backprop_core::DType;
 /// Multiprocessors of the device that shapes are chosen for.
 pub(super) const MULTIPROCESSORS: usize = 132;
 /// Fused multiply-adds of floats in a cycle of a multiprocessor.
-const PER_CYCLE: usize = 128;
-/// Cycles until what is loaded is there, between two tiles of a slice at the least, and until a second
-/// launch has begun; instructions that come once a tile.
-const LOAD: usize = 800;
-const BARRIER: usize = 100;
-const ONCE: usize = 64;
-/// Warps that keep a multiprocessor busy; half of the work gets done by a few.
-const ENOUGH: usize = 16;
-const LAUNCH: usize = 2800;
+const PER_CYCLE: f64 = 128.0;
+
+// What follows was fitted to times of some 650 kernels on an H200, in cycles.
+
+/// A launch after another; blocks that run together until their first tile is there; a second launch,
+/// much of which goes on during the first.
+const LAUNCH: f64 = 200.0;
+const LOAD: f64 = 100.0;
+const FINISH: f64 = 210.0;
+/// Warps that lose half of the time of a multiprocessor: with few, each waits for what it asked for.
+const FEW: f64 = 5.7;
 /// Bytes in a cycle that the cache delivers to all multiprocessors, and that one can take.
-const CACHE_BYTES: usize = 3600;
-const BYTES: usize = 56;
+const CACHE_BYTES: f64 = 2_700.0;
+const BYTES: f64 = 21.0;
+/// The part of the shorter of computing and loading that is not hidden behind the longer.
+const EXPOSED: f64 = 0.32;
+/// A row of a tile, which is copied apart where it is contiguous along `k`; a line of memory that any
+/// block reads, if all multiprocessors share in the work.
+const ROW: f64 = 0.052;
+const LINE: f64 = 1.7;
+/// An element that a slice adds to the sums; a row of results.
+const SUM: f64 = 0.026;
+const RESULT: f64 = 18.0;
 
 /// What multiplies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +36,14 @@ pub(super) enum Engine {
     Lanes,
     /// Tensor cores, a warp together: operands have 11 bits, sums are floats.
     Tensor,
+}
+
+/// What there is to multiply with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Means {
+    pub(super) engine: Engine,
+    /// Bytes of shared memory that a block can have.
+    pub(super) shared: usize,
 }
 
 /// The sizes of a product.
@@ -53,10 +72,13 @@ pub(super) struct Tile {
     pub(super) step: usize,
     /// Tiles of operands that shared memory holds at a time, at most.
     pub(super) stages: usize,
+    /// Bytes of shared memory that a block can have.
+    pub(super) room: usize,
 }
 
-/// Tiles of blocks and threads.
-const SHAPES: [[usize; 4]; 17] = [
+/// Tiles of blocks and threads. Those that are narrower along `n`, or have fewer sums for a thread, were
+/// never faster.
+const SHAPES: [[usize; 4]; 13] = [
     [128, 128, 8, 8],
     [128, 64, 8, 8],
     [64, 128, 8, 8],
@@ -68,12 +90,8 @@ const SHAPES: [[usize; 4]; 17] = [
     [64, 32, 8, 4],
     [32, 32, 8, 4],
     [32, 32, 4, 4],
-    [32, 16, 4, 4],
     [16, 32, 4, 4],
     [16, 16, 4, 2],
-    [16, 16, 2, 2],
-    [16, 8, 2, 2],
-    [8, 16, 2, 2],
 ];
 
 /// Tiles of blocks and warps for tensor cores, and what these reach, as a percentage of the peak of lanes.
@@ -92,47 +110,48 @@ const TENSOR_SHAPES: [([usize; 4], usize); 9] = [
 /// Steps of `k` at a time.
 const STEPS: [usize; 2] = [8, 16];
 
-/// Shared memory of a block, and what tables of addresses may take of it.
-pub(super) const SHARED: usize = 227 << 10;
+/// Bytes of shared memory that tables of addresses may take, but not more than half of it.
 const TABLES: usize = 64 << 10;
 
 /// Tiles that shared memory holds at a time, at most.
 const MOST_STAGES: usize = 8;
 
+impl Means {
+    fn with(self, engine: Engine) -> Means {
+        Means { engine, ..self }
+    }
+}
+
 impl Tile {
     /// The tile that takes least, by the model below. Tiles are copied ahead where operands allow it;
     /// that they may not be must not change the order of sums.
-    pub(super) fn new(sizes: Sizes, accumulator: DType, engine: Engine) -> Tile {
-        let fallback = Tile::of([32, 32, 4, 4], Engine::Lanes, [1, 16]);
-        let candidates = Tile::candidates(sizes, accumulator, engine);
-        let least = candidates.min_by_key(|(tile, percent)| tile.cycles(sizes, *percent));
+    pub(super) fn new(sizes: Sizes, accumulator: DType, means: Means) -> Tile {
+        let fallback = Tile::of([32, 32, 4, 4], means.with(Engine::Lanes), [1, 16]);
+        let candidates = Tile::candidates(sizes, accumulator, means);
+        let least =
+            candidates.min_by(|(a, x), (b, y)| a.cycles(sizes, *x).total_cmp(&b.cycles(sizes, *y)));
         least.map_or(fallback, |(tile, _)| tile)
     }
 
-    /// The tiles that are worth looking at, each with its percentage of the peak.
+    /// The tiles that are worth looking at, each with a percentage: how fast it is beside lanes.
     pub(super) fn candidates(
         sizes: Sizes,
         accumulator: DType,
-        engine: Engine,
+        means: Means,
     ) -> impl Iterator<Item = (Tile, usize)> {
         let size = accumulator.size();
-        let shapes: Vec<([usize; 4], Option<usize>)> = match engine {
-            Engine::Lanes => SHAPES.map(|shape| (shape, None)).into(),
-            Engine::Tensor => TENSOR_SHAPES
-                .map(|(shape, reached)| (shape, Some(reached)))
-                .into(),
+        let shapes: Vec<([usize; 4], usize)> = match means.engine {
+            Engine::Lanes => SHAPES.map(|shape| (shape, 100)).into(),
+            Engine::Tensor => TENSOR_SHAPES.into(),
         };
         let narrow = move |shape: &[usize; 4]| size == 4 || shape[2] * shape[3] <= 16;
         let shapes = shapes.into_iter().filter(move |(shape, _)| narrow(shape));
         let ways = [1, 2, 4, 8, 16]
             .into_iter()
             .flat_map(|slices| STEPS.map(|step| [slices, step]));
-        let tiles = shapes.flat_map(move |(shape, reached)| {
+        let tiles = shapes.flat_map(move |(shape, percent)| {
             let ways = ways.clone();
-            ways.map(move |way| {
-                let tile = Tile::of(shape, engine, way);
-                (tile, reached.unwrap_or_else(|| tile.percent()))
-            })
+            ways.map(move |way| (Tile::of(shape, means, way), percent))
         });
         let tiles = tiles.filter(move |(tile, _)| {
             let longest = sizes.k.next_multiple_of(tile.step);
@@ -141,31 +160,38 @@ impl Tile {
         tiles.flat_map(move |(tile, percent)| {
             let splits = tile.splits(sizes).collect::<Vec<_>>();
             splits.into_iter().map(move |splits| {
-                let tile = Tile { splits, ..tile };
+                let tile = Tile { splits, ..tile }.covering(sizes.k);
                 (tile.staged(sizes, size), percent)
             })
         })
     }
 
-    fn of([m, n, rows, columns]: [usize; 4], engine: Engine, [slices, step]: [usize; 2]) -> Tile {
+    fn of([m, n, rows, columns]: [usize; 4], means: Means, [slices, step]: [usize; 2]) -> Tile {
         Tile {
             m,
             n,
             rows,
             columns,
-            engine,
+            engine: means.engine,
             slices,
             splits: 1,
             step,
             stages: 2,
+            room: means.shared,
         }
+    }
+
+    /// Without blocks whose part would begin beyond `k`.
+    fn covering(self, k: usize) -> Tile {
+        let splits = k.div_ceil(self.part(k).max(1)).max(1);
+        Tile { splits, ..self }
     }
 
     /// With as many stages as shared memory has room for, up to all tiles or [`MOST_STAGES`].
     fn staged(self, sizes: Sizes, size: usize) -> Tile {
         let most = match self.count(sizes) * self.splits > MULTIPROCESSORS {
-            true => SHARED / 2,
-            false => SHARED,
+            true => self.room / 2,
+            false => self.room,
         };
         let stages = most / (size * self.slices * self.buffer()).max(1);
         let stages = stages.clamp(2, MOST_STAGES).min(self.tiles(sizes.k).max(1));
@@ -185,7 +211,7 @@ impl Tile {
 
     fn fits(&self, size: usize) -> bool {
         let threads = self.threads();
-        (64..=512).contains(&threads) && self.shared(size) <= SHARED - TABLES
+        (64..=512).contains(&threads) && self.shared(size) <= self.room - TABLES.min(self.room / 2)
     }
 
     /// Threads of a slice.
@@ -245,15 +271,6 @@ impl Tile {
         size * self.sums().max(self.stages * self.slices * self.buffer())
     }
 
-    /// The percentage of instructions that multiply: others load operands, copy the tile after, and
-    /// come once a tile.
-    fn percent(&self) -> usize {
-        let multiplied = self.rows * self.columns * self.step;
-        let loaded = (self.rows + self.columns) * self.step / 2;
-        let copied = 2 * (self.m + self.n) * self.step / self.lanes();
-        100 * multiplied / (multiplied + loaded + copied + ONCE)
-    }
-
     /// Blocks of a multiprocessor at a time: each needs shared memory and registers.
     pub(super) fn resident(&self, size: usize) -> usize {
         let registers = match self.rows * self.columns * size / 4 {
@@ -263,35 +280,34 @@ impl Tile {
             _ => 40,
         };
         let threads = (2048 / self.threads()).min((64 << 10) / (registers * self.threads()));
-        threads.min(SHARED / self.shared(size).max(1)).max(1)
+        threads.min(self.room / self.shared(size).max(1)).max(1)
     }
 
     /// About how many cycles it takes.
-    pub(super) fn cycles(&self, sizes: Sizes, percent: usize) -> usize {
+    pub(super) fn cycles(&self, sizes: Sizes, percent: usize) -> f64 {
         let size = 4;
         let blocks = self.count(sizes) * self.splits;
         let rounds = blocks.div_ceil(MULTIPROCESSORS);
         let together = self.resident(size).min(rounds).max(1);
-        let groups = rounds.div_ceil(together);
-        let (part, area) = (self.part(sizes.k), self.m * self.n);
-        // Few warps do not keep a multiprocessor busy: each waits for what it asked for.
-        let warps = (together * self.threads() / 32).max(1);
-        let percent = percent * (warps.min(ENOUGH) + ENOUGH) / (2 * ENOUGH);
-        let busy = rounds * area * part * 100 / (PER_CYCLE * percent.max(1));
-        let bytes = part * (self.m + self.n) * size;
-        let traffic = (blocks * bytes / CACHE_BYTES).max(rounds * bytes / BYTES);
-        let tiles = self.tiles(sizes.k);
-        let ahead = if self.stages >= tiles {
-            tiles
-        } else {
-            self.stages - 1
-        };
-        let waiting = groups * (tiles * BARRIER + tiles.saturating_sub(1) * LOAD / ahead.max(1));
-        let adding = rounds * 2 * self.slices * area / 32;
+        let groups = rounds.div_ceil(together) as f64;
+        let warps = (together * self.threads()).div_ceil(32) as f64;
+        let (blocks, rounds) = (blocks as f64, rounds as f64);
+        let (part, area) = (self.part(sizes.k) as f64, (self.m * self.n) as f64);
+        let (rows, ends) = (self.m as f64, (self.m + self.n) as f64);
+        let step = self.step as f64;
+        let peak = PER_CYCLE * percent as f64 / 100.0;
+        let busy = rounds * area * part / peak * (1.0 + FEW / warps);
+        let bytes = part * ends * size as f64;
+        let traffic = (rounds * bytes / BYTES).max(blocks * bytes / CACHE_BYTES);
+        let traffic = traffic + rounds * part / step * ends * ROW;
+        let lines = blocks * (part + rows * part / step) / MULTIPROCESSORS as f64;
+        let main = busy.max(traffic) + EXPOSED * busy.min(traffic);
+        let ending = rounds * (self.slices as f64 * area * SUM + rows * RESULT);
+        let results = (sizes.batch * sizes.m * sizes.n * self.splits * size) as f64;
         let finish = match self.splits {
-            1 => 0,
-            splits => LAUNCH + 2 * size * sizes.batch * sizes.m * sizes.n * splits / CACHE_BYTES,
+            1 => 0.0,
+            _ => FINISH + 2.0 * results / CACHE_BYTES,
         };
-        groups * LOAD + busy.max(traffic).max(waiting) + adding + finish
+        LAUNCH + groups * LOAD + main + lines * LINE + ending + finish
     }
 }

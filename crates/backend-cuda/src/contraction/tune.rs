@@ -7,7 +7,7 @@ use backprop_core::Primitive;
 use super::kernel::Kernel;
 use super::problem::Problem;
 use super::tile::{Sizes, Tile};
-use super::{Options, engine};
+use super::{Options, means};
 use crate::lowered::Lowered;
 
 /// One way to compute a problem.
@@ -17,7 +17,7 @@ pub(crate) struct Choice {
 }
 
 /// The `most` ways of each shape of tiles that the model likes best, and in each its own choice.
-pub(crate) fn choices(primitive: &Primitive, most: usize) -> Vec<Choice> {
+pub(crate) fn choices(primitive: &Primitive, options: Options, most: usize) -> Vec<Choice> {
     let Some(problem) = Problem::new(primitive) else {
         return Vec::new();
     };
@@ -27,12 +27,12 @@ pub(crate) fn choices(primitive: &Primitive, most: usize) -> Vec<Choice> {
         n: problem.n(),
         k: problem.k(),
     };
-    let engine = engine(&problem, sizes, Options::default());
-    let own = Tile::new(sizes, problem.accumulator, engine);
-    let mut ways: Vec<(usize, Tile)> = Tile::candidates(sizes, problem.accumulator, engine)
+    let means = means(&problem, sizes, options);
+    let own = Tile::new(sizes, problem.accumulator, means);
+    let mut ways: Vec<(f64, Tile)> = Tile::candidates(sizes, problem.accumulator, means)
         .map(|(tile, percent)| (tile.cycles(sizes, percent), tile))
         .collect();
-    ways.sort_by_key(|(cycles, _)| *cycles);
+    ways.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut seen: HashMap<[usize; 4], usize> = HashMap::new();
     ways.retain(|(_, tile)| {
         let shape = seen
@@ -41,7 +41,7 @@ pub(crate) fn choices(primitive: &Primitive, most: usize) -> Vec<Choice> {
         *shape += 1;
         *shape <= most || *tile == own
     });
-    let choice = |(cycles, tile): (usize, Tile)| Choice {
+    let choice = |(cycles, tile): (f64, Tile)| Choice {
         lowered: Kernel::of(&problem, sizes, tile).lower(primitive),
         text: format!(
             "{}x{} ({}x{} each) slices {} step {} splits {} stages {} blocks {} model {:.2} us{}",
@@ -54,7 +54,7 @@ pub(crate) fn choices(primitive: &Primitive, most: usize) -> Vec<Choice> {
             tile.splits,
             tile.stages,
             tile.count(sizes) * tile.splits,
-            cycles as f64 / 1755.0,
+            cycles / 1755.0,
             if tile == own { "  <- chosen" } else { "" },
         ),
     };

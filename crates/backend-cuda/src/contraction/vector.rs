@@ -14,8 +14,8 @@ use super::matrix::sum;
 use super::problem::{Matrix, Part, Problem};
 use super::tile::Sizes;
 use crate::lowered::{Launch, Lowered, Source};
-use crate::source::{Point, load, parameters, position, reduce, value};
 use crate::schedule::halves;
+use crate::source::{Point, load, parameters, position, reduce, value};
 use crate::sweep::{arguments, head};
 
 /// The most rows or columns of what is called the vector here.

@@ -153,7 +153,9 @@ impl Device {
     /// How cuBLASLt computes a product; `None` if it does not.
     pub(crate) fn plan(&self, product: &Product) -> Result<Option<Plan>> {
         self.enter()?;
-        self.blas.as_ref().map_or(Ok(None), |blas| blas.plan(product))
+        self.blas
+            .as_ref()
+            .map_or(Ok(None), |blas| blas.plan(product))
     }
 
     /// Computes a product. Allocates nothing, so that it may be recorded.
@@ -162,9 +164,15 @@ impl Device {
     /// The addresses are those of memory of the sizes that the plan was made for.
     pub(crate) unsafe fn multiply(&self, plan: &Plan, addresses: Addresses) -> Result<()> {
         let blas = self.blas.as_ref();
-        let blas = blas.ok_or_else(|| trouble("a product that cuBLASLt is to compute, without it"))?;
+        let blas =
+            blas.ok_or_else(|| trouble("a product that cuBLASLt is to compute, without it"))?;
         // SAFETY: the caller's promise; the stream lives as long as the device.
         unsafe { blas.multiply(plan, addresses, self.stream.cast()) }
+    }
+
+    /// Bytes of shared memory that a block can have.
+    pub(crate) fn shared(&self) -> usize {
+        usize::try_from(self.shared).unwrap_or(0)
     }
 
     pub(crate) fn name(&self) -> &str {

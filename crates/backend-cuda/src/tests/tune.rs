@@ -1,9 +1,9 @@
 //! Times products and convolutions with every tile that might be the best, on a GPU. The model that
 //! chooses tiles is set from what this prints.
 //!
-//! `cargo test --release -p backprop-cuda --lib -- --ignored tune --nocapture`, with
-//! `BACKPROP_TUNE` for the number of ways to take in each shape of tiles (2), and
-//! `BACKPROP_TUNE_ONLY` for a part of the problems' names.
+//! `BACKPROP_TUNE=2 cargo test --release -p backprop-cuda --lib -- tune --nocapture` takes a minute of a
+//! GPU. The number is that of ways to take in each shape of tiles; `BACKPROP_TUNE_ONLY` names a part of
+//! the problems' names.
 
 #![allow(clippy::print_stdout, reason = "what is measured is printed")]
 
@@ -262,18 +262,19 @@ fn time(
 }
 
 #[test]
-#[ignore = "takes a minute of a GPU"]
 fn tune() {
-    let most = std::env::var("BACKPROP_TUNE")
-        .ok()
-        .and_then(|most| most.parse().ok());
+    let Ok(most) = std::env::var("BACKPROP_TUNE") else {
+        println!("skipped: tuning is asked for by BACKPROP_TUNE");
+        return;
+    };
+    let most = most.parse().unwrap_or(2);
     let cuda = Cuda::new(0).unwrap();
     let only = std::env::var("BACKPROP_TUNE_ONLY").unwrap_or_default();
     let mut problems = problems();
     problems.retain(|(name, _)| name.contains(&only));
     let all: Vec<Vec<Choice>> = problems
         .iter()
-        .map(|(_, primitive)| choices(primitive, most.unwrap_or(2)))
+        .map(|(_, primitive)| choices(primitive, cuda.options, most))
         .collect();
     let launches = all
         .iter()
