@@ -18,9 +18,9 @@ const FINISH: f64 = 210.0;
 const FEW: f64 = 5.5;
 /// Bytes in a cycle that the cache delivers to all multiprocessors, and that one can take.
 const CACHE_BYTES: f64 = 2_700.0;
-const BYTES: f64 = 21.0;
+const BYTES: f64 = 20.0;
 /// The part of the shorter of computing and loading that is not hidden behind the longer.
-const EXPOSED: f64 = 0.33;
+const EXPOSED: f64 = 0.4;
 /// A piece of memory that a block reads, where all multiprocessors share in the work: a row of the right
 /// operand's tile, and a step of a row of the left one's. This is what narrow tiles pay for.
 const LINE: f64 = 1.7;
