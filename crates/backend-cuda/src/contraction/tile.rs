@@ -15,15 +15,14 @@ const LAUNCH: f64 = 200.0;
 const LOAD: f64 = 100.0;
 const FINISH: f64 = 210.0;
 /// Warps that lose half of the time of a multiprocessor: with few, each waits for what it asked for.
-const FEW: f64 = 5.7;
+const FEW: f64 = 5.5;
 /// Bytes in a cycle that the cache delivers to all multiprocessors, and that one can take.
 const CACHE_BYTES: f64 = 2_700.0;
-const BYTES: f64 = 21.0;
+const BYTES: f64 = 20.0;
 /// The part of the shorter of computing and loading that is not hidden behind the longer.
-const EXPOSED: f64 = 0.32;
-/// A row of a tile, which is copied apart where it is contiguous along `k`; a line of memory that any
-/// block reads, if all multiprocessors share in the work.
-const ROW: f64 = 0.052;
+const EXPOSED: f64 = 0.4;
+/// A piece of memory that a block reads, where all multiprocessors share in the work: a row of the right
+/// operand's tile, and a step of a row of the left one's. This is what narrow tiles pay for.
 const LINE: f64 = 1.7;
 /// An element that a slice adds to the sums; a row of results.
 const SUM: f64 = 0.026;
@@ -299,7 +298,6 @@ impl Tile {
         let busy = rounds * area * part / peak * (1.0 + FEW / warps);
         let bytes = part * ends * size as f64;
         let traffic = (rounds * bytes / BYTES).max(blocks * bytes / CACHE_BYTES);
-        let traffic = traffic + rounds * part / step * ends * ROW;
         let lines = blocks * (part + rows * part / step) / MULTIPROCESSORS as f64;
         let main = busy.max(traffic) + EXPOSED * busy.min(traffic);
         let ending = rounds * (self.slices as f64 * area * SUM + rows * RESULT);
