@@ -8,6 +8,9 @@ use crate::source::index_type;
 /// Blocks that keep a large device busy.
 const ENOUGH_BLOCKS: usize = 528;
 
+/// Points that are more than caches hold.
+const MUCH: usize = 1 << 22;
+
 /// Points that one block goes over sooner than a second launch could add up what several have.
 const WHOLE: usize = 1 << 14;
 
@@ -80,8 +83,10 @@ impl Schedule {
     }
 
     fn along_kept(kept: usize, reduced: usize) -> Schedule {
-        // Few neighbours fill a sector of 32 bytes, and leave many lanes to a column.
-        let columns = kept.next_power_of_two().min(8);
+        // Few neighbours fill a sector of 32 bytes and leave many lanes to a column; where there is
+        // much to read, memory has to be visited by longer runs.
+        let widest = if kept * reduced < MUCH { 8 } else { THREADS };
+        let columns = kept.next_power_of_two().min(widest);
         let lanes = THREADS / columns;
         let wanted = ENOUGH_BLOCKS / kept.div_ceil(columns);
         let chunk = match reduced > 64 * lanes && wanted > 1 {
@@ -179,17 +184,19 @@ impl Schedule {
                 };
                 halves(name, of, (16, 1), add) + &slots.gather(name, of, add)
             }
-            (Along::Kept { columns, .. }, facing) => {
-                let shared = 32 / columns;
+            (Along::Kept { lanes: 1, .. }, _) => String::new(),
+            (Along::Kept { columns, lanes }, facing) => {
+                // Lanes of a column in each warp, and warps with lanes of it.
+                let shared = (32 / columns).max(1);
                 let slots = Slots {
-                    groups: THREADS / 32,
+                    groups: lanes / shared,
                     columns,
                     first: format!("lane % {shared} == 0"),
                     group: format!("lane / {shared}"),
                     column: "column".to_owned(),
                 };
                 let masks = match facing {
-                    Facing::Kept => (16, columns),
+                    Facing::Kept => (16, columns.min(32)),
                     Facing::Reduced => (shared / 2, 1),
                 };
                 halves(name, of, masks, add) + &slots.gather(name, of, add)

@@ -1,0 +1,40 @@
+//! Sums over so many points that memory is visited in another way.
+
+mod emulator;
+mod gpu;
+
+use backprop_core::DType;
+use backprop_graph::{Graph, Session, Updates};
+
+/// Rows and columns: more than 2^22 elements, and no multiples of anything.
+const SIZES: [usize; 2] = [4099, 1031];
+
+#[test]
+fn large_matrices_are_summed_along_either_axis() -> Result<(), Box<dyn std::error::Error>> {
+    let Some(cuda) = gpu::device(module_path!())? else {
+        return Ok(());
+    };
+    let g = Graph::new();
+    let x = g.input("x", SIZES, DType::F32);
+    let y = g.input("y", [SIZES[1], SIZES[0]], DType::F32);
+    let sums = [x.sum([0]), x.sum([1]), (x + y.t()).sum([0])].map(|sum| sum.key());
+    let (x, y) = (x.key(), y.key());
+    let mut session = Session::compile(&g, cuda, &sums, Updates::none())?;
+    let [rows, columns] = SIZES;
+    // Sums of a few eighths are exact in any order.
+    let value = |i: usize, j: usize| ((i * 7 + j * 13) % 17) as f32 / 8.0 - 1.0;
+    let all: Vec<f32> = (0..rows * columns).map(|k| value(k / columns, k % columns)).collect();
+    session.feed(x, &all)?.feed(y, &all)?.step()?;
+    let sum = |count: usize, of: &dyn Fn(usize) -> f32| (0..count).map(of).sum::<f32>();
+    for (j, got) in session.fetch::<f32>(sums[0])?.into_iter().enumerate() {
+        assert_eq!(got, sum(rows, &|i| value(i, j)), "column {j}");
+    }
+    for (j, got) in session.fetch::<f32>(sums[2])?.into_iter().enumerate() {
+        let both = |i: usize| value(i, j) + all[j * rows + i];
+        assert_eq!(got, sum(rows, &both), "column {j} of both");
+    }
+    for (i, got) in session.fetch::<f32>(sums[1])?.into_iter().enumerate() {
+        assert_eq!(got, sum(columns, &|j| value(i, j)), "row {i}");
+    }
+    Ok(())
+}
