@@ -75,9 +75,9 @@ pub(super) struct Tile {
     pub(super) room: usize,
 }
 
-/// Tiles of blocks and threads. Those that are narrower along `n`, or have fewer sums for a thread, were
+/// Tiles of blocks and threads. Others that are narrow along `n`, or have few sums for a thread, were
 /// never faster.
-const SHAPES: [[usize; 4]; 13] = [
+const SHAPES: [[usize; 4]; 14] = [
     [128, 128, 8, 8],
     [128, 64, 8, 8],
     [64, 128, 8, 8],
@@ -91,6 +91,7 @@ const SHAPES: [[usize; 4]; 13] = [
     [32, 32, 4, 4],
     [16, 32, 4, 4],
     [16, 16, 4, 2],
+    [8, 16, 2, 2],
 ];
 
 /// Tiles of blocks and warps for tensor cores, and what these reach, as a percentage of the peak of lanes.
@@ -105,6 +106,10 @@ const TENSOR_SHAPES: [([usize; 4], usize); 9] = [
     ([16, 32, 16, 16], 120),
     ([16, 16, 16, 8], 90),
 ];
+
+/// Multiplications below which a product is one launch: in a chain of small ones, as in an LSTM, a
+/// second launch takes longer than it saves.
+const SPLIT: usize = 1 << 22;
 
 /// Steps of `k` at a time.
 const STEPS: [usize; 2] = [8, 16];
@@ -199,7 +204,11 @@ impl Tile {
 
     /// Numbers of blocks along `k` that are worth trying.
     fn splits(&self, sizes: Sizes) -> impl Iterator<Item = usize> {
-        let most = (sizes.k / (4 * self.depth())).max(1);
+        let all = sizes.batch * sizes.m * sizes.n * sizes.k;
+        let most = match all < SPLIT {
+            true => 1,
+            false => (sizes.k / (4 * self.depth())).max(1),
+        };
         let tiles = self.count(sizes);
         let wanted = move |times: usize| (times * MULTIPROCESSORS / tiles.max(1)).clamp(1, most);
         let some = [1, wanted(1), wanted(2), wanted(4)];
