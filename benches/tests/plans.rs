@@ -31,7 +31,11 @@ fn steps_do_what_they_did() {
     }
     let cpu = Cpu::builder().threads(THREADS).level(LEVEL);
     let cpu = cpu.build().unwrap();
-    let text = paragraphs(|workload| workload.compile(cpu.clone()).map(|t| paragraph(workload, t)));
+    let text = paragraphs(|workload| {
+        workload
+            .compile(cpu.clone())
+            .map(|t| paragraph(workload, t))
+    });
     expect_file!["plans.txt"].assert_eq(&text);
 }
 

@@ -160,7 +160,9 @@ const H200: [f64; 4] = [52e12, 390e12, 4.3e12, 1.1e-6];
 fn floors() -> Result<(), Box<dyn Error>> {
     use backprop::cuda::Paper;
     let [strict, tensor, copied, launch] = H200;
-    println!("| | parameters | operations | f32 | TF32 | bytes moved | copy | launches | in a row |");
+    println!(
+        "| | parameters | operations | f32 | TF32 | bytes moved | copy | launches | in a row |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     for workload in ALL.iter().filter(|workload| workload.id != "W9-3163") {
         let training = workload.compile(Paper)?;
@@ -246,7 +248,11 @@ fn time_on<B: Backend>(
     let step = times(&mut training, step, (options.device, options.seconds))?;
     let peak = peak_memory();
     let inference = training.inference()?;
-    let inference = times(&mut training, inference, (options.device, options.seconds / 4.0))?;
+    let inference = times(
+        &mut training,
+        inference,
+        (options.device, options.seconds / 4.0),
+    )?;
     let plan = training.session.step_plan();
     let result = json!({
         "engine": "backprop", "version": env!("CARGO_PKG_VERSION"), "workload": workload.id,
@@ -270,9 +276,8 @@ fn fill<B: Backend>(training: &mut Training<B>, path: &Path) -> Result<(), Box<d
     }
     let mut drawn: Vec<(Slot, Values)> = Vec::new();
     training.fill(|slot| {
-        let alike = |(other, _): &&mut (Slot, Values)| {
-            other.shape == slot.shape && other.fill == slot.fill
-        };
+        let alike =
+            |(other, _): &&mut (Slot, Values)| other.shape == slot.shape && other.fill == slot.fill;
         if let Some((_, values)) = drawn.iter_mut().find(alike) {
             turn(values, slot);
             return Ok(values.clone());
@@ -312,7 +317,10 @@ fn times<B: Backend>(
 }
 
 /// Prints where the time of a step goes.
-fn profile<B: Backend>(training: &mut Training<B>, options: &Options) -> Result<(), Box<dyn Error>> {
+fn profile<B: Backend>(
+    training: &mut Training<B>,
+    options: &Options,
+) -> Result<(), Box<dyn Error>> {
     let effort = Effort::seconds(options.seconds);
     let step = Times::of(effort, || training.session.step())?.quantile(0.5);
     let steps = (options.seconds / step).ceil().clamp(1.0, 1e6);

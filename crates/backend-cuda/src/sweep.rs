@@ -291,9 +291,7 @@ fn finish(totals: &[Total<'_>], schedule: &Schedule, offsets: &[usize]) -> Launc
              for (int chunk = lane; chunk < {chunks}; chunk += 32) {name} = {next};",
             total.type_name()
         );
-        text += &halves(&name, total.type_name(), (16, 1), &|a, b| {
-            total.add(a, b)
-        });
+        text += &halves(&name, total.type_name(), (16, 1), &|a, b| total.add(a, b));
         let _ = writeln!(text, "if (lane == 0) {}", written(total, "row", &name));
     }
     text += "}\n";

@@ -23,7 +23,9 @@ fn large_matrices_are_summed_along_either_axis() -> Result<(), Box<dyn std::erro
     let [rows, columns] = SIZES;
     // Sums of a few eighths are exact in any order.
     let value = |i: usize, j: usize| ((i * 7 + j * 13) % 17) as f32 / 8.0 - 1.0;
-    let all: Vec<f32> = (0..rows * columns).map(|k| value(k / columns, k % columns)).collect();
+    let all: Vec<f32> = (0..rows * columns)
+        .map(|k| value(k / columns, k % columns))
+        .collect();
     session.feed(x, &all)?.feed(y, &all)?.step()?;
     let sum = |count: usize, of: &dyn Fn(usize) -> f32| (0..count).map(of).sum::<f32>();
     for (j, got) in session.fetch::<f32>(sums[0])?.into_iter().enumerate() {

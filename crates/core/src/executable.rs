@@ -90,7 +90,9 @@ impl<B: Backend> Executable<B> for OneByOne<B> {
 impl<B: Backend> fmt::Debug for OneByOne<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let launches = self.plan.launches();
-        f.debug_struct("OneByOne").field("launches", &launches).finish()
+        f.debug_struct("OneByOne")
+            .field("launches", &launches)
+            .finish()
     }
 }
 
