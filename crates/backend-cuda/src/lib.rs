@@ -82,7 +82,8 @@ impl Cuda {
     /// The device with this number, counted from 0.
     ///
     /// # Errors
-    /// [`ErrorKind::Device`] says what is missing: a driver, a new enough one, a device, a library.
+    /// [`ErrorKind::Device`](backprop_core::ErrorKind::Device) says what is missing: a driver, a new
+    /// enough one, a device, a library.
     pub fn new(ordinal: usize) -> Result<Cuda> {
         Cuda::builder().device(ordinal).build()
     }
