@@ -1,6 +1,7 @@
 //! Kernels compile for several generations of devices, without a device: a sample of what the
 //! conformance suite asks for, of every kind.
 
+mod text;
 mod tune;
 
 use std::path::Path;
