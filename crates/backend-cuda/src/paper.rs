@@ -3,7 +3,7 @@
 use backprop_core::plan::Iteration;
 use backprop_core::{
     Args, Attention, AttentionVjp, Backend, Conv, Error, ErrorKind, Indexing, MatMul, Memory, Plan,
-    Pool, Primitive, Random, Relocate, Result, Rows, Sort, Sweep,
+    Pool, Primitive, Random, Reference, Relocate, Result, Rows, Sort, Sweep,
 };
 
 use crate::contraction::Options;
@@ -39,40 +39,24 @@ impl Paper {
     }
 }
 
-fn outside() -> Error {
-    Error::new(ErrorKind::Device {
-        what: "a copy leaves its buffer".into(),
-    })
-}
-
 impl Backend for Paper {
-    type Buffer = Vec<u8>;
+    type Buffer = Vec<u64>;
     type Kernel = Sheet;
 
     fn name(&self) -> String {
         "cuda (on paper)".into()
     }
 
-    fn alloc(&self, bytes: usize) -> Result<Vec<u8>> {
-        let mut buffer = Vec::new();
-        let reserved = buffer.try_reserve_exact(bytes);
-        reserved.map_err(|_| Error::new(ErrorKind::OutOfMemory { bytes }))?;
-        buffer.resize(bytes, 0);
-        Ok(buffer)
+    fn alloc(&self, bytes: usize) -> Result<Vec<u64>> {
+        Reference.alloc(bytes)
     }
 
-    fn upload(&self, to: &mut Vec<u8>, at: usize, bytes: &[u8]) -> Result<()> {
-        let end = at.checked_add(bytes.len()).ok_or_else(outside)?;
-        to.get_mut(at..end)
-            .ok_or_else(outside)?
-            .copy_from_slice(bytes);
-        Ok(())
+    fn upload(&self, to: &mut Vec<u64>, at: usize, bytes: &[u8]) -> Result<()> {
+        Reference.upload(to, at, bytes)
     }
 
-    fn download(&self, from: &Vec<u8>, at: usize, bytes: &mut [u8]) -> Result<()> {
-        let end = at.checked_add(bytes.len()).ok_or_else(outside)?;
-        bytes.copy_from_slice(from.get(at..end).ok_or_else(outside)?);
-        Ok(())
+    fn download(&self, from: &Vec<u64>, at: usize, bytes: &mut [u8]) -> Result<()> {
+        Reference.download(from, at, bytes)
     }
 
     crate::prepared! { sheet, Sheet }
@@ -85,7 +69,7 @@ impl Backend for Paper {
         sheet.0.scratch
     }
 
-    fn launch(&self, _: &Sheet, _: &mut Memory<Vec<u8>>, _: &Args, _: Iteration) -> Result<()> {
+    fn launch(&self, _: &Sheet, _: &mut Memory<Vec<u64>>, _: &Args, _: Iteration) -> Result<()> {
         Err(Error::new(ErrorKind::Device {
             what: "a step was asked of the CUDA backend on paper".into(),
         }))
