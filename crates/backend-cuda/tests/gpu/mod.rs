@@ -1,5 +1,8 @@
 //! The device on which tests run.
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
 use backprop_cuda::{Builder, Cuda};
 
 use crate::emulator;
@@ -28,26 +31,40 @@ pub(crate) fn device_with(
     test: &str,
     builder: Builder,
 ) -> Result<Option<Cuda>, Box<dyn std::error::Error>> {
-    let real = builder.clone().build();
-    if is_required() {
-        return Ok(Some(real?));
-    }
-    if let Ok(cuda) = real {
-        return Ok(Some(cuda));
-    }
-    let libraries = match std::env::var_os(CHECKED) {
-        Some(_) => emulator::checked_libraries(),
-        None => emulator::libraries(),
-    };
-    match libraries {
-        Ok(libraries) => {
-            let cache = libraries.join("cache");
-            let builder = builder.libraries(libraries).cache(cache);
+    match PLACE.get_or_init(Place::find) {
+        Place::Gpu => Ok(Some(builder.build()?)),
+        Place::Emulated(libraries) => {
+            let builder = builder.libraries(libraries).cache(libraries.join("cache"));
             Ok(Some(builder.build()?))
         }
-        Err(why) => {
+        Place::Nowhere(why) => {
             println!("skipped: {test}: {why}");
             Ok(None)
         }
+    }
+}
+
+/// Where the tests of this process run. It is settled once: when the emulated driver is loaded, there
+/// seems to be a GPU, whose images would lie among those of real ones.
+static PLACE: OnceLock<Place> = OnceLock::new();
+
+enum Place {
+    Gpu,
+    /// On the libraries in this folder.
+    Emulated(PathBuf),
+    /// For this reason.
+    Nowhere(String),
+}
+
+impl Place {
+    fn find() -> Place {
+        if is_required() || Cuda::new(0).is_ok() {
+            return Place::Gpu;
+        }
+        let libraries = match std::env::var_os(CHECKED) {
+            Some(_) => emulator::checked_libraries(),
+            None => emulator::libraries(),
+        };
+        libraries.map_or_else(Place::Nowhere, Place::Emulated)
     }
 }
