@@ -4,12 +4,10 @@ use std::fmt::Write;
 
 use backprop_core::{DType, Indexing, Primitive, Reduction};
 
-use crate::lowered::{Arg, Launch, Lowered, Source};
-use crate::schedule::THREADS;
+use crate::lowered::{Arg, Launch, Lowered, THREADS, arguments};
 use crate::source::{
-    constant, index_type, load, parameters, position, reduce, storage, store, value,
+    constant, head, index_type, load, parameters, position, reduce, storage, store, value,
 };
-use crate::sweep::{arguments, blocks, head};
 
 /// Up to as many indices, each row of the table looks at all of them; more are sorted first.
 const FEW: usize = 2048;
@@ -33,13 +31,7 @@ pub(crate) fn gather(spec: &Indexing) -> Lowered {
          const {index} row = ({index})(asked < 0 ? 0 : asked >= rows ? rows - 1 : asked);\n\
          w0[{written}] = r0[{element}];\n}}"
     );
-    Lowered::one(Launch {
-        source: Source::new(&text),
-        grid: [blocks(all, THREADS), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: arguments(&primitive),
-    })
+    Lowered::one(Launch::each(&text, all, arguments(&primitive)))
 }
 
 /// Sums in ascending order of the indices' places, whatever their number.
@@ -87,20 +79,20 @@ fn end(spec: &Indexing) -> String {
     format!("if (own) w0[{written}] = {value};\n}}\n")
 }
 
-/// The row that an index means.
-fn asked(spec: &Indexing, place: &str) -> String {
+/// Defines `name`, the row that the index at `place` means.
+fn asked(spec: &Indexing, place: &str, name: &str) -> String {
     let chosen = position(&spec.indices, place);
     let last = spec.rows.saturating_sub(1);
     format!(
         "const long long asked = r1[{chosen}];\n\
-         const int chosen = (int)(asked < 0 ? 0 : asked > {last} ? {last} : asked);\n"
+         const int {name} = (int)(asked < 0 ? 0 : asked > {last} ? {last} : asked);\n"
     )
 }
 
 fn compared(spec: &Indexing) -> Launch {
     let primitive = Primitive::ScatterAdd(spec.clone());
     let mut text = begin(spec, &parameters(&primitive));
-    let (asked, count) = (asked(spec, "j"), spec.count());
+    let (asked, count) = (asked(spec, "j", "chosen"), spec.count());
     let (of, next, sum) = (value(spec.picked.dtype), picked(spec), add(spec, "next"));
     // Most indices are of other rows: eight at a time are looked at before any is asked for.
     let _ = writeln!(
@@ -121,13 +113,7 @@ fn compared(spec: &Indexing) -> Launch {
         THREADS.min(count.next_multiple_of(8))
     );
     text += &end(spec);
-    Launch {
-        source: Source::new(&text),
-        grid: [blocks(spec.table.shape.count(), THREADS), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: arguments(&primitive),
-    }
+    Launch::each(&text, spec.table.shape.count(), arguments(&primitive))
 }
 
 /// Ranks the indices, equal ones by their place, then adds up each row's run.
@@ -135,13 +121,7 @@ fn sorted(spec: &Indexing) -> Lowered {
     let count = spec.count();
     let half = (count * DType::I32.size()).next_multiple_of(16);
     let (places, rows) = (Arg::Scratch(0), Arg::Scratch(half));
-    let rank = Launch {
-        source: Source::new(&ranking(spec)),
-        grid: [blocks(count, THREADS), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: vec![Arg::Read(1), places, rows],
-    };
+    let rank = Launch::each(&ranking(spec), count, vec![Arg::Read(1), places, rows]);
     let parameters = [
         format!("const {}* r0", storage(spec.picked.dtype)),
         "const int* places".to_owned(),
@@ -159,13 +139,11 @@ fn sorted(spec: &Indexing) -> Lowered {
          const int i = places[k];\ntotal = {sum};\n}}"
     );
     text += &end(spec);
-    let sum = Launch {
-        source: Source::new(&text),
-        grid: [blocks(spec.table.shape.count(), THREADS), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: vec![Arg::Read(0), places, rows, Arg::Write(0)],
-    };
+    let sum = Launch::each(
+        &text,
+        spec.table.shape.count(),
+        vec![Arg::Read(0), places, rows, Arg::Write(0)],
+    );
     Lowered::kernels(vec![rank, sum], 2 * half)
 }
 
@@ -178,8 +156,8 @@ fn ranking(spec: &Indexing) -> String {
         "int* sorted".to_owned(),
     ];
     let mut text = head(&parameters, THREADS);
-    let other = asked(spec, "j").replace("chosen", "other");
-    let own = asked(spec, "i");
+    let other = asked(spec, "j", "other");
+    let own = asked(spec, "i", "chosen");
     let _ = writeln!(
         text,
         "__shared__ int others[{THREADS}];\n\

@@ -298,6 +298,9 @@ fn supports(candidate: &Primitive) -> bool {
 
 /// What a primitive becomes; `None` if nothing, as what [`supports`] declines.
 fn lower(primitive: &Primitive, options: contraction::Options) -> Option<Lowered> {
+    if !supports(primitive) {
+        return None;
+    }
     let lowered = match primitive {
         Primitive::Sweep(spec) => sweep::lower(spec),
         Primitive::Rows(spec) => rows::lower(spec),
@@ -316,7 +319,7 @@ fn lower(primitive: &Primitive, options: contraction::Options) -> Option<Lowered
         Primitive::Sort(spec) => sort::lower(spec),
         _ => return None,
     };
-    Some(lowered).filter(|_| supports(primitive))
+    Some(lowered)
 }
 
 impl Backend for Cuda {

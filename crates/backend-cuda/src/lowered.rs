@@ -3,7 +3,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use backprop_core::Primitive;
+
 use crate::blas::Product;
+
+/// Threads of a block, where a kernel has no reason for others.
+pub(crate) const THREADS: usize = 256;
 
 /// One kernel in CUDA C. Everything but addresses stands in it as constants.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -46,6 +51,18 @@ pub(crate) enum Arg {
     Scratch(usize),
 }
 
+/// All operands of a primitive, those read before those written.
+pub(crate) fn arguments(primitive: &Primitive) -> Vec<Arg> {
+    let reads = (0..primitive.reads().len()).map(Arg::Read);
+    let writes = (0..primitive.writes().len()).map(Arg::Write);
+    reads.chain(writes).collect()
+}
+
+/// Blocks of `of` threads that hold so many.
+pub(crate) fn blocks(threads: usize, of: usize) -> u32 {
+    u32::try_from(threads.div_ceil(of)).unwrap_or(u32::MAX)
+}
+
 /// One launch of a kernel, over blocks of one dimension.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Launch {
@@ -56,6 +73,24 @@ pub(crate) struct Launch {
     /// Bytes of dynamic shared memory.
     pub(crate) shared: u32,
     pub(crate) args: Vec<Arg>,
+}
+
+impl Launch {
+    /// Blocks of [`THREADS`] threads, without dynamic shared memory.
+    pub(crate) fn of(text: &str, grid: [u32; 3], args: Vec<Arg>) -> Launch {
+        Launch {
+            source: Source::new(text),
+            grid,
+            block: THREADS as u32,
+            shared: 0,
+            args,
+        }
+    }
+
+    /// A thread for each of so many.
+    pub(crate) fn each(text: &str, count: usize, args: Vec<Arg>) -> Launch {
+        Launch::of(text, [blocks(count, THREADS), 1, 1], args)
+    }
 }
 
 /// A piece of what is done.

@@ -4,12 +4,10 @@ use std::fmt::Write;
 
 use backprop_core::{DType, Pool, Primitive, Reduction, Shape, TensorType, View};
 
-use crate::lowered::{Launch, Lowered, Source};
-use crate::schedule::THREADS;
+use crate::lowered::{Launch, Lowered, THREADS, arguments};
 use crate::source::{
-    Fold, Operand, index_type, load, parameters, position, reduce, start, store, value,
+    Fold, Operand, head, index_type, load, parameters, position, reduce, start, store, value,
 };
-use crate::sweep::{arguments, blocks, head};
 
 /// Loops of up to as many turns in all are unrolled.
 const UNROLLED: usize = 128;
@@ -185,13 +183,7 @@ impl<'a> Printer<'a> {
         text += body;
         let result = self.fold.address(self.spec.operands.len()).element();
         let _ = writeln!(text, "{result} = {};\n}}", store(dtype, "total"));
-        Lowered::one(Launch {
-            source: Source::new(&text),
-            grid: [blocks(count, THREADS), 1, 1],
-            block: THREADS as u32,
-            shared: 0,
-            args: arguments(primitive),
-        })
+        Lowered::one(Launch::each(&text, count, arguments(primitive)))
     }
 }
 

@@ -4,10 +4,8 @@ use std::fmt::Write;
 
 use backprop_core::{DType, Primitive, Random};
 
-use crate::lowered::{Launch, Lowered, Source};
-use crate::schedule::THREADS;
-use crate::source::{index_type, parameters};
-use crate::sweep::{arguments, blocks, head};
+use crate::lowered::{Launch, Lowered, THREADS, arguments};
+use crate::source::{head, index_type, parameters};
 
 /// A block of four words makes this many numbers.
 fn numbers(dtype: DType) -> usize {
@@ -34,11 +32,9 @@ pub(crate) fn lower(spec: &Random) -> Lowered {
          for (int k = 0; k < {of} && block * {of} + k < {count}; ++k) w0[block * {of} + k] = {number};\n}}",
         count.div_ceil(of)
     );
-    Lowered::one(Launch {
-        source: Source::new(&text),
-        grid: [blocks(count.div_ceil(of), THREADS), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: arguments(&primitive),
-    })
+    Lowered::one(Launch::each(
+        &text,
+        count.div_ceil(of),
+        arguments(&primitive),
+    ))
 }

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use backprop_core::{DType, Piece, Primitive, Relocate};
 
-use crate::lowered::{Arg, Launch, Lowered, Source};
-use crate::schedule::THREADS;
-use crate::source::{Fold, Operand, cast, constant, index_type, load, parameters, storage, store};
-use crate::sweep::{arguments, blocks, head};
+use crate::lowered::{Arg, Launch, Lowered, THREADS, arguments, blocks};
+use crate::source::{
+    Fold, Operand, cast, constant, head, index_type, load, parameters, storage, store,
+};
 
 pub(crate) fn lower(spec: &Relocate) -> Lowered {
     let primitive = Primitive::Relocate(spec.clone());
@@ -35,13 +35,7 @@ fn fill(spec: &Relocate, number: f64) -> Launch {
         "const {index} number = ({index})blockIdx.x * {THREADS} + threadIdx.x;\n\
          if (number < {count}) w0[number] = {value};\n}}"
     );
-    Launch {
-        source: Source::new(&text),
-        grid: [blocks(count, THREADS), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: vec![Arg::Write(0)],
-    }
+    Launch::each(&text, count, vec![Arg::Write(0)])
 }
 
 /// Copies each box by blocks of its own.
@@ -65,13 +59,7 @@ fn copy(spec: &Relocate, primitive: &Primitive) -> Launch {
         first = last;
     }
     text += "}\n";
-    Launch {
-        source: Source::new(&text),
-        grid: [first, 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: arguments(primitive),
-    }
+    Launch::of(&text, [first, 1, 1], arguments(primitive))
 }
 
 /// The statements that move some neighbours of a box, and how many.

@@ -5,13 +5,12 @@ use std::fmt::Write;
 
 use backprop_core::{DType, Inst, Primitive, Reduction, Register, Rows};
 
-use crate::lowered::{Launch, Lowered, Source};
+use crate::lowered::{Launch, Lowered, THREADS, arguments, blocks};
 use crate::pack::Pack;
-use crate::schedule::{Along, Schedule, THREADS};
+use crate::schedule::{Along, Schedule};
 use crate::source::{
-    Point, load, parameters, position, reduce, rounded, start, statements, store, value,
+    Point, head, load, parameters, position, reduce, rounded, start, statements, store, value,
 };
-use crate::sweep::{arguments, blocks, head};
 
 /// Points of a row that a lane keeps in registers at most.
 const KEPT: usize = 32;
@@ -34,13 +33,11 @@ pub(crate) fn lower(spec: &Rows) -> Lowered {
     let primitive = Primitive::Rows(spec.clone());
     let schedule = Schedule::new(spec.space, spec.axes);
     let kernel = Kernel::new(spec, schedule);
-    Lowered::one(Launch {
-        source: Source::new(&kernel.text(&parameters(&primitive))),
-        grid: [blocks(schedule.kept, schedule.rows()), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: arguments(&primitive),
-    })
+    Lowered::one(Launch::of(
+        &kernel.text(&parameters(&primitive)),
+        [blocks(schedule.kept, schedule.rows()), 1, 1],
+        arguments(&primitive),
+    ))
 }
 
 /// A reduced register, how, from which register, and its type.

@@ -3,6 +3,7 @@
 
 use backprop_core::{Axes, Shape};
 
+use crate::lowered::THREADS;
 use crate::source::index_type;
 
 /// Blocks that keep a large device busy.
@@ -44,9 +45,6 @@ pub(crate) struct Schedule {
     pub(crate) chunk: usize,
     facing: Facing,
 }
-
-/// Threads of a block that reduces.
-pub(crate) const THREADS: usize = 256;
 
 impl Schedule {
     pub(crate) fn new(space: Shape, axes: Axes) -> Schedule {

@@ -5,9 +5,8 @@ use std::fmt::Write;
 
 use backprop_core::{DType, Order, Primitive, Sort};
 
-use crate::lowered::{Arg, ENTRY, Launch, Lowered, Source};
+use crate::lowered::{Arg, ENTRY, Launch, Lowered, Source, arguments, blocks};
 use crate::source::{Fold, Operand, index_type, load, position, storage};
-use crate::sweep::{arguments, blocks};
 
 /// The longest row that one block sorts in shared memory.
 const RUN: usize = 4096;
@@ -260,13 +259,7 @@ impl Sorter<'_> {
              const {index} ahead = other < {size} ? low - other : 0;\n\
              const {index} rank = both + (here - begin) + ahead;\n{write}}}\n"
         );
-        Launch {
-            source: Source::new(&text),
-            grid: [blocks(all, THREADS), 1, 1],
-            block: THREADS as u32,
-            shared: 0,
-            args,
-        }
+        Launch::each(&text, all, args)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Elementwise work and reductions over one index space.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 
 use backprop_core::{Axes, Body, DType, Primitive, Reduction, Register, Sink, Sweep, TensorType};
 
-use crate::lowered::{Arg, ENTRY, Launch, Lowered, Source};
+use crate::lowered::{Arg, Launch, Lowered, THREADS, arguments, blocks};
 use crate::pack::Pack;
-use crate::schedule::{Schedule, THREADS, halves};
-use crate::source::{index_type, parameters, position, reduce, start, store, value};
+use crate::schedule::{Schedule, halves};
+use crate::source::{head, index_type, parameters, position, reduce, start, store, value};
 
 /// One reduced result.
 struct Total<'a> {
@@ -68,20 +68,6 @@ pub(crate) fn lower(spec: &Sweep) -> Lowered {
     }
 }
 
-pub(crate) fn arguments(primitive: &Primitive) -> Vec<Arg> {
-    let reads = (0..primitive.reads().len()).map(Arg::Read);
-    let writes = (0..primitive.writes().len()).map(Arg::Write);
-    reads.chain(writes).collect()
-}
-
-/// The head of a kernel.
-pub(crate) fn head(parameters: &[String], threads: impl Display) -> String {
-    let parameters = parameters.join(", ");
-    format!(
-        "extern \"C\" __global__ void __launch_bounds__({threads}) {ENTRY}({parameters}) {{\nBP_BEGIN();\n"
-    )
-}
-
 fn map(spec: &Sweep, primitive: &Primitive) -> Lowered {
     let pack = Pack::new(spec.space, &spec.body, &|_| false).widest();
     let (count, width) = (spec.space.count(), pack.width);
@@ -98,17 +84,11 @@ fn map(spec: &Sweep, primitive: &Primitive) -> Lowered {
     text += &pack.loads("");
     text += &pack.compute("", "");
     text += "}\n";
-    Lowered::one(Launch {
-        source: Source::new(&text),
-        grid: [blocks(count.div_ceil(width), THREADS), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args: arguments(primitive),
-    })
-}
-
-pub(crate) fn blocks(threads: usize, of: usize) -> u32 {
-    u32::try_from(threads.div_ceil(of)).unwrap_or(u32::MAX)
+    Lowered::one(Launch::each(
+        &text,
+        count.div_ceil(width),
+        arguments(primitive),
+    ))
 }
 
 fn totals(spec: &Sweep) -> Vec<Total<'_>> {
@@ -181,13 +161,11 @@ impl Reducing<'_> {
     fn launch(&self, parameters: &[String], args: Vec<Arg>) -> Launch {
         let schedule = self.schedule;
         let chunks = u32::try_from(schedule.chunks()).unwrap_or(u32::MAX);
-        Launch {
-            source: Source::new(&self.text(parameters)),
-            grid: [blocks(schedule.kept, schedule.rows()), chunks, 1],
-            block: THREADS as u32,
-            shared: 0,
+        Launch::of(
+            &self.text(parameters),
+            [blocks(schedule.kept, schedule.rows()), chunks, 1],
             args,
-        }
+        )
     }
 
     fn text(&self, parameters: &[String]) -> String {
@@ -295,11 +273,5 @@ fn finish(totals: &[Total<'_>], schedule: &Schedule, offsets: &[usize]) -> Launc
         let _ = writeln!(text, "if (lane == 0) {}", written(total, "row", &name));
     }
     text += "}\n";
-    Launch {
-        source: Source::new(&text),
-        grid: [blocks(kept, rows), 1, 1],
-        block: THREADS as u32,
-        shared: 0,
-        args,
-    }
+    Launch::of(&text, [blocks(kept, rows), 1, 1], args)
 }

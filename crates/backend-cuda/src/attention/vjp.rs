@@ -10,9 +10,8 @@ use super::tile::{
 };
 use super::tiling::{LANES, Tiling};
 use super::{function, head, kept_in, operands, scored};
-use crate::lowered::{Launch, Lowered, Source};
+use crate::lowered::{Launch, Lowered, Source, arguments, blocks};
 use crate::source::{constant, parameters, position, store, value};
-use crate::sweep::{arguments, blocks};
 
 /// Operands without prologues, and heads that are not too wide for shared memory.
 pub(crate) fn supports_vjp(spec: &AttentionVjp) -> bool {

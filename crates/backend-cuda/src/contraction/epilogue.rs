@@ -7,11 +7,9 @@ use backprop_core::{DType, Reduction};
 use super::matrix::{sum, times};
 use super::problem::{Part, Problem};
 use super::tile::{Sizes, Tile};
-use crate::lowered::{Arg, Launch, Source};
+use crate::lowered::{Arg, Launch, THREADS};
 use crate::pack::Pack;
-use crate::schedule::THREADS;
-use crate::source::{index_type, reduce, value};
-use crate::sweep::{blocks, head};
+use crate::source::{head, index_type, reduce, value};
 
 /// Packs that a thread works on at once.
 const AHEAD: usize = 4;
@@ -182,12 +180,6 @@ impl<'a> Epilogue<'a> {
         text += &self.added(("p + number", points, parts));
         text += &self.pack.compute("", "");
         text += "}\n";
-        Launch {
-            source: Source::new(&text),
-            grid: [blocks(points.div_ceil(width), THREADS), 1, 1],
-            block: THREADS as u32,
-            shared: 0,
-            args,
-        }
+        Launch::each(&text, points.div_ceil(width), args)
     }
 }

@@ -9,9 +9,8 @@ use super::loader::{Loader, Share};
 use super::problem::{Part, Problem};
 use super::tile::{Engine, MULTIPROCESSORS, Means, Sizes, Tile};
 use super::{copy, lanes, tensor};
-use crate::lowered::{Arg, Launch, Lowered, Source};
-use crate::source::{parameters, value};
-use crate::sweep::{arguments, head};
+use crate::lowered::{Arg, Launch, Lowered, Source, arguments};
+use crate::source::{head, parameters, value};
 
 /// The kernel of a problem that is cut into tiles.
 pub(super) struct Kernel<'a> {

@@ -8,9 +8,8 @@ use super::problem::Problem;
 use super::tile::Sizes;
 use super::{Options, vector};
 use crate::blas::{Product, Workspace};
-use crate::lowered::{Arg, Launch, Lowered, Work};
+use crate::lowered::{Arg, Launch, Lowered, Work, arguments};
 use crate::source::{parameters, value};
-use crate::sweep::arguments;
 
 /// The product and its epilogue; `None` where own kernels do it all.
 pub(super) fn lower(spec: &MatMul, problem: &Problem<'_>, options: Options) -> Option<Lowered> {

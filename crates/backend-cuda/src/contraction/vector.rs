@@ -13,10 +13,9 @@ use super::epilogue::Epilogue;
 use super::matrix::sum;
 use super::problem::{Matrix, Part, Problem};
 use super::tile::Sizes;
-use crate::lowered::{Launch, Lowered, Source};
+use crate::lowered::{Launch, Lowered, Source, arguments};
 use crate::schedule::halves;
-use crate::source::{Point, load, parameters, position, reduce, value};
-use crate::sweep::{arguments, head};
+use crate::source::{Point, head, load, parameters, position, reduce, value};
 
 /// The most rows or columns of what is called the vector here.
 const FEW: usize = 4;

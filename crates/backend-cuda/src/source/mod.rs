@@ -8,7 +8,11 @@ pub(crate) use address::{Fold, Operand, position};
 pub(crate) use program::{Point, cast, constant, reduce, start, statements};
 pub(crate) use types::{index_type, load, rounded, storage, store, value};
 
+use std::fmt::Display;
+
 use backprop_core::{Body, Primitive};
+
+use crate::lowered::ENTRY;
 
 /// The parameter list of a kernel over all operands of a primitive: `r0..`, then `w0..`. What a
 /// write may overwrite is not promised to lie apart.
@@ -35,4 +39,12 @@ pub(crate) fn coordinates(body: &Body) -> Vec<usize> {
         _ => None,
     })
     .collect()
+}
+
+/// The head of a kernel.
+pub(crate) fn head(parameters: &[String], threads: impl Display) -> String {
+    let parameters = parameters.join(", ");
+    format!(
+        "extern \"C\" __global__ void __launch_bounds__({threads}) {ENTRY}({parameters}) {{\nBP_BEGIN();\n"
+    )
 }
