@@ -12,7 +12,7 @@ use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
 use crate::split::Split;
 use crate::sweep::cost;
-use crate::tile::{Code, Entry, Request, TILE, lower};
+use crate::tile::{Code, Entry, Request, lower};
 
 /// A prepared row program.
 #[derive(Debug)]
@@ -25,6 +25,10 @@ pub(crate) struct Rows {
     split: Split,
     threads: usize,
 }
+
+/// Points of the rows in a tile, where these are shorter: their values stay in the first-level cache,
+/// and a step costs little beside them.
+const GROUP: usize = 1024;
 
 /// The longest rows. What is computed along a row is kept until its reductions
 /// are known: longer ones would not stay in cache, and take memory without bound.
@@ -72,7 +76,7 @@ impl Rows {
             ));
         }
         let (count, width) = (spec.count(), spec.len());
-        let group = (TILE / width).clamp(1, count);
+        let group = (GROUP / width).clamp(1, count);
         let code = lower(&Request {
             body: &spec.body,
             space: spec.space,

@@ -6,7 +6,7 @@
 
 use super::Number;
 use super::source::{MAX_LANES, Source};
-use crate::simd::{Simd, Vector, by_level};
+use crate::simd::{Simd, Vector, by_level, fetch_first};
 
 /// What to pack. A line is a row of A or a column of B. Strides count elements.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +38,14 @@ impl<E, T> Panel<E, T> {
             });
         }
     }
+
+    /// Where a line of a row is in the panel, and how much of the panel is left from there on. What is
+    /// written past the row is overwritten by the rows after it.
+    #[inline(always)]
+    fn room(&self, k: usize, line: usize) -> (usize, usize) {
+        let at = k * self.pitch + line;
+        (at, self.depth * self.pitch - at)
+    }
 }
 
 pub(crate) type PackFn<E, T> = unsafe fn(&Panel<E, T>);
@@ -60,33 +68,41 @@ unsafe fn pack_at<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     }
 }
 
-/// Neighbouring lines: a row of the panels is contiguous in the operand, and read in one go.
+/// Rows of the panels that are copied together: a panel then gets a long piece at a time, and few rows
+/// of the operand, which may lie a power of two apart, wait in cache for the next panel.
+const ROWS: usize = 8;
+/// How many rows ahead the operand is fetched: its rows are too short for the hardware to see where they
+/// lead.
+const AHEAD: usize = 2 * ROWS;
+
+/// Neighbouring lines: a row of the panels is contiguous in the operand.
 #[inline(always)]
 unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     let lanes = T::In::<S>::LANES;
-    let mut from = panel.from;
-    let mut to = panel.to;
-    for _ in 0..panel.depth {
-        let (mut to_panel, mut done) = (to, 0);
+    for first in (0..panel.depth).step_by(ROWS) {
+        let rows = first..panel.depth.min(first + ROWS);
+        let (mut to, mut done) = (panel.to, 0);
         while done < panel.lines {
-            for line in (0..panel.pitch).step_by(lanes) {
-                let have = panel.lines - done - line.min(panel.lines - done);
-                // SAFETY: at most the lines there are are read, at most the pitch is written.
-                unsafe {
-                    let from = from.wrapping_add(done + line);
-                    let row = if have >= lanes {
-                        E::load::<S>(from)
-                    } else {
-                        E::load_first::<S>(from, have)
-                    };
-                    put::<S, T>(row, to_panel.wrapping_add(line), panel.pitch - line);
+            for k in rows.clone() {
+                let from = panel.from.wrapping_offset(k as isize * panel.along);
+                for line in (0..panel.pitch).step_by(lanes) {
+                    let have = panel.lines - done - line.min(panel.lines - done);
+                    // SAFETY: at most the lines there are are read; rows are written in their order.
+                    unsafe {
+                        let from = from.wrapping_add(done + line);
+                        fetch_first(from.wrapping_offset(AHEAD as isize * panel.along));
+                        let row = if have >= lanes {
+                            E::load::<S>(from)
+                        } else {
+                            E::load_first::<S>(from, have)
+                        };
+                        put::<S, T>(row, to, panel.room(k, line));
+                    }
                 }
             }
             done += panel.pitch;
-            to_panel = to_panel.wrapping_add(panel.pitch * panel.depth);
+            to = to.wrapping_add(panel.pitch * panel.depth);
         }
-        from = from.wrapping_offset(panel.along);
-        to = to.wrapping_add(panel.pitch);
     }
 }
 
@@ -94,20 +110,27 @@ unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
 #[inline(always)]
 unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     let lanes = T::In::<S>::LANES;
-    for line in (0..panel.pitch).step_by(lanes) {
-        let have = panel.lines.saturating_sub(line).clamp(1, lanes);
-        let room = panel.pitch - line;
-        let from = line.min(panel.lines - 1) as isize * panel.across;
-        let from = panel.from.wrapping_offset(from);
-        for k in (0..panel.depth).step_by(lanes) {
-            let size = (have, (panel.depth - k).min(lanes));
-            let to = panel.to.wrapping_add(k * panel.pitch + line);
-            let keep = |j: usize, row: T::In<S>| {
-                // SAFETY: row `j` of the block lies inside of the panel.
-                unsafe { put::<S, T>(row, to.wrapping_add(j * panel.pitch), room) }
-            };
-            // SAFETY: so many lines and elements are there.
-            unsafe { block::<S, T, E>(from.wrapping_add(k), panel.across, size, keep) };
+    for k in (0..panel.depth).step_by(lanes) {
+        let depth = (panel.depth - k).min(lanes);
+        // Backwards, since a block may reach into the first lines of the rows after its own.
+        for line in (0..panel.pitch).step_by(lanes).rev() {
+            let have = panel.lines.saturating_sub(line).clamp(1, lanes);
+            let from = line.min(panel.lines - 1) as isize * panel.across;
+            let from = panel.from.wrapping_offset(from + k as isize);
+            // SAFETY: so many lines and elements are there; rows of the block lie inside of the panel,
+            // and those after it come later.
+            unsafe {
+                if depth == lanes && panel.room(k + lanes - 1, line).1 >= lanes {
+                    let to = panel.to.add(panel.room(k, line).0);
+                    block::<S, T, E>(from, panel.across, (have, lanes), |j, row| {
+                        row.store(to.add(j * panel.pitch));
+                    });
+                } else {
+                    block::<S, T, E>(from, panel.across, (have, depth), |j, row| {
+                        put::<S, T>(row, panel.to, panel.room(k + j, line));
+                    });
+                }
+            }
         }
     }
 }
@@ -144,7 +167,7 @@ pub(crate) unsafe fn block<S: Simd, T: Number, E: Source<T>>(
         exchange::<T::In<S>, 2>(&mut rows);
         exchange::<T::In<S>, 1>(&mut rows);
         for (j, row) in rows.into_iter().enumerate().take(lanes) {
-            if j < depth {
+            if depth == lanes || j < depth {
                 each(j, row);
             }
         }
@@ -181,13 +204,13 @@ const fn low_halves(distance: usize) -> [u8; MAX_LANES] {
 
 /// Stores as many lanes as there is room for.
 #[inline(always)]
-unsafe fn put<S: Simd, T: Number>(row: T::In<S>, to: *mut T, room: usize) {
-    // SAFETY: the caller promises `room` writable elements.
+unsafe fn put<S: Simd, T: Number>(row: T::In<S>, panel: *mut T, (at, room): (usize, usize)) {
+    // SAFETY: the caller promises `room` writable elements there.
     unsafe {
         if room >= T::In::<S>::LANES {
-            row.store(to);
+            row.store(panel.add(at));
         } else {
-            row.store_first(to, room);
+            row.store_first(panel.add(at), room);
         }
     }
 }
