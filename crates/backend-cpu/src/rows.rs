@@ -12,7 +12,7 @@ use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
 use crate::split::Split;
 use crate::sweep::cost;
-use crate::tile::{Code, Entry, Request, lower};
+use crate::tile::{Code, Entry, Request, Results, lower};
 
 /// A prepared row program.
 #[derive(Debug)]
@@ -83,6 +83,8 @@ impl Rows {
             external: 0,
             row_axes: spec.axes,
             capacity: group * width,
+            within: None,
+            results: Results::Left,
             level,
         });
         let split = Split::of(spec.space.count().saturating_mul(cost(&spec.body, level)));

@@ -4,6 +4,8 @@
 //! one k stand together. Any strides are taken here, so a transposed operand costs no pass of its
 //! own: where neighbours lie along K, blocks are transposed in registers.
 
+use std::ops::Range;
+
 use super::Number;
 use super::source::{MAX_LANES, Source};
 use crate::simd::{Simd, Vector, by_level, fetch_first};
@@ -79,25 +81,20 @@ const AHEAD: usize = 2 * ROWS;
 #[inline(always)]
 unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     let lanes = T::In::<S>::LANES;
+    let width = panel.pitch.next_multiple_of(lanes);
     for first in (0..panel.depth).step_by(ROWS) {
         let rows = first..panel.depth.min(first + ROWS);
+        let from = panel.from.wrapping_offset(first as isize * panel.along);
+        let fits = panel.room(rows.end - 1, 0).1 >= width;
         let (mut to, mut done) = (panel.to, 0);
         while done < panel.lines {
-            for k in rows.clone() {
-                let from = panel.from.wrapping_offset(k as isize * panel.along);
-                for line in (0..panel.pitch).step_by(lanes) {
-                    let have = panel.lines - done - line.min(panel.lines - done);
-                    // SAFETY: at most the lines there are are read; rows are written in their order.
-                    unsafe {
-                        let from = from.wrapping_add(done + line);
-                        fetch_first(from.wrapping_offset(AHEAD as isize * panel.along));
-                        let row = if have >= lanes {
-                            E::load::<S>(from)
-                        } else {
-                            E::load_first::<S>(from, have)
-                        };
-                        put::<S, T>(row, to, panel.room(k, line));
-                    }
+            // SAFETY: at most the lines there are are read; rows are written in their order.
+            unsafe {
+                let from = from.wrapping_add(done);
+                if fits && panel.lines - done >= width {
+                    whole_rows::<S, T, E>((panel, from), rows.clone(), to);
+                } else {
+                    rows_in_part::<S, T, E>((panel, from), rows.clone(), (to, done));
                 }
             }
             done += panel.pitch;
@@ -106,31 +103,118 @@ unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     }
 }
 
+/// Copies rows of a panel of which whole registers can be read and written.
+#[inline(always)]
+unsafe fn whole_rows<S: Simd, T: Number, E: Source<T>>(
+    (panel, mut from): (&Panel<E, T>, *const E),
+    rows: Range<usize>,
+    to: *mut T,
+) {
+    let lanes = T::In::<S>::LANES;
+    let mut to = to.wrapping_add(rows.start * panel.pitch);
+    for _ in rows {
+        fetch_first(from.wrapping_offset(AHEAD as isize * panel.along));
+        for line in (0..panel.pitch).step_by(lanes) {
+            // SAFETY: the caller's promise.
+            unsafe { E::load::<S>(from.add(line)).store(to.add(line)) };
+        }
+        from = from.wrapping_offset(panel.along);
+        to = to.wrapping_add(panel.pitch);
+    }
+}
+
+/// Copies rows of a panel of which only some elements exist, or the last row.
+#[inline(always)]
+unsafe fn rows_in_part<S: Simd, T: Number, E: Source<T>>(
+    (panel, mut from): (&Panel<E, T>, *const E),
+    rows: Range<usize>,
+    (to, done): (*mut T, usize),
+) {
+    let lanes = T::In::<S>::LANES;
+    for k in rows {
+        for line in (0..panel.pitch).step_by(lanes) {
+            let have = (panel.lines - done).saturating_sub(line);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let row = if have >= lanes {
+                    E::load::<S>(from.wrapping_add(line))
+                } else {
+                    E::load_first::<S>(from.wrapping_add(line), have)
+                };
+                put::<S, T>(row, to, panel.room(k, line));
+            }
+        }
+        from = from.wrapping_offset(panel.along);
+    }
+}
+
 /// Lines that are contiguous themselves: blocks of registers are transposed.
 #[inline(always)]
 unsafe fn turn<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     let lanes = T::In::<S>::LANES;
-    for k in (0..panel.depth).step_by(lanes) {
-        let depth = (panel.depth - k).min(lanes);
-        // Backwards, since a block may reach into the first lines of the rows after its own.
-        for line in (0..panel.pitch).step_by(lanes).rev() {
-            let have = panel.lines.saturating_sub(line).clamp(1, lanes);
-            let from = line.min(panel.lines - 1) as isize * panel.across;
-            let from = panel.from.wrapping_offset(from + k as isize);
-            // SAFETY: so many lines and elements are there; rows of the block lie inside of the panel,
-            // and those after it come later.
-            unsafe {
-                if depth == lanes && panel.room(k + lanes - 1, line).1 >= lanes {
-                    let to = panel.to.add(panel.room(k, line).0);
-                    block::<S, T, E>(from, panel.across, (have, lanes), |j, row| {
-                        row.store(to.add(j * panel.pitch));
-                    });
-                } else {
-                    block::<S, T, E>(from, panel.across, (have, depth), |j, row| {
-                        put::<S, T>(row, panel.to, panel.room(k + j, line));
-                    });
+    // Backwards, since a block may reach into the first lines of the rows after its own.
+    for line in (0..panel.pitch).step_by(lanes).rev() {
+        let have = panel.lines.saturating_sub(line).clamp(1, lanes);
+        let from = line.min(panel.lines - 1) as isize * panel.across;
+        let lines = Lines::new(panel.from.wrapping_offset(from), panel.across, have);
+        let mut k = 0;
+        // SAFETY: so many lines and elements are there; rows lie inside of the panel.
+        unsafe {
+            while k + lanes <= panel.depth && panel.room(k + lanes - 1, line).1 >= lanes {
+                let mut to = panel.to.add(panel.room(k, line).0);
+                let rows = lines.block::<S, T>(k);
+                for row in rows.into_iter().take(lanes) {
+                    row.store(to);
+                    to = to.wrapping_add(panel.pitch);
                 }
+                k += lanes;
             }
+            while k < panel.depth {
+                let deep = (panel.depth - k).min(lanes);
+                block::<S, T, E>(
+                    lines.first.wrapping_add(k),
+                    panel.across,
+                    (have, deep),
+                    |j, row| {
+                        put::<S, T>(row, panel.to, panel.room(k + j, line));
+                    },
+                );
+                k += lanes;
+            }
+        }
+    }
+}
+
+/// Where the lines of a block begin. The last line stands in for missing ones, without a branch.
+struct Lines<E> {
+    first: *const E,
+    all: [*const E; MAX_LANES],
+}
+
+impl<E> Lines<E> {
+    #[inline(always)]
+    fn new(first: *const E, across: isize, lines: usize) -> Self {
+        let line = |i: usize| first.wrapping_offset(i.min(lines - 1) as isize * across);
+        Self {
+            first,
+            all: std::array::from_fn(line),
+        }
+    }
+
+    /// A register of each line from `k` on, transposed.
+    #[inline(always)]
+    unsafe fn block<S: Simd, T: Number>(&self, k: usize) -> [T::In<S>; MAX_LANES]
+    where
+        E: Source<T>,
+    {
+        // SAFETY: the caller promises a register's worth of readable elements.
+        unsafe {
+            let mut rows = [T::In::<S>::splat(T::default()); MAX_LANES];
+            for (row, line) in rows.iter_mut().zip(self.all).take(T::In::<S>::LANES) {
+                *row = E::load::<S>(line.add(k));
+            }
+            transpose(&mut rows);
+            rows
         }
     }
 }
@@ -162,15 +246,24 @@ pub(crate) unsafe fn block<S: Simd, T: Number, E: Source<T>>(
                 *row = E::load_first::<S>(line(i), depth);
             }
         }
-        exchange::<T::In<S>, 8>(&mut rows);
-        exchange::<T::In<S>, 4>(&mut rows);
-        exchange::<T::In<S>, 2>(&mut rows);
-        exchange::<T::In<S>, 1>(&mut rows);
+        transpose(&mut rows);
         for (j, row) in rows.into_iter().enumerate().take(lanes) {
             if depth == lanes || j < depth {
                 each(j, row);
             }
         }
+    }
+}
+
+/// Transposes the first rows, as many as a register has lanes.
+#[inline(always)]
+unsafe fn transpose<V: Vector>(rows: &mut [V; MAX_LANES]) {
+    // SAFETY: the caller has the level.
+    unsafe {
+        exchange::<V, 8>(rows);
+        exchange::<V, 4>(rows);
+        exchange::<V, 2>(rows);
+        exchange::<V, 1>(rows);
     }
 }
 

@@ -32,10 +32,10 @@ const STACK_BYTES: usize = 128 << 10;
 const HELD_BYTES: usize = 4 << 20;
 /// The same for an A that all elements of a batch share.
 const SHARED_BYTES: usize = 16 << 20;
-/// Bytes of packed panels of B that are used with several blocks of A.
-const RIGHT_BYTES: usize = 256 << 10;
-/// Bytes of a row of the panels of B that are packed together: enough that long pieces of B's rows are
-/// read at a time, and that sums are handed over in long pieces.
+/// Bytes of the panels of B that are packed together, and wait in the second-level cache.
+const RIGHT_BYTES: usize = 192 << 10;
+/// Bytes of a row of them at least: enough that long pieces of B's rows are read at a time, and that
+/// sums are handed over in long pieces.
 const GROUP_BYTES: usize = 512;
 /// Bytes of a B that is read in place: lines of its panels do not compete for the first-level cache.
 const NEAR_BYTES: usize = 32 << 10;
@@ -265,19 +265,19 @@ impl<T: Number> Blocking<T> {
             Access::Packed
         };
         let row_bytes = k.div_ceil(blocks(k)).max(1) * size;
-        let group = (GROUP_BYTES / (panel * size)).max(1);
+        let least = (GROUP_BYTES / (panel * size)).max(1);
+        let group = (RIGHT_BYTES / (row_bytes * panel)).max(least);
+        let panels = columns.div_ceil(panel).max(1);
+        let group = panels.div_ceil(panels.div_ceil(group));
         let height = match (left, problem.finish) {
             (Access::Packed, _) => rows.min((LEFT_BYTES / row_bytes).max(tallest)),
             (_, Finish::Store) => rows,
             (_, Finish::Hand) => rows.min((TILE_BYTES / (group * panel * size)).max(tallest)),
         };
         // Packed rows that are not held are used with as many columns as there are.
-        let (width, group) = match left {
-            Access::Packed if height < rows => {
-                (columns, (RIGHT_BYTES / (row_bytes * panel)).max(group))
-            }
-            Access::Packed => (columns, group),
-            Access::InPlace | Access::Held => (group * panel, group),
+        let width = match left {
+            Access::Packed => columns,
+            Access::InPlace | Access::Held => group * panel,
         };
         let width = match problem.finish {
             Finish::Store => width,

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::ahead::{Ahead, is_far};
+use super::ahead::{Ahead, LINE, is_far};
 use super::gather::Gathered;
 use super::kernel::{Onto, Tile};
 use super::pack::Panel;
@@ -522,27 +522,35 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
             .wrapping_offset(k.start as isize * problem.left.column);
         // SAFETY: the vector has `k.len()` elements, for which there is room.
         let x = unsafe { self.contiguous(from, problem.left.column, k.len(), room.left) };
+        // Columns that are contiguous are read from end to end, a few at a time.
+        let pace = match problem.right.column {
+            1 => columns.len(),
+            _ => LINE / size_of::<T>(),
+        };
         let y = match task.sink {
             Sink::Store(c) => c.wrapping_add(columns.start),
             Sink::Hand(_) => room.tile,
         };
-        for (i, block) in task.blocks.clone().enumerate() {
-            let block = self.block(block);
-            let right = block.start as isize * problem.right.row
-                + columns.start as isize * problem.right.column;
-            let call = Line {
-                x: x.wrapping_add(block.start - start),
-                depth: block.len(),
-                b: task.right.wrapping_offset(right),
-                along: problem.right.row,
-                across: problem.right.column,
-                y,
-                columns: columns.len(),
-                onto: if i == 0 { Onto::Nothing } else { Onto::Sum },
-                spare: room.right,
-            };
-            // SAFETY: the columns are this task's alone, and there is room for as many sums.
-            unsafe { line(&call) };
+        for first in (0..columns.len()).step_by(pace) {
+            let piece = first..columns.len().min(first + pace);
+            for (i, block) in task.blocks.clone().enumerate() {
+                let block = self.block(block);
+                let right = block.start as isize * problem.right.row
+                    + (columns.start + piece.start) as isize * problem.right.column;
+                let call = Line {
+                    x: x.wrapping_add(block.start - start),
+                    depth: block.len(),
+                    b: task.right.wrapping_offset(right),
+                    along: problem.right.row,
+                    across: problem.right.column,
+                    y: y.wrapping_add(piece.start),
+                    columns: piece.len(),
+                    onto: if i == 0 { Onto::Nothing } else { Onto::Sum },
+                    spare: room.right,
+                };
+                // SAFETY: the columns are this task's alone, and there is room for as many sums.
+                unsafe { line(&call) };
+            }
         }
         if let Sink::Hand(hand) = task.sink {
             let from = task.base + columns.start;

@@ -1,21 +1,26 @@
 //! Reductions over rows: the last axis is kept.
 //!
-//! Rows are added up element by element, in blocks of [`BLOCK`] rows. The sums
-//! of blocks, where there are several, wait in scratch memory and are combined
-//! in their order in f64 (integers: in i64). Columns are independent, so they
-//! are shared out to threads besides the blocks.
+//! Rows are added up element by element, in blocks of [`BLOCK`] rows; of short rows, several abreast
+//! that are added up at the end of the block. The sums of blocks, where there are several, wait in
+//! scratch memory and are combined in their order in f64 (integers: in i64). Columns are
+//! independent, so they are shared out to threads besides the blocks.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
+
+use backprop_core::Reduction;
 
 use super::{Fold, REDUCTIONS, Reduced, Residence};
 use crate::memory::Operands;
 use crate::pool::Worker;
 use crate::simd;
-use crate::tile::{Code, Frame, Lane, TILE, Total, Values, store};
+use crate::tile::{Code, Frame, Lane, Request, Results, Total, Values, store};
 
 /// Rows that are added up before their sum is put aside.
 const BLOCK: usize = 64;
+
+/// Points of a tile: long rows cost less by the point.
+const TILE: usize = 512;
 
 /// How many tiles ahead operands are fetched that wait in memory: rows of a strip are short, and
 /// apart.
@@ -34,7 +39,7 @@ pub(super) struct Columns {
     residence: Residence,
 }
 
-/// A running row for each reduction; any lane fits.
+/// The running sums of each reduction, at the points of a tile; any lane fits.
 type Running = [MaybeUninit<[u64; TILE]>; REDUCTIONS];
 
 /// One strip of one block of rows.
@@ -63,7 +68,22 @@ impl Columns {
     }
 
     pub(super) fn tile_points(&self) -> usize {
-        TILE / self.columns * self.columns
+        self.abreast() * self.columns
+    }
+
+    /// Rows in a tile, at most.
+    fn abreast(&self) -> usize {
+        match self.strips {
+            1 => TILE / self.columns,
+            _ => 1,
+        }
+    }
+
+    /// Asks for a program that suits the tiles, and adds to the running sums.
+    pub(super) fn ask(&self, request: &mut Request<'_>) {
+        request.capacity = self.tile_points();
+        request.within = (self.abreast() == 1).then_some(self.fold.width);
+        request.results = Results::Added;
     }
 
     pub(super) fn partial_bytes(&self) -> usize {
@@ -129,11 +149,10 @@ impl Columns {
         let row = self.fold.kept.at(piece.kept) + self.fold.reduced.at(at);
         // Rows of the innermost reduced axis follow each other in memory.
         let neighbours = self.fold.reduced.0.last().map_or(1, |&(size, _)| size);
-        let abreast = match self.strips {
-            1 => TILE / self.columns,
-            _ => 1,
-        };
-        let count = abreast.min(end - at).min(neighbours - at % neighbours);
+        let count = self
+            .abreast()
+            .min(end - at)
+            .min(neighbours - at % neighbours);
         let start = row * self.fold.width + piece.column;
         let points = match count {
             1 => piece.columns,
@@ -146,7 +165,15 @@ impl Columns {
     unsafe fn block(&self, code: &Code, frame: &Frame, piece: Piece, running: &mut Running) {
         let rows = self.fold.reduced.count();
         let (mut at, end) = (piece.block * BLOCK, rows.min((piece.block + 1) * BLOCK));
-        let start = at;
+        let points = self.abreast() * piece.columns;
+        for (i, (reduced, sums)) in self.reductions.iter().zip(running.iter_mut()).enumerate() {
+            let sums: *mut u8 = sums.as_mut_ptr().cast();
+            // SAFETY: there is room for the points of a tile.
+            unsafe {
+                reduced.reducer.clear(sums, points);
+                code.add_to(frame, i, sums);
+            }
+        }
         while at < end {
             let (count, points) = self.tile(piece, at, end);
             let ahead = at + AHEAD * count;
@@ -157,23 +184,19 @@ impl Columns {
                 }
                 code.tile(frame, points, 0..0);
             }
-            for (i, (reduced, sums)) in self.reductions.iter().zip(running.iter_mut()).enumerate() {
-                let size = piece.columns * reduced.reducer.lane().size();
-                let sums: *mut u8 = sums.as_mut_ptr().cast();
-                for k in 0..count {
-                    // SAFETY: the tile has `count` rows, the running row one.
-                    unsafe {
-                        let row = code.reduced(frame, i).add(k * size);
-                        if at + k == start {
-                            std::ptr::copy_nonoverlapping(row, sums, size);
-                        } else {
-                            let operands = [sums, row, sums].map(Values::each);
-                            (reduced.combine)(sums, operands, piece.columns);
-                        }
-                    }
+            at += count;
+        }
+        for (reduced, sums) in self.reductions.iter().zip(running.iter_mut()) {
+            let size = piece.columns * reduced.reducer.lane().size();
+            let sums: *mut u8 = sums.as_mut_ptr().cast();
+            for row in 1..self.abreast() {
+                // SAFETY: the tile has so many rows.
+                unsafe {
+                    let operands =
+                        [sums.cast_const(), sums.add(row * size), sums].map(Values::each);
+                    (reduced.combine)(sums, operands, piece.columns);
                 }
             }
-            at += count;
         }
     }
 
@@ -215,27 +238,33 @@ impl Columns {
             let (kept, strip) = (number / self.strips, number % self.strips);
             let piece = self.piece(kept * self.blocks * self.strips + strip);
             for (i, reduced) in self.reductions.iter().enumerate() {
-                let lane = reduced.reducer.lane();
+                let (reduction, lane) = (reduced.reducer.reduction(), reduced.reducer.lane());
+                let at =
+                    |block| partials.wrapping_add(self.partial(i, Piece { block, ..piece }, lane));
+                let sums = Sums {
+                    blocks: self.blocks,
+                    columns: piece.columns,
+                    at: &at,
+                };
+                let then = |a: Total, b: Total| a.then(reduction, b);
                 let mut row = [0u64; TILE];
                 let row: *mut u8 = row.as_mut_ptr().cast();
-                let mut totals = [Total::Whole(0); TILE];
-                let totals = &mut totals[..piece.columns];
-                let reduction = reduced.reducer.reduction();
-                // SAFETY: every block's sum has been written.
+                let put = |column: usize, total: Total| {
+                    // SAFETY: a row has room for so many of any lane.
+                    unsafe { total.put(reduced.dtype, row.add(column * lane.size())) };
+                };
+                // SAFETY: every block's sum has been written, in this lane.
                 unsafe {
-                    for block in 0..self.blocks {
-                        let from = partials.add(self.partial(i, Piece { block, ..piece }, lane));
-                        for (column, total) in totals.iter_mut().enumerate() {
-                            let sum = read(lane, from.add(column * lane.size()));
-                            *total = if block == 0 {
-                                sum
-                            } else {
-                                total.then(reduction, sum)
-                            };
+                    match (lane, reduction) {
+                        (Lane::F32, Reduction::Sum) => {
+                            let put = |column, total| put(column, Total::Real(total));
+                            sums.combine(|x: f32| f64::from(x), |a, b| a + b, put);
                         }
-                    }
-                    for (column, total) in totals.iter().enumerate() {
-                        total.put(reduced.dtype, row.add(column * lane.size()));
+                        (Lane::F32, _) => sums.combine(|x: f32| Total::Real(x.into()), then, put),
+                        (Lane::F64, _) => sums.combine(Total::Real, then, put),
+                        (Lane::I32, _) => sums.combine(|x: i32| Total::Whole(x.into()), then, put),
+                        (Lane::I64, _) => sums.combine(Total::Whole, then, put),
+                        (Lane::U8, _) => sums.combine(|x: u8| Total::Whole(x.into()), then, put),
                     }
                     self.result(reduced, piece, row, operands);
                 }
@@ -244,18 +273,45 @@ impl Columns {
     }
 }
 
-/// # Safety
-/// An element of the lane must be readable.
-#[inline]
-unsafe fn read(lane: Lane, from: *const u8) -> Total {
-    // SAFETY: handed on.
-    unsafe {
-        match lane {
-            Lane::F32 => Total::Real(from.cast::<f32>().read_unaligned().into()),
-            Lane::F64 => Total::Real(from.cast::<f64>().read_unaligned()),
-            Lane::I32 => Total::Whole(from.cast::<i32>().read_unaligned().into()),
-            Lane::I64 => Total::Whole(from.cast::<i64>().read_unaligned()),
-            Lane::U8 => Total::Whole((*from).into()),
+/// The sums of the blocks of a piece.
+struct Sums<'a> {
+    blocks: usize,
+    columns: usize,
+    /// Where those of a block are.
+    at: &'a dyn Fn(usize) -> *const u8,
+}
+
+impl Sums<'_> {
+    /// Combines the blocks in their order, column by column.
+    ///
+    /// # Safety
+    /// The sums of all blocks must be readable, and of type `T`.
+    unsafe fn combine<T: Copy, W: Copy>(
+        &self,
+        widen: impl Fn(T) -> W,
+        then: impl Fn(W, W) -> W,
+        put: impl Fn(usize, W),
+    ) {
+        let mut totals = [const { MaybeUninit::<W>::uninit() }; TILE];
+        let totals = &mut totals[..self.columns];
+        for block in 0..self.blocks {
+            let sums: *const T = (self.at)(block).cast();
+            for (column, total) in totals.iter_mut().enumerate() {
+                // SAFETY: the caller vouches for the sums; the first block writes all totals.
+                unsafe {
+                    let sum = widen(sums.add(column).read_unaligned());
+                    let sum = if block == 0 {
+                        sum
+                    } else {
+                        then(total.assume_init(), sum)
+                    };
+                    total.write(sum);
+                }
+            }
+        }
+        for (column, total) in totals.iter().enumerate() {
+            // SAFETY: there is a block at least.
+            put(column, unsafe { total.assume_init() });
         }
     }
 }

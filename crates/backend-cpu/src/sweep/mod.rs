@@ -13,8 +13,7 @@ mod totals;
 use std::ops::Range;
 
 use backprop_core::{
-    Axes, Body, DType, Error, ErrorKind, Primitive, Reduction, Result, Scalar, Shape, Sink,
-    Sweep as Spec,
+    Axes, Body, DType, Error, ErrorKind, Primitive, Reduction, Result, Shape, Sink, Sweep as Spec,
 };
 
 use crate::Level;
@@ -22,7 +21,9 @@ use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
 use crate::simd;
 use crate::split::Split;
-use crate::tile::{self, Code, Entry, Frame, Lane, Loop, Reducer, Request, TILE};
+use crate::tile::{
+    self, Code, Entry, Frame, Lane, Loop, Reducer, Request, Results, TILE, combining,
+};
 use columns::Columns;
 pub(crate) use elementwise::{Elementwise, Running};
 use totals::Totals;
@@ -172,6 +173,8 @@ fn request(body: &Body, space: Shape, (external, level): (usize, Level)) -> Requ
         external,
         row_axes: Axes::NONE,
         capacity: TILE,
+        within: None,
+        results: Results::Left,
         level,
     }
 }
@@ -209,13 +212,8 @@ fn common_axes(spec: &Spec) -> Option<Option<Axes>> {
 
 /// The loop that combines values of a type.
 pub(crate) fn combine(reduction: Reduction, dtype: DType, level: Level) -> Result<Loop, String> {
-    let scalar = match reduction {
-        Reduction::Sum if dtype == DType::Bool => Scalar::Or,
-        Reduction::Sum => Scalar::Add,
-        Reduction::Max => Scalar::Max,
-        Reduction::Min => Scalar::Min,
-    };
-    tile::function(scalar, Lane::of(dtype), level).ok_or_else(|| format!("{reduction} of {dtype}"))
+    let (scalar, lane) = combining(reduction, dtype);
+    tile::function(scalar, lane, level).ok_or_else(|| format!("{reduction} of {dtype}"))
 }
 
 fn reductions(body: &Body, level: Level) -> Result<Vec<Reduced>, String> {
@@ -264,7 +262,7 @@ impl Sweep {
     }
 
     fn lowered(spec: &Spec, level: Level, threads: usize) -> Result<Sweep, String> {
-        let code = tile::lower(&request(&spec.body, spec.space, (0, level)))?;
+        let mut request = request(&spec.body, spec.space, (0, level));
         let axes = common_axes(spec).ok_or("reductions over different axes")?;
         let reductions = reductions(&spec.body, level)?;
         let residence = Residence::of(&spec.body);
@@ -275,12 +273,15 @@ impl Sweep {
                     Work::Totals(Totals::new(Fold::new(outer, width), reductions, residence))
                 }
                 Some((&(width, false), outer)) if !outer.is_empty() => {
-                    Work::Columns(Columns::new(Fold::new(outer, width), reductions, residence))
+                    let columns = Columns::new(Fold::new(outer, width), reductions, residence);
+                    columns.ask(&mut request);
+                    Work::Columns(columns)
                 }
                 // Nothing is reduced: every point is its own total.
                 _ => Work::Totals(Totals::new(Fold::new(&axes, 1), reductions, residence)),
             },
         };
+        let code = tile::lower(&request)?;
         let split = Split::of(spec.space.count().saturating_mul(cost(&spec.body, level)));
         Ok(Sweep {
             code,

@@ -35,6 +35,17 @@ impl Lane {
         }
     }
 
+    /// The type whose elements are the lane's own.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Lane::F32 => DType::F32,
+            Lane::F64 => DType::F64,
+            Lane::I32 => DType::I32,
+            Lane::I64 => DType::I64,
+            Lane::U8 => DType::U8,
+        }
+    }
+
     /// Bytes of an element.
     pub(crate) fn size(self) -> usize {
         match self {

@@ -29,9 +29,9 @@ use formula::Formula;
 use functions::ABREAST;
 pub(crate) use functions::{Loop, Values, function};
 pub(crate) use lane::{Lane, Load, cast, fill, is_native, load, store};
-pub(crate) use lower::{Request, lower};
+pub(crate) use lower::{Request, Results, lower};
 use native::Native;
-pub(crate) use reduce::{CHUNK, Reducer, Total};
+pub(crate) use reduce::{CHUNK, Reducer, Total, combining};
 pub(crate) use walk::Walk;
 
 /// Points in a tile. Reductions sum blocks of this many points, so it is part
@@ -124,6 +124,12 @@ enum Source {
         /// Whether elements that lie side by side may be read where they are.
         borrowed: bool,
     },
+    /// One element for all points of a tile.
+    Element {
+        base: usize,
+        load: Load,
+        size: usize,
+    },
     /// The numbers of the elements themselves.
     Coordinates,
 }
@@ -177,8 +183,10 @@ pub(crate) struct Code {
     slides: Vec<Slide>,
     uniforms: Vec<Uniform>,
     stored: Vec<Stored>,
-    /// The places of reduced outputs.
+    /// The places of reduced outputs: of their values, or of the sums to which these are added.
     reduced: Vec<Place>,
+    /// Places that hold one value all over a tile.
+    level: Vec<Place>,
     /// The operands that bases stand for.
     bases: Vec<Operand>,
     /// For each place, its bytes from the start of the tiles (0 for a slide).
@@ -414,6 +422,16 @@ impl Code {
         }
     }
 
+    /// Says where the sums are to which the values of reduced output `i` are added, point by point.
+    ///
+    /// # Safety
+    /// The frame is one that [`Code::run`] made; as many sums as a tile has points are writable.
+    #[inline]
+    pub(crate) unsafe fn add_to(&self, frame: &Frame, i: usize, sums: *mut u8) {
+        // SAFETY: the table has all places.
+        unsafe { frame.table.add(self.reduced[i]).write(sums) }
+    }
+
     /// Where the values of reduced output `i` of the last tile are.
     pub(crate) fn reduced(&self, frame: &Frame, i: usize) -> *const u8 {
         // SAFETY: the table has all places.
@@ -504,6 +522,11 @@ impl Loader {
                     }
                     slot = slot.add(run.len * 8);
                 }),
+                Source::Element { base, load, size } => {
+                    self.walk.runs(range.start..range.start + 1, |run| {
+                        load(slot, frame.base(base).add(run.start * size), 0, ABREAST);
+                    });
+                }
                 Source::Memory {
                     base,
                     load,

@@ -43,20 +43,20 @@ impl Native {
     /// As for [`Code::tile`](super::Code::tile), for `n` points.
     #[inline]
     pub(super) unsafe fn run(&self, frame: &Frame, n: usize) {
-        let mut table = [std::ptr::null_mut(); STREAMS];
+        let mut table = [const { MaybeUninit::uninit() }; STREAMS];
         for (start, stream) in table.iter_mut().zip(&self.streams) {
             // SAFETY: the places are the code's.
-            *start = unsafe { frame.place(stream.place) };
+            start.write(unsafe { frame.place(stream.place) });
         }
         let rest = n % self.lanes;
         // SAFETY: places hold `n` elements of the sizes recorded, or equal ones; code is only made
         // where its instructions are available.
         unsafe {
             if n > rest {
-                self.code.run(table.as_ptr(), n - rest);
+                self.code.run(table.as_ptr().cast(), n - rest);
             }
             if rest > 0 {
-                self.tail(&mut table, (n - rest, rest));
+                self.tail(frame, (n - rest, rest));
             }
         }
     }
@@ -66,9 +66,14 @@ impl Native {
     /// # Safety
     /// As for [`Native::run`]; there are elements for `start + rest` points.
     #[cold]
-    unsafe fn tail(&self, table: &mut [*mut u8; STREAMS], (start, rest): (usize, usize)) {
+    unsafe fn tail(&self, frame: &Frame, (start, rest): (usize, usize)) {
         let mut copies = [const { MaybeUninit::<Elements>::uninit() }; STREAMS];
-        let mut elements = *table;
+        let mut elements = [std::ptr::null_mut(); STREAMS];
+        for (start, stream) in elements.iter_mut().zip(&self.streams) {
+            // SAFETY: the places are the code's.
+            *start = unsafe { frame.place(stream.place) };
+        }
+        let mut table = elements;
         let sized = |stream: &Stream| (start * stream.size, rest * stream.size);
         for (i, stream) in self.streams.iter().enumerate().filter(|(_, s)| s.size > 0) {
             let (at, bytes) = sized(stream);
@@ -235,6 +240,10 @@ impl<'a> Run<'a> {
 
     /// What is the same for all points, with its value where that is known.
     fn uniform(&self, place: Place, kind: Kind) -> Option<Value> {
+        if self.code.level.contains(&place) {
+            let is_number = kind == Kind::Number;
+            return is_number.then(|| self.tape.push(Op::Uniform(place as u32)));
+        }
         let mut uniforms = self.code.uniforms.iter();
         let uniform = uniforms.find(|uniform| uniform.place == place)?;
         match (&uniform.value, kind) {
@@ -298,7 +307,7 @@ mod tests {
     use backprop_core::{Sink, Source, TensorType};
 
     use crate::Level;
-    use crate::tile::{Action, Code, Request, lower};
+    use crate::tile::{Action, Code, Request, Results, lower};
 
     /// Lowers and compiles a program of so many inputs over 1,000 points, which stores its last
     /// register.
@@ -321,6 +330,8 @@ mod tests {
             external: 0,
             row_axes: Axes::NONE,
             capacity: super::super::TILE,
+            within: None,
+            results: Results::Left,
             level: Level::detect(),
         })
         .unwrap();

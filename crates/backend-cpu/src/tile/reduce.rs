@@ -5,7 +5,7 @@
 //! combined one after the other in f64 (integers: in i64). A sweep and a row
 //! program share this file, hence their bits.
 
-use backprop_core::{DType, Reduction};
+use backprop_core::{DType, Reduction, Scalar};
 
 use super::TILE;
 use super::lane::{self, Lane, Whole};
@@ -27,6 +27,17 @@ pub(crate) struct Reducer {
 /// Reduces each of `rows` rows, which follow each other and have at most
 /// [`TILE`] elements, to the bits of a total.
 type Blocks = unsafe fn(from: *const u8, width: usize, rows: usize, to: *mut u64);
+
+/// The function that reduces two values of a type, and their lane.
+pub(crate) fn combining(reduction: Reduction, dtype: DType) -> (Scalar, Lane) {
+    let scalar = match reduction {
+        Reduction::Sum if dtype == DType::Bool => Scalar::Or,
+        Reduction::Sum => Scalar::Add,
+        Reduction::Max => Scalar::Max,
+        Reduction::Min => Scalar::Min,
+    };
+    (scalar, Lane::of(dtype))
+}
 
 /// A reduction in progress.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,6 +113,20 @@ impl Reducer {
 
     pub(crate) fn reduction(&self) -> Reduction {
         self.reduction
+    }
+
+    /// Writes to `n` elements of the lane what changes nothing: a sum may be a negative zero.
+    ///
+    /// # Safety
+    /// The elements must be writable.
+    pub(crate) unsafe fn clear(&self, to: *mut u8, n: usize) {
+        let neutral = match self.reduction {
+            Reduction::Sum => -0.0,
+            Reduction::Max => f64::NEG_INFINITY,
+            Reduction::Min => f64::INFINITY,
+        };
+        // SAFETY: handed on. Integers are rounded to their own limits.
+        unsafe { lane::fill(self.lane.dtype(), neutral, to, n) };
     }
 
     /// What [`Total::bits`] stands for.

@@ -59,6 +59,11 @@ impl Walk {
         matches!(self.axes[..], [(_, 1)]).then_some(self.offset)
     }
 
+    /// Whether the same element is visited all along each row of so many points.
+    pub(crate) fn is_constant_along(&self, row: usize) -> bool {
+        matches!(self.axes.last(), Some(&(size, 0)) if size.is_multiple_of(row))
+    }
+
     /// Cuts the points in `range` into runs, in order.
     #[inline]
     pub(crate) fn runs(&self, range: Range<usize>, mut each: impl FnMut(Run)) {

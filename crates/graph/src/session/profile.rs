@@ -25,6 +25,8 @@ pub struct LineTime {
     pub launches: u64,
     /// Their time together.
     pub time: Duration,
+    /// The time of the shortest of them: on a busy machine, the one that was not disturbed.
+    pub shortest: Duration,
     /// Floating-point operations of one launch ([`Primitive::operations`]).
     ///
     /// [`Primitive::operations`]: backprop_core::Primitive::operations
@@ -125,15 +127,16 @@ impl fmt::Display for Profile {
         writeln!(f, "{:.1} us a step", micros(self.time) / steps)?;
         writeln!(
             f,
-            "{:>10} {:>6} {:>8} {:>8}  line",
-            "us a step", "share", "GFLOP/s", "GB/s"
+            "{:>10} {:>10} {:>6} {:>8} {:>8}  line",
+            "us a step", "shortest", "share", "GFLOP/s", "GB/s"
         )?;
         for line in &self.lines {
             let share = 100.0 * line.time.as_secs_f64() / self.time.as_secs_f64();
             writeln!(
                 f,
-                "{:>10.1} {share:>5.1}% {:>8.1} {:>8.1}  {}",
+                "{:>10.1} {:>10.1} {share:>5.1}% {:>8.1} {:>8.1}  {}",
                 micros(line.time) / steps,
+                micros(line.shortest),
                 line.operations_per_second() / 1e9,
                 line.bytes_per_second() / 1e9,
                 line.text
@@ -158,6 +161,10 @@ impl Watch for Clock<'_> {
         let of_line = &mut self.profile.lines[line];
         of_line.launches += 1;
         of_line.time += time;
+        of_line.shortest = match of_line.launches {
+            1 => time,
+            _ => of_line.shortest.min(time),
+        };
         self.profile.events.push(Event { line, begin, time });
         Ok(())
     }
@@ -174,6 +181,7 @@ fn untimed(plan: &Plan, launch: &Launch) -> LineTime {
         scope: launch.scope.clone(),
         launches: 0,
         time: Duration::ZERO,
+        shortest: Duration::ZERO,
         operations: primitive.operations(),
         bytes: operands.map(|tensor| tensor.bytes() as u64).sum(),
     }

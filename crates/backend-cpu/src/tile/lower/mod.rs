@@ -13,8 +13,8 @@ use backprop_core::{
 
 use super::chain::{Chains, Inner, Side, chained};
 use super::{
-    Action, Code, Domain, Formula, Lane, Loader, Operand, Place, Reducer, Slide, Source, Step,
-    Taken, Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
+    ABREAST, Action, Code, Domain, Formula, Lane, Loader, Operand, Place, Reducer, Slide, Source,
+    Step, Taken, Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
 };
 use crate::Level;
 
@@ -28,7 +28,19 @@ pub(crate) struct Request<'a> {
     pub(crate) row_axes: Axes,
     /// The most points in a tile.
     pub(crate) capacity: usize,
+    /// Points of the rows of the space, where no tile has points of two.
+    pub(crate) within: Option<usize>,
+    pub(crate) results: Results,
     pub(crate) level: Level,
+}
+
+/// What becomes of the values of reduced outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Results {
+    /// They stay in the tile.
+    Left,
+    /// They are added, or what the reduction does instead, to sums elsewhere.
+    Added,
 }
 
 /// Why a program cannot be lowered.
@@ -133,6 +145,7 @@ impl<'a> Lowering<'a> {
                 uniforms: Vec::new(),
                 stored: Vec::new(),
                 reduced: Vec::new(),
+                level: Vec::new(),
                 bases: Vec::new(),
                 places: Vec::new(),
                 tile_bytes: 0,
@@ -283,6 +296,9 @@ impl<'a> Lowering<'a> {
             };
             return self.uniform(at, value);
         }
+        if self.is_level(at, &walk) {
+            return self.level(at, walk, (base, dtype));
+        }
         match walk.consecutive() {
             Some(offset) if is_native(dtype) && !self.is_read_after_stores(at) => {
                 self.slide(at, base, offset, dtype);
@@ -306,6 +322,35 @@ impl<'a> Lowering<'a> {
                 );
             }
         }
+    }
+
+    /// Whether an input has one value all over each tile; results are stored or reduced from whole
+    /// tiles.
+    fn is_level(&self, at: usize, walk: &Walk) -> bool {
+        let within = self.request.within;
+        within.is_some_and(|row| walk.is_constant_along(row)) && self.last_use[at] != usize::MAX
+    }
+
+    fn level(&mut self, at: usize, walk: Walk, (base, dtype): (usize, DType)) {
+        let slot = self.new_slot(ABREAST * self.lane_of(at).size());
+        let to = self.place(Some(slot));
+        let source = Source::Element {
+            base,
+            load: load(dtype, self.request.level),
+            size: dtype.size(),
+        };
+        self.code.steps.push(Step {
+            action: Action::Load(Loader { walk, slot, source }),
+            to,
+            domain: Domain::Points,
+        });
+        self.code.level.push(to);
+        self.held[at] = Some(Held {
+            place: to,
+            domain: Domain::Points,
+            slot: None,
+            uniform: true,
+        });
     }
 
     /// Whether an input is a result as it is, while another result may take its place: it has to be
@@ -406,7 +451,7 @@ impl<'a> Lowering<'a> {
             .unwrap_or(DType::F32);
         let lane = Lane::of(dtype);
         let action = Action::Spread {
-            load: load_lane(lane, self.request.level),
+            load: load(lane.dtype(), self.request.level),
             size: lane.size(),
             from,
         };
@@ -457,18 +502,6 @@ impl<'a> Lowering<'a> {
         self.hold(at, to, Some(slot));
         Ok(())
     }
-}
-
-/// How a value of a tile is repeated in a tile.
-fn load_lane(lane: Lane, level: Level) -> super::Load {
-    let dtype = match lane {
-        Lane::F32 => DType::F32,
-        Lane::F64 => DType::F64,
-        Lane::I32 => DType::I32,
-        Lane::I64 => DType::I64,
-        Lane::U8 => DType::U8,
-    };
-    load(dtype, level)
 }
 
 /// Whether a function of 16-bit values needs no rounding.

@@ -1,9 +1,12 @@
 //! Where registers are: slots of the frame, or operands themselves.
 
-use backprop_core::{Inst, Output, Register, Sink};
+use backprop_core::{Inst, Output, Register, Scalar, Sink};
 
-use super::super::{ABREAST, Action, Code, Lane, Operand, Place, Slide, Stored, is_native};
-use super::{Held, Lowering};
+use super::super::{
+    ABREAST, Action, Code, Domain, Formula, Lane, Operand, Place, Slide, Step, Stored, Taken,
+    combining, function, is_native,
+};
+use super::{Held, Lowering, Results};
 
 impl Lowering<'_> {
     /// A place in the frame for values of a lane. Slots are shared among lanes of one size only, so
@@ -127,14 +130,43 @@ impl Lowering<'_> {
         }
     }
 
+    /// Adds values to sums, in a place of their own.
+    fn added(&mut self, held: Held, (scalar, lane): (Scalar, Lane)) -> Place {
+        let to = self.place(None);
+        let [sums, values] = [(to, 1), (held.place, usize::from(!held.uniform))]
+            .map(|(place, step)| Taken { place, step });
+        let from = [sums, values, sums];
+        let action = match function(scalar, lane, self.request.level) {
+            Some(run) => Action::Map {
+                run,
+                from,
+                formula: Some(Formula::Apply(scalar, lane.dtype())),
+            },
+            None => Action::Evaluate {
+                function: (scalar, lane),
+                from,
+            },
+        };
+        self.code.steps.push(Step {
+            action,
+            to,
+            domain: Domain::Points,
+        });
+        to
+    }
+
     /// Stores what no instruction has written to its operand.
     pub(super) fn outputs(&mut self) {
         for (write, output) in self.request.body.outputs.iter().enumerate() {
             let Some(held) = self.held[output.register.index()] else {
                 continue;
             };
-            if output.sink != Sink::Store {
-                self.code.reduced.push(held.place);
+            if let Sink::Reduce(reduction, _) = output.sink {
+                let place = match self.request.results {
+                    Results::Left => held.place,
+                    Results::Added => self.added(held, combining(reduction, output.tensor.dtype)),
+                };
+                self.code.reduced.push(place);
                 continue;
             }
             let base = self.base(Operand::Write(write));
