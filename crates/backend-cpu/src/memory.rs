@@ -6,6 +6,9 @@ use std::ptr::NonNull;
 use backprop_core::plan::{ALIGNMENT, Buffer as Which, Iteration, Slot};
 use backprop_core::{Args, Error, ErrorKind, Memory, Result};
 
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
+
 /// Zeroed memory, aligned to a cache line.
 #[derive(Debug)]
 pub struct Buffer {

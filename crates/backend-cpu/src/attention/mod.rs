@@ -22,7 +22,7 @@ use backprop_core::{
 use half::{bf16, f16};
 
 use crate::Level;
-use crate::memory::Operands;
+use crate::memory::{LINE, Operands};
 use crate::pool::{Pool, Worker};
 use crate::split::Split;
 use crate::sweep::Elementwise;
@@ -117,9 +117,6 @@ impl Attention {
         })
     }
 }
-
-/// A cache line, in bytes. Pieces of the scratch memory start at multiples.
-const LINE: usize = 64;
 
 /// Where pieces of so many elements start when they stand one after the other, and where they end.
 fn pieces<const N: usize>(sizes: [usize; N]) -> ([usize; N], usize) {

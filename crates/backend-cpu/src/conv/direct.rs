@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::lower::{Geometry, Wanted, merged};
 use crate::Level;
 use crate::gemm::{Call, Make, Number, Product, Sink, Source, typed};
+use crate::memory::LINE;
 use crate::pool::Worker;
 use crate::simd::{Float, Simd, Vector, by_level};
 use crate::windows::Windows;
@@ -20,8 +21,6 @@ const GRAIN: usize = 1 << 16;
 /// The most lanes of any register, and registers in which a sum is formed.
 const LANES: usize = 16;
 const CHAINS: usize = 4;
-/// A cache line, in bytes. Shares of the scratch memory start at multiples.
-const LINE: usize = 64;
 
 /// A prepared convolution of operands of `E`, summed in `T`.
 #[derive(Debug)]

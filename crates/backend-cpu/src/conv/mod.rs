@@ -19,7 +19,7 @@ use backprop_core::{Conv as Spec, DType, Error, ErrorKind, Primitive, Result, So
 use crate::Level;
 use crate::contraction::{Contraction, Fate, Place};
 use crate::gemm::{self, Call, Finish, Product, Sink};
-use crate::memory::Operands;
+use crate::memory::{LINE, Operands};
 use crate::pool::{Pool, Worker};
 use lower::{Geometry, Lowered, Points};
 
@@ -27,8 +27,6 @@ pub(crate) use lower::Wanted;
 
 /// The most products that a vjp by the input may take.
 const PHASES: usize = 1024;
-/// Where scratch memory of a phase begins: at multiples of a cache line.
-const LINE: usize = 64;
 
 /// A prepared convolution or vjp.
 #[derive(Debug)]

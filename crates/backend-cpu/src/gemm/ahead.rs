@@ -6,10 +6,9 @@
 use std::ops::Range;
 
 use super::Strides;
+use crate::memory::LINE;
 use crate::simd::fetch_second;
 
-/// Bytes of a cache line. Shares of the scratch memory start at multiples.
-pub(super) const LINE: usize = 64;
 /// Lines asked for at a time, at most: as many as a core can wait for, about.
 const AT_ONCE: usize = 24;
 /// Bytes of an operand that is still in the second-level cache when it is needed again.

@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
-use super::ahead::LINE;
 use super::kernel::{MAX_ROWS, SPAN, TileFn, Tiles, tile_size};
 use super::pack::packer;
 use super::vector::{adder, by_columns, by_rows};
 use super::{
     Access, BatchAxis, Blocking, Finish, Gathers, Gemm, Number, Order, Problem, Route, Source,
 };
+use crate::memory::LINE;
 use crate::pool::share;
 
 /// The longest block of K: a panel of B over it fits the first-level cache, about.
@@ -24,6 +24,8 @@ const SMALL: usize = 1 << 15;
 const GRAIN: usize = 1 << 17;
 /// The same for matrix times vector, where memory sets the pace.
 const VECTOR_GRAIN: usize = 1 << 15;
+/// Bytes of an A that stays in the first-level cache as it is.
+const FIRST_BYTES: usize = 16 << 10;
 /// Bytes of a packed block of A, where not all of it is held.
 const LEFT_BYTES: usize = 256 << 10;
 /// Bytes of packed rows of A that are multiplied with a group of panels before the next ones.
@@ -257,7 +259,8 @@ impl<T: Number> Blocking<T> {
         let left_lies = E::IS_WIDE && gathers.left.is_none();
         let shared = problem.units() > 1 && problem.batch.iter().all(|axis| axis.left == 0);
         let most = if shared { SHARED_BYTES } else { HELD_BYTES };
-        let left = if left_lies && columns <= 3 * panel && near {
+        let few_columns = columns <= 3 * panel || rows * k * size <= FIRST_BYTES;
+        let left = if left_lies && few_columns && near {
             Access::InPlace
         } else if parts == 1 && rows * k * size <= most {
             Access::Held

@@ -8,12 +8,13 @@
 
 use std::ops::Range;
 
-use super::ahead::{Ahead, LINE, is_far};
+use super::ahead::{Ahead, is_far};
 use super::gather::Gathered;
 use super::kernel::{Onto, Tile};
 use super::pack::Panel;
 use super::vector::{Line, LineFn};
 use super::{Access, Blocking, Gemm, Number, Order, Route, Source, Strides};
+use crate::memory::LINE;
 use crate::pool::{Worker, share};
 
 /// Where finished sums go.

@@ -6,10 +6,10 @@
 //! on their way in.
 
 use super::Number;
-use super::ahead::LINE;
 use super::kernel::Onto;
 use super::pack::block;
 use super::source::Source;
+use crate::memory::LINE;
 use crate::simd::{Float, Simd, Vector, by_level, fetch_first};
 
 /// Rows read side by side.

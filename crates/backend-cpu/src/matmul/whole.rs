@@ -5,12 +5,11 @@ use std::ops::Range;
 use backprop_core::DType;
 
 use crate::gemm::{Call, Problem, Product, Sink};
+use crate::memory::LINE;
 use crate::pool::Worker;
 
 /// Multiply-adds of a plain loop that are worth another worker.
 const GRAIN: usize = 1 << 15;
-/// Where a worker's row of sums begins in scratch memory: at multiples of a cache line.
-const LINE: usize = 64;
 
 /// A prepared product. Sums wrap in 64 bits, and are cut to the accumulator's type at the end,
 /// which comes to the same as wrapping in that type all along.

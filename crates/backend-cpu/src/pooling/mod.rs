@@ -11,15 +11,13 @@ use backprop_core::{
 };
 
 use crate::Level;
-use crate::memory::Operands;
+use crate::memory::{LINE, Operands};
 use crate::pool::{Pool, Worker};
 use crate::split::Split;
 use crate::tile::{Lane, Load, is_native, load, store};
 use crate::windows::{Axis, Windows};
 use kernels::{Plane, PlaneFn, reducer, vjp};
 
-/// Where planes of a worker's scratch memory begin: at multiples of a cache line.
-const LINE: usize = 64;
 /// The most taps of a window: f32 can count them.
 const TAPS: usize = 1 << 24;
 

@@ -10,7 +10,8 @@ use std::ops::Range;
 
 use backprop_core::Reduction;
 
-use super::{Fold, REDUCTIONS, Reduced, Residence};
+use super::{Fold, Reduced, Residence};
+use crate::memory::LINE;
 use crate::memory::Operands;
 use crate::pool::Worker;
 use crate::simd;
@@ -22,8 +23,11 @@ const BLOCK: usize = 64;
 /// Points of a tile: long rows cost less by the point.
 const TILE: usize = 512;
 
-/// How many tiles ahead operands are fetched that wait in memory: rows of a strip are short, and
-/// apart.
+/// Columns whose running sums stay in cache while rows go by from end to end.
+const STRIP: usize = 4096;
+
+/// How many tiles ahead operands are fetched that wait in memory: what is left of rows that are shared
+/// out is short, and apart.
 const AHEAD: usize = 3;
 
 /// A reduction of rows into one row.
@@ -33,14 +37,12 @@ pub(super) struct Columns {
     reductions: Vec<Reduced>,
     /// Blocks of rows for each kept place.
     blocks: usize,
-    /// Columns in a tile, and how many tiles abreast make a row.
+    /// Columns in a strip, and how many strips abreast make a row.
     columns: usize,
     strips: usize,
     residence: Residence,
+    threads: usize,
 }
-
-/// The running sums of each reduction, at the points of a tile; any lane fits.
-type Running = [MaybeUninit<[u64; TILE]>; REDUCTIONS];
 
 /// One strip of one block of rows.
 #[derive(Clone, Copy)]
@@ -53,30 +55,35 @@ struct Piece {
 }
 
 impl Columns {
-    pub(super) fn new(fold: Fold, reductions: Vec<Reduced>, residence: Residence) -> Columns {
-        let columns = fold.width.min(TILE);
-        let strips = fold.width.div_ceil(columns);
+    pub(super) fn new(
+        fold: Fold,
+        reductions: Vec<Reduced>,
+        (residence, threads): (Residence, usize),
+    ) -> Columns {
         let blocks = fold.reduced.count().div_ceil(BLOCK);
+        let tiles = fold.width.div_ceil(TILE);
+        // As many strips as caches ask for, or threads.
+        let busy = threads.div_ceil((fold.kept.count() * blocks).max(1));
+        let strips = fold.width.div_ceil(STRIP).max(busy).min(tiles);
+        let columns = (tiles.div_ceil(strips) * TILE).min(fold.width);
         Columns {
+            strips: fold.width.div_ceil(columns),
             fold,
             reductions,
             blocks,
             columns,
-            strips,
             residence,
+            threads,
         }
     }
 
     pub(super) fn tile_points(&self) -> usize {
-        self.abreast() * self.columns
+        self.abreast() * self.columns.min(TILE)
     }
 
     /// Rows in a tile, at most.
     fn abreast(&self) -> usize {
-        match self.strips {
-            1 => TILE / self.columns,
-            _ => 1,
-        }
+        (TILE / self.fold.width).max(1)
     }
 
     /// Asks for a program that suits the tiles, and adds to the running sums.
@@ -86,16 +93,29 @@ impl Columns {
         request.results = Results::Added;
     }
 
-    pub(super) fn partial_bytes(&self) -> usize {
-        if self.blocks == 1 {
-            return 0;
-        }
-        self.reductions.len() * self.partials()
+    /// Bytes of scratch: the sums of blocks, then the running sums of each worker.
+    pub(super) fn scratch(&self) -> usize {
+        self.reductions.len() * (self.partials() + self.threads * self.running())
+    }
+
+    /// Whether there are sums of blocks to combine.
+    pub(super) fn has_partials(&self) -> bool {
+        self.blocks > 1
     }
 
     /// Bytes of the partial results of one reduction.
     fn partials(&self) -> usize {
-        self.fold.kept.count() * self.blocks * self.fold.width * size_of::<u64>()
+        if !self.has_partials() {
+            return 0;
+        }
+        let bytes = self.fold.kept.count() * self.blocks * self.fold.width * size_of::<u64>();
+        bytes.next_multiple_of(LINE)
+    }
+
+    /// Bytes of the running sums of one reduction, of any lane.
+    fn running(&self) -> usize {
+        let sums = (self.abreast() * self.columns).max(self.columns);
+        (sums * size_of::<u64>()).next_multiple_of(LINE)
     }
 
     fn piece(&self, number: usize) -> Piece {
@@ -124,78 +144,90 @@ impl Columns {
         (worker, operands): (Worker<'_>, &Operands<'_>),
         partials: *mut u8,
     ) {
-        let mut running: Running = [const { MaybeUninit::uninit() }; REDUCTIONS];
+        let before = self.partials() + worker.id() * self.running();
+        let running = partials.wrapping_add(self.reductions.len() * before);
         for number in worker.share(self.fold.kept.count() * self.blocks * self.strips) {
             let piece = self.piece(number);
             // SAFETY: pieces are shared out, and so are the places of their sums.
             unsafe {
-                self.block(code, frame, piece, &mut running);
-                for (i, (reduced, row)) in self.reductions.iter().zip(&running).enumerate() {
-                    let row: *const u8 = row.as_ptr().cast();
+                self.block(code, frame, piece, running);
+                for (i, reduced) in self.reductions.iter().enumerate() {
+                    let row = running.add(i * self.running());
                     let lane = reduced.reducer.lane();
-                    if self.blocks == 1 {
-                        self.result(reduced, piece, row, operands);
-                    } else {
+                    if self.has_partials() {
                         let to = partials.add(self.partial(i, piece, lane));
                         std::ptr::copy_nonoverlapping(row, to, piece.columns * lane.size());
+                    } else {
+                        self.result(reduced, piece, row, operands);
                     }
                 }
             }
         }
     }
 
-    /// How many rows a tile has that begins with row `at` of a piece, up to row `end`, and its points.
-    fn tile(&self, piece: Piece, at: usize, end: usize) -> (usize, Range<usize>) {
-        let row = self.fold.kept.at(piece.kept) + self.fold.reduced.at(at);
+    /// How many rows a tile has that begins with row `at`, up to row `end`.
+    fn rows(&self, at: usize, end: usize) -> usize {
         // Rows of the innermost reduced axis follow each other in memory.
         let neighbours = self.fold.reduced.0.last().map_or(1, |&(size, _)| size);
-        let count = self
-            .abreast()
+        self.abreast()
             .min(end - at)
-            .min(neighbours - at % neighbours);
-        let start = row * self.fold.width + piece.column;
-        let points = match count {
-            1 => piece.columns,
-            _ => count * self.fold.width,
+            .min(neighbours - at % neighbours)
+    }
+
+    /// The points of a tile of so many rows from row `at` on, which begins so many columns into the
+    /// piece.
+    fn tile(&self, piece: Piece, (at, rows): (usize, usize), into: usize) -> Range<usize> {
+        let row = self.fold.kept.at(piece.kept) + self.fold.reduced.at(at);
+        let start = row * self.fold.width + piece.column + into;
+        let points = match rows {
+            1 => (piece.columns - into).min(TILE),
+            _ => rows * self.fold.width,
         };
-        (count, start..start + points)
+        start..start + points
     }
 
     /// Adds up the rows of a piece.
-    unsafe fn block(&self, code: &Code, frame: &Frame, piece: Piece, running: &mut Running) {
-        let rows = self.fold.reduced.count();
-        let (mut at, end) = (piece.block * BLOCK, rows.min((piece.block + 1) * BLOCK));
-        let points = self.abreast() * piece.columns;
-        for (i, (reduced, sums)) in self.reductions.iter().zip(running.iter_mut()).enumerate() {
-            let sums: *mut u8 = sums.as_mut_ptr().cast();
-            // SAFETY: there is room for the points of a tile.
+    unsafe fn block(&self, code: &Code, frame: &Frame, piece: Piece, running: *mut u8) {
+        let all = self.fold.reduced.count();
+        let (mut at, end) = (piece.block * BLOCK, all.min((piece.block + 1) * BLOCK));
+        let tiles = piece.columns.div_ceil(TILE);
+        let sums = |i: usize| running.wrapping_add(i * self.running());
+        for (i, reduced) in self.reductions.iter().enumerate() {
+            // SAFETY: there is room for the sums of all points of a row of tiles.
             unsafe {
-                reduced.reducer.clear(sums, points);
-                code.add_to(frame, i, sums);
-            }
+                reduced
+                    .reducer
+                    .clear(sums(i), self.abreast() * piece.columns)
+            };
         }
         while at < end {
-            let (count, points) = self.tile(piece, at, end);
-            let ahead = at + AHEAD * count;
-            // SAFETY: handed on; a tile's worth of points of the space.
-            unsafe {
-                if self.residence == Residence::Memory && ahead < end {
-                    code.prefetch(frame, self.tile(piece, ahead, end).1, simd::fetch_first);
+            let rows = self.rows(at, end);
+            for tile in 0..tiles {
+                let (later, into) = ((tile + AHEAD) / tiles * rows, (tile + AHEAD) % tiles * TILE);
+                for (i, reduced) in self.reductions.iter().enumerate() {
+                    let into = tile * TILE * reduced.reducer.lane().size();
+                    // SAFETY: as above.
+                    unsafe { code.add_to(frame, i, sums(i).add(into)) };
                 }
-                code.tile(frame, points, 0..0);
-            }
-            at += count;
-        }
-        for (reduced, sums) in self.reductions.iter().zip(running.iter_mut()) {
-            let size = piece.columns * reduced.reducer.lane().size();
-            let sums: *mut u8 = sums.as_mut_ptr().cast();
-            for row in 1..self.abreast() {
-                // SAFETY: the tile has so many rows.
+                // SAFETY: handed on; a tile's worth of points of the space.
                 unsafe {
-                    let operands =
-                        [sums.cast_const(), sums.add(row * size), sums].map(Values::each);
-                    (reduced.combine)(sums, operands, piece.columns);
+                    if self.residence == Residence::Memory && at + later < end {
+                        let rows = self.rows(at + later, end);
+                        let ahead = self.tile(piece, (at + later, rows), into);
+                        code.prefetch(frame, ahead, simd::fetch_first);
+                    }
+                    code.tile(frame, self.tile(piece, (at, rows), tile * TILE), 0..0);
                 }
+            }
+            at += rows;
+        }
+        for (i, reduced) in self.reductions.iter().enumerate() {
+            let size = piece.columns * reduced.reducer.lane().size();
+            for row in 1..self.abreast() {
+                let (to, from) = (sums(i), sums(i).wrapping_add(row * size));
+                let operands = [to.cast_const(), from, to].map(Values::each);
+                // SAFETY: there are sums for so many rows.
+                unsafe { (reduced.combine)(to, operands, piece.columns) };
             }
         }
     }
@@ -231,12 +263,15 @@ impl Columns {
         operands: &Operands<'_>,
         partials: *const u8,
     ) {
-        if self.blocks == 1 {
-            return;
-        }
-        for number in worker.share(self.fold.kept.count() * self.strips) {
-            let (kept, strip) = (number / self.strips, number % self.strips);
-            let piece = self.piece(kept * self.blocks * self.strips + strip);
+        let tiles = self.fold.width.div_ceil(TILE);
+        for number in worker.share(self.fold.kept.count() * tiles) {
+            let column = number % tiles * TILE;
+            let piece = Piece {
+                kept: number / tiles,
+                block: 0,
+                column,
+                columns: TILE.min(self.fold.width - column),
+            };
             for (i, reduced) in self.reductions.iter().enumerate() {
                 let (reduction, lane) = (reduced.reducer.reduction(), reduced.reducer.lane());
                 let at =

@@ -242,11 +242,20 @@ pub(crate) fn supports(spec: &Spec) -> bool {
 }
 
 impl Work {
-    fn partial_bytes(&self) -> usize {
+    fn scratch(&self) -> usize {
         match self {
             Work::Points(..) => 0,
             Work::Totals(totals) => totals.partial_bytes(),
-            Work::Columns(columns) => columns.partial_bytes(),
+            Work::Columns(columns) => columns.scratch(),
+        }
+    }
+
+    /// Whether there are partial results to combine.
+    fn has_partials(&self) -> bool {
+        match self {
+            Work::Points(..) => false,
+            Work::Totals(totals) => totals.partial_bytes() > 0,
+            Work::Columns(columns) => columns.has_partials(),
         }
     }
 }
@@ -273,7 +282,8 @@ impl Sweep {
                     Work::Totals(Totals::new(Fold::new(outer, width), reductions, residence))
                 }
                 Some((&(width, false), outer)) if !outer.is_empty() => {
-                    let columns = Columns::new(Fold::new(outer, width), reductions, residence);
+                    let fold = Fold::new(outer, width);
+                    let columns = Columns::new(fold, reductions, (residence, threads));
                     columns.ask(&mut request);
                     Work::Columns(columns)
                 }
@@ -298,7 +308,7 @@ impl Sweep {
 
     /// Bytes of scratch: frames of the threads, then partial results.
     pub(crate) fn scratch(&self) -> usize {
-        self.frames() + self.work.partial_bytes()
+        self.frames() + self.work.scratch()
     }
 
     fn frames(&self) -> usize {
@@ -347,7 +357,7 @@ impl Sweep {
                     columns.sum(&self.code, frame, (worker, operands), partials);
                 }
             });
-            if self.work.partial_bytes() == 0 {
+            if !self.work.has_partials() {
                 return;
             }
             worker.barrier();

@@ -2,14 +2,13 @@
 
 use crate::conv::patches::neighbours;
 use crate::gemm::{Number, Source};
+use crate::memory::LINE;
 use crate::simd::{Float, Simd, Vector, by_level};
 
 /// Registers of sums that are kept at a time.
 const ABREAST: usize = 4;
 /// Taps whose cotangents are summed at a time.
 const TAPS: usize = 5;
-/// A cache line, in bytes.
-pub(super) const LINE: usize = 64;
 
 /// Sums in which the cotangent of a tap is formed.
 pub(super) const fn lanes<T>() -> usize {

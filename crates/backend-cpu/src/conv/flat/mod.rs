@@ -12,8 +12,9 @@ mod kernels;
 use super::lower::{Geometry, Wanted};
 use crate::Level;
 use crate::gemm::{Call, Make, Number, Product, Sink, Source, typed};
+use crate::memory::LINE;
 use crate::pool::Worker;
-use kernels::{LINE, Sums, adder, copier, dotter, lanes, totaller};
+use kernels::{Sums, adder, copier, dotter, lanes, totaller};
 
 /// Multiply-adds that are worth a worker.
 const GRAIN: usize = 1 << 17;

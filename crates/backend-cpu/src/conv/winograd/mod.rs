@@ -24,13 +24,12 @@ use std::ops::Range;
 use super::lower::{Geometry, Wanted};
 use crate::Level;
 use crate::gemm::{Inner, PackFn, Panel, Product, packer};
+use crate::memory::LINE;
 use crate::simd::fetch_second;
 use grid::{Block, Grid, SIDE, Strip};
 use kernels::{Apart, ApartFn, GROUP, Kernels, Row};
 use lines::{Line, POINTS};
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Points of a tile.
 const PLANES: usize = POINTS * POINTS;
 /// Elements that keep the points of a tile out of each other's way in the cache.
