@@ -50,11 +50,12 @@ fn long_reductions_have_the_same_bits_for_any_number_of_threads_and_fused() {
         (vec![3, 40_000], [1].into_iter().collect()),
         (vec![500, 300], [0].into_iter().collect()),
         (vec![500, 300], [1].into_iter().collect()),
+        (vec![70, 5000], [0].into_iter().collect()),
+        (vec![131, 40], [0].into_iter().collect()),
         (vec![20, 30, 200], [0, 2].into_iter().collect()),
         (vec![30, 200, 20], [1].into_iter().collect()),
     ] {
         let space = shape(&sizes);
-        let x = random_bytes(DType::F32, space.count(), (-1.0, 1.0), 3);
         let sum = |code: &mut Code| {
             let x = code.input(0, DType::F32);
             code.apply(Scalar::Exp, &[x])
@@ -71,16 +72,30 @@ fn long_reductions_have_the_same_bits_for_any_number_of_threads_and_fused() {
         let mut fused = Code::default();
         let y = sum(&mut fused);
         let bias = fused.input(1, DType::F32);
+        let scale = fused.input(2, DType::F32);
         let z = fused.apply(Scalar::Mul, &[y, bias]);
-        let last = *sizes.last().unwrap();
+        let z = fused.apply(Scalar::Sub, &[z, scale]);
+        let (first, last) = (sizes[0], *sizes.last().unwrap());
         let bias = Source {
             tensor: tensor(DType::F32, &[last]),
             view: View::dense(shape(&[last])).broadcast(space),
         };
+        // The same all along a row.
+        let mut scale = Source {
+            tensor: tensor(DType::F32, &[first]),
+            view: View::splat(space),
+        };
+        scale.view.strides[0] = 1;
         let most = reduced(z, DType::F32, Reduction::Max, (space, axes));
         let outputs = vec![out, stored(z, DType::F32, &sizes), most];
-        let fused = sweep(space, vec![dense(DType::F32, &sizes), bias], fused, outputs);
-        let reads = [x, random_bytes(DType::F32, last, (0.0, 1.0), 4)];
+        let fused = sweep(
+            space,
+            vec![dense(DType::F32, &sizes), bias, scale],
+            fused,
+            outputs,
+        );
+        let reads = [(space.count(), 3), (last, 4), (first, 5)]
+            .map(|(count, seed)| random_bytes(DType::F32, count, (0.0, 1.0), seed));
         for cpu in levels() {
             let one = run(&cpu(1), &alone, &reads[..1], &[]);
             let both = run(&cpu(1), &fused, &reads, &[]);
