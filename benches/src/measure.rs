@@ -144,10 +144,19 @@ fn processor_time() -> Option<f64> {
 /// The most memory that this process has had in use so far, in bytes, where the system says.
 #[must_use]
 pub fn peak_memory() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// The memory that this process has in use now, in bytes, where the system says.
+#[must_use]
+pub fn memory() -> Option<u64> {
+    status("VmRSS:")
+}
+
+/// A figure of memory that the system keeps about this process, in bytes.
+fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some(kib * 1024)
 }

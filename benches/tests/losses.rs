@@ -28,6 +28,7 @@ fn small(dtype: DType) -> Variant {
     Variant {
         dtype,
         size: Size::Small,
+        ..Variant::default()
     }
 }
 

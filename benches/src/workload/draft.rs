@@ -1,8 +1,8 @@
 //! A workload's graph while it is built: layers whose parameters say how they are filled.
 
-use backprop::DType;
 use backprop::nn::{Conv, Features, Filter, GroupNorm, Groups, LayerNorm, Linear};
 use backprop::prelude::*;
+use backprop::{CompileOptions, DType};
 
 use super::{Fill, Slot, Target};
 
@@ -16,6 +16,8 @@ pub struct Variant {
     pub dtype: DType,
     /// How much of it there is.
     pub size: Size,
+    /// How it is compiled.
+    pub options: CompileOptions,
 }
 
 /// How large a workload is.
@@ -32,6 +34,7 @@ impl Default for Variant {
         Variant {
             dtype: F32,
             size: Size::Full,
+            options: CompileOptions::default(),
         }
     }
 }

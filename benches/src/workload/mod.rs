@@ -21,6 +21,7 @@ use backprop::{DType, Element, PlanId, Shape};
 
 pub use draft::{Draft, Size, Variant};
 pub use fill::{Fill, Values};
+pub use transformer::DEEP_GPT;
 
 /// The seed of the values that all engines share.
 pub const SEED: u64 = 1234;
@@ -143,7 +144,7 @@ impl Workload {
         let slots = draft.into_slots();
         let (loss, output) = (network.loss.key(), network.output.key());
         Ok(Training {
-            session: Session::compile(&g, backend, &[loss], network.updates)?,
+            session: Session::compile_with(&g, backend, &[loss], network.updates, variant.options)?,
             loss,
             output,
             slots,

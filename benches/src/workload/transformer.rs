@@ -24,6 +24,7 @@ const FULL: Sizes = Sizes {
     blocks: 4,
     vocabulary: 65,
 };
+const DEEP: Sizes = Sizes { blocks: 12, ..FULL };
 const SMALL: Sizes = Sizes {
     batch: 2,
     context: 9,
@@ -39,6 +40,18 @@ pub(super) const GPT: Workload = Workload {
     operations: operations(&FULL),
     bound: Bound::Arithmetic,
     build,
+};
+
+/// [`GPT`] with 12 blocks: what budgets of memory are tried on.
+pub static DEEP_GPT: Workload = Workload {
+    id: "W6-12",
+    about: "transformer of 12 blocks, width 128, context 64, batch 12, AdamW",
+    operations: operations(&DEEP),
+    bound: Bound::Arithmetic,
+    build: |draft| {
+        let sizes = draft.sizes(DEEP, SMALL);
+        build_of(draft, sizes)
+    },
 };
 
 /// Scores and their products with values are counted whole, although half of them is masked.
@@ -86,6 +99,10 @@ fn block(draft: &mut Draft<'_>, name: &str, sizes: Sizes) -> TransformerBlock {
 
 fn build<'g>(draft: &mut Draft<'g>) -> Result<Network<'g>> {
     let sizes = draft.sizes(FULL, SMALL);
+    build_of(draft, sizes)
+}
+
+fn build_of<'g>(draft: &mut Draft<'g>, sizes: Sizes) -> Result<Network<'g>> {
     let Sizes {
         batch,
         context,

@@ -34,6 +34,6 @@ fn the_block_of_the_guide_has_this_plan() {
         let cut: String = line.chars().take(WIDTH).collect();
         cut.trim_end().to_owned()
     };
-    let lines: Vec<String> = session.plan_text().lines().skip(1).map(shown).collect();
+    let lines: Vec<String> = session.plan_text().lines().skip(2).map(shown).collect();
     expect_file!["../guide/performance/block.txt"].assert_eq(&(lines.join("\n") + "\n"));
 }

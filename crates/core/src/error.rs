@@ -3,6 +3,8 @@
 use std::fmt;
 use std::panic::Location;
 
+use crate::plan::format_bytes;
+
 /// A place in the user's source.
 pub type Place = &'static Location<'static>;
 
@@ -130,6 +132,21 @@ pub enum ErrorKind {
         backend: String,
         /// The primitive.
         primitive: String,
+    },
+    /// A budget of bytes that no choice of what to compute again suffices for.
+    #[error(
+        "a budget of {} is not enough: the step takes {} at the least, {} without a budget",
+        format_bytes(*budget),
+        format_bytes(*smallest),
+        format_bytes(*without)
+    )]
+    OverBudget {
+        /// The budget, in bytes.
+        budget: usize,
+        /// The fewest bytes with which the step can be compiled.
+        smallest: usize,
+        /// The bytes that it takes without a budget.
+        without: usize,
     },
     /// Memory that could not be had.
     #[error("out of memory: {bytes} bytes could not be allocated")]

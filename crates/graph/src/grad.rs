@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 
+use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{Error, ErrorKind, Place, Result};
 
 use crate::composite::Vjp;
@@ -85,6 +86,7 @@ impl Graph {
         self.check()?;
         let mut walk = Walk::new(self, outputs, &wrt);
         walk.run();
+        self.count_gradients(&walk, &wrt);
         let found = wrt.iter().map(|&id| walk.total(id));
         let results = found.zip(&wrt).map(|(total, &id)| match total {
             Some(total) => Ok(total),
@@ -96,6 +98,19 @@ impl Graph {
         }
         self.check()?;
         Ok(good.into_iter().flatten().collect())
+    }
+
+    /// Says of the gradients of parameters that this is what they are.
+    fn count_gradients(&self, walk: &Walk<'_>, wrt: &[NodeId]) {
+        let mut ir = self.ir.borrow_mut();
+        let is_parameter = |id: &&NodeId| matches!(ir.node(**id).op, Op::Parameter(_));
+        let parameters: Vec<NodeId> = wrt.iter().filter(is_parameter).copied().collect();
+        for total in parameters.into_iter().filter_map(|id| walk.total(id)) {
+            let origin = &mut ir.origins[total.id.index()];
+            if origin.phase == Phase::Backward {
+                origin.purpose = Purpose::Gradient;
+            }
+        }
     }
 
     /// What to say of a tensor that no cotangent reached: zero where `stop_gradient` cut it off on
@@ -285,7 +300,7 @@ impl<'g> Walk<'g> {
             if !self.needs[id.index()] {
                 continue;
             }
-            let origin = self.graph.origin_of_node(id);
+            let origin = self.graph.origin_of_node(id).backward();
             let graph = self.graph;
             match self.is_visited(id) {
                 true => graph.within(origin, || self.visit(id)),

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{DType, Element, Error, ErrorKind, Place, Result, Shape};
 
 use crate::init::Init;
@@ -42,8 +43,28 @@ pub(crate) struct Build {
     inputs: HashSet<String>,
     parameters: HashSet<String>,
     derived: bool,
+    /// How many checkpoints there are, and the outermost open one.
+    checkpoints: u32,
+    checkpoint: Option<u32>,
     /// The regions being built, outermost first.
     pub(crate) open: Vec<Open>,
+}
+
+impl Build {
+    /// The origin of what is built now, by an operation of this origin: the outermost place, the
+    /// pass, and the checkpoint.
+    fn origin(&self, of: Origin) -> Origin {
+        let outer = self.places.first().copied().unwrap_or(of);
+        let is_backward = |origin: &Origin| origin.phase == Phase::Backward;
+        if self.places.iter().any(is_backward) {
+            return outer.backward();
+        }
+        let of_places = || self.places.iter().find_map(|origin| origin.checkpoint);
+        Origin {
+            checkpoint: self.checkpoint.or_else(of_places),
+            ..outer
+        }
+    }
 }
 
 /// The type of an operand.
@@ -186,11 +207,30 @@ impl Graph {
         let mut ir = self.ir.borrow_mut();
         let index = ir.parameters.len() as u32;
         let node = ir.push(leaf(Op::Parameter(index), dtype, shape), origin);
-        ir.parameters.push(Parameter { name, node, init });
+        ir.parameters.push(Parameter {
+            name,
+            node,
+            init,
+            purpose: Purpose::Plain,
+        });
         Param {
             graph: self.id,
             index,
         }
+    }
+
+    /// A parameter that an optimizer makes for itself, by its full name.
+    #[track_caller]
+    pub(crate) fn optimizer_state(
+        &self,
+        name: String,
+        (shape, dtype): (Shape, DType),
+        init: Init,
+    ) -> Param {
+        let state = self.parameter_of(name, shape, dtype, init);
+        let known = &mut self.ir.borrow_mut().parameters;
+        known[state.index as usize].purpose = Purpose::OptimizerState;
+        state
     }
 
     /// The tensor of a parameter or a number.
@@ -264,6 +304,40 @@ impl Graph {
         result
     }
 
+    /// Keeps nothing of what is built inside for the backward pass but what leaves it: the rest is
+    /// computed once more, from what came in, when the backward pass gets there. Values and gradients
+    /// are the same, bit for bit. A mark inside of a mark changes nothing, and so does one in the body
+    /// of a scan.
+    ///
+    /// ```
+    /// use backprop_core::{DType::F32, Reference};
+    /// use backprop_graph::{Graph, Init, Session, Updates};
+    ///
+    /// let g = Graph::new();
+    /// let x = g.input("x", [64, 8], F32);
+    /// let w = g.parameter("w", [8, 8], F32, Init::Ones);
+    /// let block = |x| g.checkpoint(|g| g.read(x).matmul(w).tanh().matmul(w).tanh());
+    /// let loss = (0..4).fold(x, |x, _| block(x)).sum(..);
+    /// let dw = g.grad(loss, &[w])?[0];
+    /// let session = Session::compile(&g, Reference, &[dw.key()], Updates::none())?;
+    /// assert!(session.step_plan().recomputation().launches > 0);
+    /// # Ok::<(), backprop_core::Error>(())
+    /// ```
+    pub fn checkpoint<'g, R>(&'g self, build: impl FnOnce(&'g Graph) -> R) -> R {
+        let outer = {
+            let mut state = self.build.borrow_mut();
+            let outer = state.checkpoint;
+            if outer.is_none() {
+                state.checkpoint = Some(state.checkpoints);
+                state.checkpoints += 1;
+            }
+            outer
+        };
+        let result = build(self);
+        self.build.borrow_mut().checkpoint = outer;
+        result
+    }
+
     /// The number of the open scope, or of an operation in it.
     fn scope_id(&self, state: &mut Build, operation: Option<&str>) -> u32 {
         let parts = state.scope.iter().map(String::as_str).chain(operation);
@@ -278,12 +352,12 @@ impl Graph {
     /// The origin of what an operation made of others builds: the outermost one's.
     pub(crate) fn origin_of(&self, operation: &str, place: Place) -> Origin {
         let mut state = self.build.borrow_mut();
-        match state.places.first() {
-            Some(&origin) => origin,
-            None => Origin {
-                place,
-                scope: self.scope_id(&mut state, Some(operation)),
-            },
+        match state.places.is_empty() {
+            true => {
+                let scope = self.scope_id(&mut state, Some(operation));
+                state.origin(Origin::new(place, scope))
+            }
+            false => state.origin(Origin::new(place, 0)),
         }
     }
 
@@ -291,7 +365,7 @@ impl Graph {
     /// of others lets errors name its caller.
     pub fn at<R>(&self, place: Place, build: impl FnOnce() -> R) -> R {
         let scope = self.build.borrow().scope_id;
-        self.within(Origin { place, scope }, build)
+        self.within(Origin::new(place, scope), build)
     }
 
     pub(crate) fn within<R>(&self, origin: Origin, build: impl FnOnce() -> R) -> R {
@@ -362,12 +436,7 @@ impl Graph {
 
     pub(crate) fn origin(&self, place: Place) -> Origin {
         let state = self.build.borrow();
-        let scope = state.scope_id;
-        state
-            .places
-            .first()
-            .copied()
-            .unwrap_or(Origin { place, scope })
+        state.origin(Origin::new(place, state.scope_id))
     }
 
     fn shape_of(&self, operation: &str, sizes: &[usize], origin: Origin) -> Option<Shape> {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{Axes, DType, Place, Primitive, Reduction, Scalar, Shape, TensorType};
 
 use crate::composite::Rule;
@@ -227,6 +228,31 @@ pub(crate) struct Origin {
     pub(crate) place: Place,
     /// The position in [`Ir::scopes`].
     pub(crate) scope: u32,
+    pub(crate) phase: Phase,
+    pub(crate) purpose: Purpose,
+    /// The number of the outermost [`checkpoint`](crate::Graph::checkpoint) around it.
+    pub(crate) checkpoint: Option<u32>,
+}
+
+impl Origin {
+    pub(crate) fn new(place: Place, scope: u32) -> Origin {
+        Origin {
+            place,
+            scope,
+            phase: Phase::Forward,
+            purpose: Purpose::Plain,
+            checkpoint: None,
+        }
+    }
+
+    /// That of what differentiation adds for a node of this one.
+    pub(crate) fn backward(self) -> Origin {
+        Origin {
+            phase: Phase::Backward,
+            checkpoint: None,
+            ..self
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -234,6 +260,7 @@ pub(crate) struct Parameter {
     pub(crate) name: String,
     pub(crate) node: NodeId,
     pub(crate) init: Init,
+    pub(crate) purpose: Purpose,
 }
 
 #[derive(Clone, Debug)]

@@ -34,6 +34,7 @@ pub use op::*;
 #[doc(hidden)]
 pub use op::{Entry, catalogue};
 pub use operand::Operand;
+pub use pass::CompileOptions;
 pub use scan::{Iteration, Left, Scanned};
 pub use session::{LineTime, ParameterInfo, PlanId, Profile, Session};
 pub use tensor::{Key, Param, Tensor};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backprop_core::plan::{
-    Access, Buffer, Draft, Iteration, Launch, Role, Span, Step, Value, ValueId,
+    Access, Buffer, Draft, Iteration, Launch, Phase, Purpose, Role, Span, Step, Value, ValueId,
 };
 use backprop_core::{Backend, DType, Memory, Plan, Primitive, Shape, TensorType};
 use backprop_cpu::Cpu;
@@ -67,6 +67,7 @@ fn plan(spec: &Primitive, scratch: usize) -> Plan {
         Value {
             tensor: tensor.clone(),
             role,
+            purpose: Purpose::Plain,
             span,
             name: String::new(),
         }
@@ -94,6 +95,7 @@ fn plan(spec: &Primitive, scratch: usize) -> Plan {
         scratch: (scratch > 0).then_some(arena),
         place: None,
         scope: String::new(),
+        phase: Phase::Forward,
     };
     Plan::check(Draft {
         primitives: vec![spec.clone()],

@@ -9,7 +9,7 @@
 pub(crate) mod program;
 
 use backprop_core::plan::{
-    Access, Buffer, Draft, Iteration, Launch, Role, Span, Step, Value, ValueId,
+    Access, Buffer, Draft, Iteration, Launch, Phase, Purpose, Role, Span, Step, Value, ValueId,
 };
 use backprop_core::{
     Backend, DType, Element, Memory, Plan, Primitive, Reference, Shape, TensorType,
@@ -106,6 +106,7 @@ impl Layout {
         self.values.push(Value {
             tensor,
             role,
+            purpose: Purpose::Plain,
             span,
             name,
         });
@@ -151,6 +152,7 @@ fn plan(spec: &Primitive, scratch: usize, taken: &[(usize, usize)]) -> Plan {
         scratch: (scratch > 0).then_some(arena),
         place: None,
         scope: String::new(),
+        phase: Phase::Forward,
     };
     Plan::check(Draft {
         primitives: vec![spec.clone()],

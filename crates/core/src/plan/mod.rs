@@ -4,12 +4,15 @@
 //! [`Plan::check`] proves that the draft is sound and only then turns it into a [`Plan`], whose
 //! [`Args`] have private fields, so that whatever a backend is handed has been checked.
 
+mod chart;
 mod check;
 mod labels;
+mod memory;
 mod text;
 
 use std::collections::BTreeMap;
 
+pub use memory::{MemoryUse, Recomputation, Stay, Use};
 pub use text::format_bytes;
 
 use crate::{Backend, DType, Place, Primitive, Result, Shape, TensorType};
@@ -89,6 +92,18 @@ pub enum Role {
     Result,
 }
 
+/// What the bytes of a value are counted as.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Purpose {
+    /// What its role says.
+    #[default]
+    Plain,
+    /// The gradient of a parameter.
+    Gradient,
+    /// A parameter that an optimizer made for itself.
+    OptimizerState,
+}
+
 /// A value: its type, its place in memory, its role and its name.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Value {
@@ -96,6 +111,8 @@ pub struct Value {
     pub tensor: TensorType,
     /// What it is to the step.
     pub role: Role,
+    /// What its bytes are counted as.
+    pub purpose: Purpose,
     /// Where it lies.
     pub span: Span,
     /// A short name for printing: the operation, or the name of a parameter or input.
@@ -125,8 +142,21 @@ impl Access {
     }
 }
 
+/// Which pass a launch belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Phase {
+    /// What the user built.
+    #[default]
+    Forward,
+    /// What differentiation added.
+    Backward,
+    /// A launch of the forward pass that runs once more in the backward pass, so that its results
+    /// need not be kept.
+    Again,
+}
+
 /// One launch of a draft.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Launch {
     /// The primitive, by its position in [`Draft::primitives`].
     pub primitive: usize,
@@ -140,6 +170,8 @@ pub struct Launch {
     pub place: Option<Place>,
     /// The named scope of that operation.
     pub scope: String,
+    /// Which pass it belongs to.
+    pub phase: Phase,
 }
 
 /// A value that a loop hands from one iteration to the next, through one span of memory.

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Access, Buffer, Launch, Plan, Role, Step};
+use super::{Access, Launch, Phase, Plan, Role, Step};
 
 /// Bytes in the largest unit that leaves a number of at least 1, as in `12.5 KiB`.
 #[must_use]
@@ -47,6 +47,9 @@ impl Plan {
             self.primitives()[launch.primitive],
             self.names(&launch.reads)
         );
+        if launch.phase == Phase::Again {
+            line.push_str(", again");
+        }
         if let Some(place) = launch.place {
             let file = place.file().rsplit(['/', '\\']).next().unwrap_or("");
             let _ = write!(line, "  // {file}:{}", place.line());
@@ -87,19 +90,18 @@ impl Plan {
     }
 }
 
-/// One line of totals, then one line a launch: results, primitive, operands, place.
+/// Totals, what the bytes are for, then one line a launch: results, primitive, operands, place.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total: usize = Buffer::ALL.iter().map(|&buffer| self.bytes(buffer)).sum();
-        writeln!(
-            f,
-            "{} launches a step, {} in all: {} parameters, {} temporaries, {} inputs and results",
-            self.launches(),
-            format_bytes(total),
-            format_bytes(self.bytes(Buffer::State)),
-            format_bytes(self.bytes(Buffer::Arena)),
-            format_bytes(self.bytes(Buffer::Io)),
-        )?;
+        let memory = self.memory();
+        let all = format_bytes(memory.total());
+        write!(f, "{} launches a step, {all} in all", self.launches())?;
+        let again = self.recomputation();
+        if again.launches > 0 {
+            let (launches, percent) = (again.launches, 100.0 * again.share);
+            write!(f, "; {launches} run again, for {percent:.0}% more time")?;
+        }
+        writeln!(f, "\n{memory}")?;
         self.write(f, &self.draft.steps, 0)
     }
 }

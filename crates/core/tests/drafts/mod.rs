@@ -1,6 +1,8 @@
 //! Plans written by hand: what the tests of the plan checker start from.
 
-use backprop_core::plan::{Access, Buffer, Carry, Draft, Launch, Role, Span, Step, Value, ValueId};
+use backprop_core::plan::{
+    Access, Buffer, Carry, Draft, Launch, Phase, Purpose, Role, Span, Step, Value, ValueId,
+};
 use backprop_core::{
     Axes, Body, DType, Inst, Output, Piece, Primitive, Program, Reduction, Register, Relocate,
     Scalar, Shape, Sink, Source, Sweep, TensorType, View,
@@ -126,6 +128,7 @@ impl Sketch {
         self.0.values.push(Value {
             tensor,
             role,
+            purpose: Purpose::Plain,
             span,
             name,
         });
@@ -152,6 +155,7 @@ pub(crate) fn launch(primitive: usize, reads: &[Access], writes: &[Access]) -> S
         scratch: None,
         place: None,
         scope: String::new(),
+        phase: Phase::Forward,
     })
 }
 

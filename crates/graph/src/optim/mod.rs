@@ -179,7 +179,7 @@ impl<'g> Group<'g> {
         let (graph, value) = (self.graph, slot.value);
         let name = format!("{}.{}.{what}", graph.name(slot.parameter), self.name);
         let init = Init::Constant(start);
-        let state = graph.parameter_of(name, value.shape(), value.dtype(), init);
+        let state = graph.optimizer_state(name, (value.shape(), value.dtype()), init);
         (state, graph.read(state))
     }
 
@@ -188,7 +188,8 @@ impl<'g> Group<'g> {
         let first = self.pairs.first();
         let first = first.map_or_else(String::new, |(p, _)| self.graph.name(*p));
         let name = format!("{first}.{}.{what}", self.name);
-        self.graph.parameter_of(name, Shape::SCALAR, dtype, init)
+        self.graph
+            .optimizer_state(name, (Shape::SCALAR, dtype), init)
     }
 
     /// The number of this step, counted from 1, as one `f64`, and the update that counts it.

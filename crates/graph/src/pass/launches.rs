@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{Piece, Relocate, Source};
 use backprop_core::{Primitive, TensorType, View};
 
@@ -35,6 +36,7 @@ pub(crate) enum Home {
 pub(crate) struct Value {
     pub(crate) tensor: TensorType,
     pub(crate) home: Home,
+    pub(crate) purpose: Purpose,
     pub(crate) name: String,
 }
 
@@ -46,6 +48,13 @@ pub(crate) struct Launch {
     pub(crate) reads: Vec<usize>,
     pub(crate) writes: Vec<usize>,
     pub(crate) origin: Option<Origin>,
+}
+
+impl Launch {
+    /// The pass it belongs to: that of its first operation.
+    pub(crate) fn phase(&self) -> Phase {
+        self.origin.map(|origin| origin.phase).unwrap_or_default()
+    }
 }
 
 /// A body that runs several times.

@@ -8,6 +8,7 @@
 //! | [`simplify`] | folds constants, removes what changes nothing, forms fused multiply-adds |
 //! | [`fuse`] | turns nodes into launches, as few as the backend supports |
 //! | [`schedule`] | orders launches for few live bytes; updates wait for readers of the old value |
+//! | [`rematerialise`] | runs parts of the forward pass again, within a budget or where marked |
 //! | [`place`] | gives each value its bytes in one arena, in place where an operand dies |
 //!
 //! Kernels are prepared between scheduling and placing, because their scratch memory is placed too.
@@ -20,6 +21,7 @@ mod guard;
 mod launches;
 mod place;
 mod products;
+mod rematerialise;
 mod scans;
 mod schedule;
 mod simplify;
@@ -27,10 +29,10 @@ mod simplify;
 mod tests;
 mod truth;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use backprop_core::plan::Draft;
-use backprop_core::{Backend, Plan, Primitive, Result};
+use backprop_core::plan::{Draft, format_bytes};
+use backprop_core::{Backend, Error, ErrorKind, Plan, Primitive, Result};
 
 use crate::ir::{Ir, Node, NodeId, Op, Origin};
 pub(crate) use guard::{Requirement, guard};
@@ -120,16 +122,26 @@ pub(crate) struct Compiled<B: Backend> {
     pub(crate) kernels: Vec<B::Kernel>,
 }
 
+/// How a step is compiled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CompileOptions {
+    /// The most bytes of all buffers of the session together: parameters, optimizer state, what lives
+    /// within a step, inputs and results. To stay below it, parts of the forward pass run again in
+    /// the backward pass, with the same bits. Nothing runs again without need, nor without a budget.
+    pub budget: Option<usize>,
+}
+
 /// Compiles nodes for a backend. `homes` says where parameters, inputs, constants and results lie.
 pub(crate) fn compile<B: Backend>(
     launches: Launches,
     backend: &B,
     homes: &Homes,
+    options: CompileOptions,
 ) -> Result<Compiled<B>> {
     let launches = schedule::schedule(launches)?;
     let primitives = distinct(&launches);
     let kernels = Plan::prepare(&primitives, backend)?;
-    let scratch = kernels
+    let scratch: Vec<usize> = kernels
         .iter()
         .map(|kernel| backend.scratch(kernel))
         .collect();
@@ -138,8 +150,56 @@ pub(crate) fn compile<B: Backend>(
         scratch,
         ..Draft::default()
     };
-    let plan = Plan::check(place::place(&launches, draft, homes))?;
-    Ok(Compiled { plan, kernels })
+    let outside = homes.state_bytes + homes.io_bytes;
+    let numbers = draft.primitives.iter().zip(&draft.scratch);
+    let numbers: HashMap<&Primitive, usize> = numbers.map(|(p, &bytes)| (p, bytes)).collect();
+    let placing = rematerialise::Placing {
+        limit: options.budget.map(|budget| budget.saturating_sub(outside)),
+        scratch: &|launch| numbers.get(&launch.primitive).copied().unwrap_or(0),
+        place: &|launches| place::place(launches, draft.clone(), homes),
+    };
+    match (
+        rematerialise::rematerialise(&launches, &placing),
+        options.budget,
+    ) {
+        (Ok(placed), _) => {
+            let plan = Plan::check(placed)?;
+            Ok(Compiled { plan, kernels })
+        }
+        (Err(exceeded), budget) => {
+            let smallest = Plan::check(*exceeded.smallest)?;
+            let without = exceeded.without + outside;
+            Err(over_budget(&smallest, (budget.unwrap_or(0), without)))
+        }
+    }
+}
+
+/// How many of the values that hold most memory an error names.
+const NAMED: usize = 5;
+
+/// The error for a budget that does not suffice, given the plan that needs least and the bytes of the
+/// one without a budget.
+fn over_budget(smallest: &Plan, (budget, without): (usize, usize)) -> Error {
+    let memory = smallest.memory();
+    let mut error = Error::new(ErrorKind::OverBudget {
+        budget,
+        smallest: memory.total(),
+        without,
+    });
+    error = error.note("at the least", memory.to_string(), None);
+    let lines = smallest.lines();
+    for stay in smallest.stays_at_peak().into_iter().take(NAMED) {
+        let what = match stay.value {
+            Some(id) => {
+                let value = &smallest.values()[id.index()];
+                format!("{} {}", value.name, value.tensor)
+            }
+            None => "scratch".to_owned(),
+        };
+        let text = format!("{} of {what}", format_bytes(stay.span.bytes));
+        error = error.note("holds", text, lines[stay.first].place);
+    }
+    error.help("a smaller batch takes fewer bytes, and so does an optimizer with less state")
 }
 
 /// Turns nodes into launches that the backend supports.

@@ -157,6 +157,7 @@ impl Placer<'_> {
             scratch,
             place: launch.origin.map(|origin| origin.place),
             scope: scope.cloned().unwrap_or_default(),
+            phase: launch.phase(),
         }
     }
 
@@ -266,6 +267,7 @@ fn outer_values(
         values.push(Value {
             tensor: value.tensor.clone(),
             role: Role::Temporary,
+            purpose: value.purpose,
             span: NOWHERE,
             name: value.name.clone(),
         });
@@ -276,6 +278,7 @@ fn outer_values(
                 values.push(Value {
                     tensor: value.tensor.clone(),
                     role: Role::Parameter,
+                    purpose: value.purpose,
                     span: homes.parameters[p as usize],
                     name: value.name.clone(),
                 });

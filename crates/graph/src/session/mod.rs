@@ -17,7 +17,7 @@ use storage::Storage;
 use crate::graph::Graph;
 use crate::init::Stream;
 use crate::ir::{Ir, NodeId, Origin};
-use crate::pass::{self, Home, Launches, Requirement, Work};
+use crate::pass::{self, CompileOptions, Home, Launches, Requirement, Work};
 use crate::summary;
 use crate::tensor::Key;
 use crate::updates::Updates;
@@ -127,7 +127,58 @@ impl<B: Backend> Session<B> {
         fetches: &[Key],
         updates: Updates,
     ) -> Result<Session<B>> {
-        let place = Location::caller();
+        let options = CompileOptions::default();
+        Session::compile_at(
+            graph,
+            backend,
+            (fetches, updates, options),
+            Location::caller(),
+        )
+    }
+
+    /// [Compiles](Session::compile) a step within a budget.
+    ///
+    /// ```
+    /// use backprop_core::{DType::F32, Reference};
+    /// use backprop_graph::{CompileOptions, Graph, Init, Session, Updates};
+    ///
+    /// let g = Graph::new();
+    /// let (x, w) = (g.input("x", [64, 16], F32), g.parameter("w", [16, 16], F32, Init::Ones));
+    /// let loss = (0..9).fold(x, |x, _| x.matmul(w).tanh()).sum(..);
+    /// let dw = g.grad(loss, &[w])?[0].key();
+    /// let free = Session::compile(&g, Reference, &[dw], Updates::none())?;
+    /// let budget = free.memory_bytes() - free.step_plan().saved_activations() / 2;
+    /// let options = CompileOptions { budget: Some(budget) };
+    /// let bounded = Session::compile_with(&g, Reference, &[dw], Updates::none(), options)?;
+    /// assert!(bounded.memory_bytes() <= budget);
+    /// # Ok::<(), backprop_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`compile`](Session::compile), and a budget that does not suffice: the error says how many
+    /// bytes would, and what takes them.
+    #[track_caller]
+    pub fn compile_with(
+        graph: &Graph,
+        backend: B,
+        fetches: &[Key],
+        updates: Updates,
+        options: CompileOptions,
+    ) -> Result<Session<B>> {
+        Session::compile_at(
+            graph,
+            backend,
+            (fetches, updates, options),
+            Location::caller(),
+        )
+    }
+
+    fn compile_at(
+        graph: &Graph,
+        backend: B,
+        step: (&[Key], Updates, CompileOptions),
+        place: Place,
+    ) -> Result<Session<B>> {
         graph.check()?;
         let work = Work {
             ir: graph.ir.borrow().clone(),
@@ -152,7 +203,7 @@ impl<B: Backend> Session<B> {
             storage,
             plans: Vec::new(),
         };
-        session.add_plan(fetches, updates, place)?;
+        session.add_plan(step, place)?;
         Ok(session)
     }
 
@@ -163,10 +214,30 @@ impl<B: Backend> Session<B> {
     /// As [`compile`](Session::compile). The session is unchanged.
     #[track_caller]
     pub fn plan(&mut self, fetches: &[Key], updates: Updates) -> Result<PlanId> {
-        self.add_plan(fetches, updates, Location::caller())
+        let options = CompileOptions::default();
+        self.add_plan((fetches, updates, options), Location::caller())
     }
 
-    fn add_plan(&mut self, fetches: &[Key], updates: Updates, place: Place) -> Result<PlanId> {
+    /// [Compiles](Session::plan) another plan within a budget of the bytes of all buffers, of which
+    /// this plan takes all but what only others need within a step.
+    ///
+    /// # Errors
+    /// As [`compile_with`](Session::compile_with). The session is unchanged.
+    #[track_caller]
+    pub fn plan_with(
+        &mut self,
+        fetches: &[Key],
+        updates: Updates,
+        options: CompileOptions,
+    ) -> Result<PlanId> {
+        self.add_plan((fetches, updates, options), Location::caller())
+    }
+
+    fn add_plan(
+        &mut self,
+        (fetches, updates, options): (&[Key], Updates, CompileOptions),
+        place: Place,
+    ) -> Result<PlanId> {
         if let Some(error) = Error::gather(updates.errors().iter().cloned()) {
             return Err(error);
         }
@@ -191,7 +262,11 @@ impl<B: Backend> Session<B> {
         let inputs = inputs_of(&launches);
         let mut storage = self.storage.clone();
         let homes = storage.place(&work.ir, &launches, &fetches);
-        let compiled = pass::compile(launches.clone(), &self.backend, &homes)?;
+        let compiled = pass::compile(launches.clone(), &self.backend, &homes, options);
+        let compiled = compiled.map_err(|error| match error.kind() {
+            ErrorKind::OverBudget { .. } => error.at(place),
+            _ => error,
+        })?;
         let plan = Arc::new(compiled.plan);
         let executable = self.backend.load(Arc::clone(&plan), compiled.kernels)?;
         self.grow(&storage, &plan)?;
@@ -336,7 +411,7 @@ impl<B: Backend> Session<B> {
             }
             if violated[0] != 0 {
                 let what = requirement.what.to_string();
-                let Origin { place, scope } = requirement.origin;
+                let Origin { place, scope, .. } = requirement.origin;
                 let scope = &self.work.ir.scopes[scope as usize];
                 let error = Error::new(ErrorKind::Violated { what });
                 return Err(error.at(place).within(scope));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use backprop_core::plan::{
-    Access, Buffer, Draft, Iteration, Launch, Role, Span, Step, Value, ValueId,
+    Access, Buffer, Draft, Iteration, Launch, Phase, Purpose, Role, Span, Step, Value, ValueId,
 };
 use backprop_core::{Backend, Memory, Plan, Primitive, TensorType};
 
@@ -119,6 +119,7 @@ impl Case {
             scratch: (scratch > 0).then_some(arena),
             place: None,
             scope: String::new(),
+            phase: Phase::Forward,
         }));
         Plan::check(draft).map(Arc::new).map_err(text)
     }
@@ -160,6 +161,7 @@ fn add(draft: &mut Draft, tensor: &TensorType, role: Role, span: Span) -> ValueI
     draft.values.push(Value {
         tensor,
         role,
+        purpose: Purpose::Plain,
         span,
         name,
     });

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use backprop_core::plan::{
-    ALIGNMENT, Access, Buffer, Carry, Draft, Launch, Role, Span, Step, Value, ValueId,
+    ALIGNMENT, Access, Buffer, Carry, Draft, Launch, Phase, Purpose, Role, Span, Step, Value,
+    ValueId,
 };
 use backprop_core::{Backend, DType, Plan, Primitive, Reference, Scalar, TensorType};
 
@@ -89,6 +90,7 @@ impl Sketch {
         self.0.values.push(Value {
             tensor,
             role,
+            purpose: Purpose::Plain,
             span,
             name,
         });
@@ -119,6 +121,7 @@ fn launch(primitive: usize, reads: &[Access], writes: &[Access]) -> Step<Launch>
         scratch: None,
         place: None,
         scope: String::new(),
+        phase: Phase::Forward,
     })
 }
 

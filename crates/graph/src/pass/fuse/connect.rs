@@ -1,7 +1,8 @@
 //! The values between launches, the loops around them, and where the host and parameters want theirs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use backprop_core::plan::Purpose;
 use backprop_core::{TensorType, View};
 
 use super::cluster::Clusters;
@@ -28,6 +29,7 @@ pub(super) fn connect(
         work,
         views,
         by_region,
+        gradients: gradients(work, views),
         all: Vec::new(),
         values: HashMap::new(),
     };
@@ -45,11 +47,20 @@ pub(super) fn connect(
     }
 }
 
+/// The stored nodes behind the gradients of parameters.
+fn gradients(work: &Work, views: &Views) -> HashSet<NodeId> {
+    let ids = work.ir.ids();
+    let gradients = ids.filter(|id| work.ir.origins[id.index()].purpose == Purpose::Gradient);
+    gradients.map(|id| views.of(id).base).collect()
+}
+
 pub(super) struct Connector<'w> {
     pub(super) work: &'w Work,
     pub(super) views: &'w Views,
     /// What is launched in each region.
     by_region: HashMap<RegionId, Vec<(NodeId, Emitted)>>,
+    /// The stored nodes that are gradients of parameters.
+    gradients: HashSet<NodeId>,
     pub(super) all: Vec<Value>,
     /// The value of each stored node.
     pub(super) values: HashMap<NodeId, usize>,
@@ -68,8 +79,18 @@ impl Connector<'_> {
             Op::Data(bytes) => (Home::Data(bytes.clone()), "data".to_owned()),
             op => (Home::Temporary, op.name()),
         };
-        let tensor = node.tensor();
-        let value = add_value(&mut self.all, Value { tensor, home, name });
+        let purpose = match (&node.op, self.gradients.contains(&id)) {
+            (Op::Parameter(i), _) => ir.parameters[*i as usize].purpose,
+            (_, true) => Purpose::Gradient,
+            (_, false) => Purpose::Plain,
+        };
+        let value = Value {
+            tensor: node.tensor(),
+            home,
+            purpose,
+            name,
+        };
+        let value = add_value(&mut self.all, value);
         self.values.insert(id, value);
         value
     }
@@ -79,6 +100,7 @@ impl Connector<'_> {
         Value {
             tensor: self.work.ir.node(id).tensor(),
             home,
+            purpose: Purpose::Plain,
             name: self.work.ir.label(id),
         }
     }
@@ -88,6 +110,7 @@ impl Connector<'_> {
         let value = Value {
             tensor: tensor.clone(),
             home: Home::Temporary,
+            purpose: Purpose::Plain,
             name: "unneeded".to_owned(),
         };
         add_value(&mut self.all, value)
@@ -147,24 +170,32 @@ impl Connector<'_> {
         if node.shape.count() == 0 {
             return None;
         }
-        let name = match home {
-            Home::Update(i) => self.work.ir.parameters[i as usize].name.clone(),
-            _ => self.work.ir.label(id),
+        let (name, purpose) = match home {
+            Home::Update(i) => {
+                let parameter = &self.work.ir.parameters[i as usize];
+                (parameter.name.clone(), parameter.purpose)
+            }
+            _ => (self.work.ir.label(id), Purpose::Plain),
         };
         let value = self.value(self.views.of(id).base);
-        let tensor = node.tensor();
+        let settled = Value {
+            tensor: node.tensor(),
+            home,
+            purpose,
+            name,
+        };
         // What a loop may leave out is written before it and in it; an update is written once.
-        let is_free = match (&home, self.scan_of(self.views.of(id).base)) {
+        let is_free = match (&settled.home, self.scan_of(self.views.of(id).base)) {
             (Home::Update(_), Some(scan)) => scan.count.is_none(),
             _ => true,
         };
         if is_free && self.all[value].home == Home::Temporary {
-            self.all[value] = Value { tensor, home, name };
+            self.all[value] = settled;
             return None;
         }
         let origin = self.work.ir.origins[id.index()];
         let from = (value, View::dense(node.shape));
-        let to = add_value(&mut self.all, Value { tensor, home, name });
+        let to = add_value(&mut self.all, settled);
         Some(copy(&self.all, from, to, Some(origin)))
     }
 }
