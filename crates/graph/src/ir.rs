@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use backprop_core::plan::{Phase, Purpose};
@@ -273,6 +273,27 @@ pub(crate) struct Input {
     pub(crate) except: Option<i64>,
 }
 
+/// Nodes by their hashes: the positions alone, because there may be very many nodes.
+#[derive(Clone, Debug, Default)]
+struct Interned(HashMap<u64, NodeId>);
+
+impl Interned {
+    /// The node that is equal to this one, or the key for it.
+    fn find(&self, nodes: &[Node], node: &Node) -> Result<NodeId, u64> {
+        let mut hasher = DefaultHasher::new();
+        node.hash(&mut hasher);
+        let mut key = hasher.finish();
+        // Nodes of one hash have keys that follow each other.
+        while let Some(&id) = self.0.get(&key) {
+            if nodes[id.index()] == *node {
+                return Ok(id);
+            }
+            key = key.wrapping_add(1);
+        }
+        Err(key)
+    }
+}
+
 /// All nodes of a graph with what belongs to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Ir {
@@ -287,7 +308,7 @@ pub(crate) struct Ir {
     pub(crate) reserved: HashMap<NodeId, NodeId>,
     /// The parameters that count random keys: what reads one has to move it.
     pub(crate) counters: Vec<u32>,
-    interned: HashMap<Node, NodeId>,
+    interned: Interned,
 }
 
 impl Default for Ir {
@@ -301,7 +322,7 @@ impl Default for Ir {
             regions: vec![Region::default()],
             reserved: HashMap::new(),
             counters: Vec::new(),
-            interned: HashMap::new(),
+            interned: Interned::default(),
         }
     }
 }
@@ -328,11 +349,12 @@ impl Ir {
 
     /// Appends a node, or finds the equal one that is there: equal pure nodes are computed once.
     pub(crate) fn push(&mut self, node: Node, origin: Origin) -> NodeId {
-        if let Some(&id) = self.interned.get(&node) {
-            return id;
-        }
+        let free = match self.interned.find(&self.nodes, &node) {
+            Ok(id) => return id,
+            Err(free) => free,
+        };
         let id = NodeId(self.nodes.len() as u32);
-        self.interned.insert(node.clone(), id);
+        self.interned.0.insert(free, id);
         self.nodes.push(node);
         self.origins.push(origin);
         id
@@ -393,7 +415,7 @@ impl Ir {
 
     /// The node that is there already and equal to this one.
     pub(crate) fn find(&self, node: &Node) -> Option<NodeId> {
-        self.interned.get(node).copied()
+        self.interned.find(&self.nodes, node).ok()
     }
 
     /// A short name for messages and printing: an operation, or a parameter or input by name.

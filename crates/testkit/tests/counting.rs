@@ -16,6 +16,9 @@ fn a_step_only_launches() -> Result<()> {
     let backend = Counting::new(Reference);
     let mut session = Session::compile(&g, backend.clone(), &[loss.key()], updates)?;
     assert!(backend.counts().allocations > 0 && backend.counts().kernels > 0);
+    let planned = session.step_plan().memory().total();
+    assert_eq!(backend.counts().allocated_bytes, planned);
+    assert_eq!(session.memory_bytes(), planned);
 
     let spent = |before: Counts| backend.counts() - before;
     let before = backend.counts();

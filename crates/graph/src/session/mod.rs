@@ -262,6 +262,8 @@ impl<B: Backend> Session<B> {
         let inputs = inputs_of(&launches);
         let mut storage = self.storage.clone();
         let homes = storage.place(&work.ir, &launches, &fetches);
+        // A step takes its memory next: what was only needed to get here may be part of it.
+        drop(work);
         let compiled = pass::compile(launches.clone(), &self.backend, &homes, options);
         let compiled = compiled.map_err(|error| match error.kind() {
             ErrorKind::OverBudget { .. } => error.at(place),

@@ -8,7 +8,7 @@
 mod growth;
 
 use backprop_core::{Backend, DType, ErrorKind, Reference, Result};
-use backprop_graph::{Graph, Init, Key, Sample, Session, Tensor, Updates};
+use backprop_graph::{CompileOptions, Graph, Init, Key, Sample, Session, Tensor, Updates};
 
 use growth::Growth;
 
@@ -144,19 +144,58 @@ impl RandomGraph {
     /// The first difference, or whatever building and running report.
     pub fn check_training<B: Backend>(&self, backend: B) -> Result<(), GraphError> {
         let failed = |error: backprop_core::Error| self.error(error.to_string());
-        let unfused = self.train(Unfused::new(backend.clone())).map_err(failed)?;
-        let fused = self.train(backend).map_err(failed)?;
-        for (i, (fused, unfused)) in fused.iter().zip(&unfused).enumerate() {
-            if fused != unfused {
-                let [a, b] = [fused, unfused].map(|bytes| decode(self.dtype, bytes));
-                return Err(self.error(format!("parameter {i} is {a:?}, unfused {b:?}")));
+        let free = CompileOptions::default();
+        let unfused = Unfused::new(backend.clone());
+        let unfused = self.train(unfused, free).map_err(failed)?;
+        let fused = self.train(backend, free).map_err(failed)?;
+        self.compare_parameters(&fused, (&unfused, "unfused"))
+    }
+
+    /// [Training](RandomGraph::check_training) in the fewest bytes that it can be compiled to, and in
+    /// half of those that can be saved: the same bits as without a budget. Gives the fewest bytes, and
+    /// those without a budget.
+    ///
+    /// # Errors
+    /// The first difference, or whatever building and running report.
+    pub fn check_budgets<B: Backend>(&self, backend: B) -> Result<(usize, usize), GraphError> {
+        let failed = |error: backprop_core::Error| self.error(error.to_string());
+        let within = |budget: usize| CompileOptions {
+            budget: Some(budget),
+        };
+        let free = CompileOptions::default();
+        let free = self.train(backend.clone(), free).map_err(failed)?;
+        let (smallest, without) = match self.train(backend.clone(), within(0)) {
+            Err(error) => match *error.kind() {
+                ErrorKind::OverBudget {
+                    smallest, without, ..
+                } => (smallest, without),
+                _ => return Err(failed(error)),
+            },
+            Ok(_) => return Err(self.error("no byte suffices".to_owned())),
+        };
+        for budget in [smallest, smallest.midpoint(without)] {
+            let bounded = self.train(backend.clone(), within(budget));
+            self.compare_parameters(&free, (&bounded.map_err(failed)?, "within a budget"))?;
+        }
+        Ok((smallest, without))
+    }
+
+    fn compare_parameters(
+        &self,
+        parameters: &[Vec<u8>],
+        (others, how): (&[Vec<u8>], &str),
+    ) -> Result<(), GraphError> {
+        for (i, (one, other)) in parameters.iter().zip(others).enumerate() {
+            if one != other {
+                let [a, b] = [one, other].map(|bytes| decode(self.dtype, bytes));
+                return Err(self.error(format!("parameter {i} is {a:?}, {how} {b:?}")));
             }
         }
         Ok(())
     }
 
     /// The bytes of all parameters after three steps.
-    fn train<B: Backend>(&self, backend: B) -> Result<Vec<Vec<u8>>> {
+    fn train<B: Backend>(&self, backend: B, options: CompileOptions) -> Result<Vec<Vec<u8>>> {
         let graph = Graph::new();
         let sample = self.inputs();
         let (mut inputs, mut parameters, mut fed) = (Vec::new(), Vec::new(), Vec::new());
@@ -185,7 +224,8 @@ impl RandomGraph {
             updates = updates.with(now, graph.read(now) - gradient * 0.125);
             updates = updates.with(before, graph.read(now));
         }
-        let mut session = Session::compile(&graph, backend, &[loss.key()], updates)?;
+        let fetches = [loss.key()];
+        let mut session = Session::compile_with(&graph, backend, &fetches, updates, options)?;
         for (key, dtype, numbers) in fed {
             feed(&mut session, key, dtype, &numbers)?;
         }

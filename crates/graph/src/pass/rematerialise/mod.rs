@@ -21,6 +21,7 @@ use backprop_core::plan::{Buffer, Draft};
 
 use super::Launches;
 use program::Program;
+use replay::Size;
 use segments::{Choice, Segments};
 
 /// The most choices that are placed.
@@ -66,21 +67,20 @@ pub(super) fn rematerialise(launches: &Launches, to: &Placing<'_>) -> Result<Dra
     if arena(&without) <= limit {
         return Ok(without);
     }
-    let mut found: Vec<Candidate> = segments
-        .search(limit, |dropped| program.replay(dropped).size(&program))
-        .into_iter()
-        .map(|(choice, size)| Candidate { choice, size })
-        .collect();
-    found.sort_by_key(|candidate| (candidate.size.bytes > limit, candidate.size.time));
     let mut smallest = without.clone();
-    for candidate in to_place(&found) {
-        let replay = program.replay(&segments.dropped(candidate.choice));
-        let draft = place(&replay.launches(&program));
-        if arena(&draft) <= limit {
-            return Ok(draft);
-        }
-        if arena(&draft) < arena(&smallest) {
-            smallest = draft;
+    // What is looked for within a limit may not fit once there are gaps between values; then the
+    // choices that take least are looked for, whatever the limit.
+    for target in [limit, 0] {
+        smallest = without.clone();
+        for choice in chosen(&program, &segments, target) {
+            let replay = program.replay(&segments.dropped(choice));
+            let draft = place(&replay.launches(&program));
+            if arena(&draft) <= limit {
+                return Ok(draft);
+            }
+            if arena(&draft) < arena(&smallest) {
+                smallest = draft;
+            }
         }
     }
     Err(Exceeded {
@@ -89,24 +89,20 @@ pub(super) fn rematerialise(launches: &Launches, to: &Placing<'_>) -> Result<Dra
     })
 }
 
-struct Candidate {
-    choice: Choice,
-    size: replay::Size,
-}
-
-/// Those that are worth placing: each takes fewer bytes than the cheaper ones before it; the smallest
-/// comes last.
-fn to_place(sorted: &[Candidate]) -> Vec<&Candidate> {
-    let mut chosen: Vec<&Candidate> = Vec::new();
-    for candidate in sorted {
-        let is_smaller = |other: &&Candidate| candidate.size.bytes < other.size.bytes;
+/// The choices that are worth placing. First those that may fit, from the cheapest on, each of which
+/// takes fewer bytes than those before it; then the one that takes least.
+fn chosen(program: &Program<'_>, segments: &Segments, limit: usize) -> Vec<Choice> {
+    let mut found = segments.search(limit, |dropped| program.replay(dropped).size(program));
+    found.sort_by_key(|(_, size)| (size.bytes > limit, size.time));
+    let mut chosen: Vec<&(Choice, Size)> = Vec::new();
+    for candidate in &found {
+        let is_smaller = |other: &&(Choice, Size)| candidate.1.bytes < other.1.bytes;
         if chosen.len() + 1 < MOST_PLACED && chosen.last().is_none_or(is_smaller) {
             chosen.push(candidate);
         }
     }
-    let least = sorted.iter().min_by_key(|candidate| candidate.size.bytes);
-    chosen.extend(least);
-    chosen
+    chosen.extend(found.iter().min_by_key(|(_, size)| size.bytes));
+    chosen.into_iter().map(|&(choice, _)| choice).collect()
 }
 
 fn arena(draft: &Draft) -> usize {

@@ -92,11 +92,14 @@ impl<'l> Program<'l> {
 /// The bytes that a value takes in the arena.
 fn bytes(value: &Value) -> usize {
     match value.home {
-        Home::Temporary | Home::Enter | Home::Leave(_) => {
-            value.tensor.bytes().max(1).next_multiple_of(ALIGNMENT)
-        }
+        Home::Temporary | Home::Enter | Home::Leave(_) => room(value),
         _ => 0,
     }
+}
+
+/// The bytes of a value that lies in the arena.
+pub(super) fn room(value: &Value) -> usize {
+    value.tensor.bytes().max(1).next_multiple_of(ALIGNMENT)
 }
 
 /// Whether a step can run once more later: it is no loop, and what it reads is there as it was.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use backprop_core::plan::{Phase, Purpose};
 
-use super::program::Program;
+use super::program::{Program, room};
 use crate::pass::launches::{Home, Launches, Step, Value};
 
 /// Attempts at an order in which nothing runs again after a parameter that it reads was updated.
@@ -171,7 +171,7 @@ impl Replay {
         let bytes = |v: usize| match v < known {
             true => program.bytes[v],
             // A copy of a result lies in the arena.
-            false => program.launches.values[original(v)].tensor.bytes(),
+            false => room(&program.launches.values[original(v)]),
         };
         let mut last = vec![0; known + self.copies.len()];
         for (at, entry) in self.entries.iter().enumerate() {
@@ -198,7 +198,8 @@ impl Replay {
                     .sum::<usize>();
                 dying.retain(|v| !is_entering(v));
             }
-            for (w, &write) in entry.writes.iter().enumerate() {
+            let made = entry.writes.iter().enumerate();
+            for (w, &write) in made.filter(|&(_, &write)| bytes(write) > 0) {
                 let heir = facts.over.iter().filter(|&&(result, _)| result == w);
                 let heir = heir
                     .map(|&(_, r)| entry.reads[r])
