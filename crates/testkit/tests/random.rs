@@ -41,17 +41,17 @@ fn fusion_changes_no_step() -> Result<(), GraphError> {
 fn a_budget_changes_no_step() -> Result<(), GraphError> {
     let mut smaller = 0;
     for dtype in [DType::F64, DType::F32] {
-        for seed in 0..GRAPHS / 2 {
+        for seed in 0..GRAPHS / 8 {
             let graph = RandomGraph {
                 seed,
                 dtype,
-                operations: 4 + seed as usize % 40,
+                operations: 4 + 3 * seed as usize,
             };
             let (smallest, without) = graph.check_budgets(Reference)?;
             smaller += usize::from(smallest < without);
         }
     }
-    assert!(smaller > 10, "{smaller} take fewer bytes");
+    assert!(smaller > 5, "{smaller} take fewer bytes");
     Ok(())
 }
 

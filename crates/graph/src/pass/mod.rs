@@ -113,7 +113,10 @@ impl Work {
 /// The nodes after all rewriting: what is fused, and what is printed as the graph of a plan.
 pub(crate) fn rewrite<B: Backend>(work: &Work, backend: &B) -> Work {
     let decomposed = decompose::decompose(work, &|primitive| backend.supports(primitive));
-    simplify::simplify(&products::products(&decomposed))
+    let with_products = products::products(&decomposed);
+    // A large graph is not held once more than it has to be.
+    drop(decomposed);
+    simplify::simplify(&with_products)
 }
 
 /// A checked plan with its kernels.

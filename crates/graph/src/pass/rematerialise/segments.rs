@@ -5,6 +5,8 @@
 //! in the forward pass this is done (the beginning waits longest for the backward pass), and in what
 //! is done behind that.
 
+use std::collections::HashMap;
+
 use super::program::Program;
 use super::replay::Size;
 
@@ -113,6 +115,7 @@ impl Segments {
         size: impl Fn(&[bool]) -> Size,
     ) -> Vec<(Choice, Size)> {
         let mut tried = Vec::new();
+        let mut sizes: HashMap<Vec<bool>, Size> = HashMap::new();
         for (before, after) in self.families() {
             let mut fits = |until: usize| {
                 let choice = Choice {
@@ -120,7 +123,10 @@ impl Segments {
                     before,
                     after,
                 };
-                let size = size(&self.dropped(choice));
+                let dropped = self.dropped(choice);
+                let size = *sizes
+                    .entry(dropped)
+                    .or_insert_with_key(|dropped| size(dropped));
                 tried.push((choice, size));
                 size.bytes <= limit
             };
@@ -152,11 +158,11 @@ impl Segments {
         let mut size = 1;
         while size <= self.count {
             policies.push(Policy::Groups(size));
-            size = (size + 1).max(size * 4 / 3);
+            size = (size + 1).max(size * 3 / 2);
         }
         let mut families = Vec::new();
         for k in 1..policies.len() {
-            let weaker = [0, k - 1, 1.min(k - 1), 2.min(k - 1)];
+            let weaker = [0, k - 1, 1.min(k - 1)];
             for (i, &weak) in weaker.iter().enumerate() {
                 if !weaker[..i].contains(&weak) {
                     families.push((policies[k], policies[weak]));
