@@ -13,6 +13,7 @@ mod bench;
 mod ci;
 mod command;
 mod gpu;
+mod memory;
 mod peers;
 mod tidy;
 
@@ -28,7 +29,7 @@ struct Task {
     run: fn(&[String]) -> Outcome,
 }
 
-const TASKS: [Task; 7] = [
+const TASKS: [Task; 8] = [
     Task {
         name: "ci",
         about: "everything a change has to pass: format, clippy, rustdoc, tests",
@@ -48,6 +49,11 @@ const TASKS: [Task; 7] = [
         name: "bench",
         about: "time the workloads on this engine and on the peers that are set up; takes --help",
         run: bench::run,
+    },
+    Task {
+        name: "memory",
+        about: "train a transformer within budgets of bytes, and hold what is seen against the plan",
+        run: memory::run,
     },
     Task {
         name: "peers",

@@ -6,8 +6,9 @@
 //! 4. [`architecture`]: crates, passes, invariants, and what a step does in memory.
 //! 5. [`derivatives`]: rules, composites, higher orders, and how each is tested.
 //! 6. [`performance`]: a step read off its plan; profiles; threads and instructions.
-//! 7. [`cuda`]: on a GPU; how kernels are made, and checked without one.
-//! 8. [`backends`]: writing a backend and proving it right.
+//! 7. [`memory`]: what takes the bytes of a step; budgets, checkpoints, and a drawing.
+//! 8. [`cuda`]: on a GPU; how kernels are made, and checked without one.
+//! 9. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
@@ -30,6 +31,9 @@ pub mod derivatives {}
 #[doc = "```"]
 #[doc = include_str!("../guide/performance/profile.md")]
 pub mod performance {}
+
+#[doc = include_str!("../guide/memory.md")]
+pub mod memory {}
 
 #[doc = include_str!("../guide/cuda.md")]
 pub mod cuda {}

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod axes;
+mod checkpoint;
 mod composite;
 mod grad;
 mod graph;

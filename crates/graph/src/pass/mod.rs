@@ -15,6 +15,7 @@
 //! The plan checker has the last word. Every pass is near-linear in the number of nodes and keeps
 //! node order topological; none recurses over nodes.
 
+mod budget;
 mod decompose;
 mod fuse;
 mod guard;
@@ -31,10 +32,11 @@ mod truth;
 
 use std::collections::{HashMap, HashSet};
 
-use backprop_core::plan::{Draft, format_bytes};
-use backprop_core::{Backend, Error, ErrorKind, Plan, Primitive, Result};
+use backprop_core::plan::Draft;
+use backprop_core::{Backend, Plan, Primitive, Result};
 
 use crate::ir::{Ir, Node, NodeId, Op, Origin};
+pub use budget::CompileOptions;
 pub(crate) use guard::{Requirement, guard};
 pub(crate) use launches::{Home, Launches};
 pub(crate) use place::Homes;
@@ -125,15 +127,6 @@ pub(crate) struct Compiled<B: Backend> {
     pub(crate) kernels: Vec<B::Kernel>,
 }
 
-/// How a step is compiled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct CompileOptions {
-    /// The most bytes of all buffers of the session together: parameters, optimizer state, what lives
-    /// within a step, inputs and results. To stay below it, parts of the forward pass run again in
-    /// the backward pass, with the same bits. Nothing runs again without need, nor without a budget.
-    pub budget: Option<usize>,
-}
-
 /// Compiles nodes for a backend. `homes` says where parameters, inputs, constants and results lie.
 pub(crate) fn compile<B: Backend>(
     launches: Launches,
@@ -161,48 +154,19 @@ pub(crate) fn compile<B: Backend>(
         scratch: &|launch| numbers.get(&launch.primitive).copied().unwrap_or(0),
         place: &|launches| place::place(launches, draft.clone(), homes),
     };
-    match (
-        rematerialise::rematerialise(&launches, &placing),
-        options.budget,
-    ) {
-        (Ok(placed), _) => {
-            let plan = Plan::check(placed)?;
-            Ok(Compiled { plan, kernels })
-        }
-        (Err(exceeded), budget) => {
-            let smallest = Plan::check(*exceeded.smallest)?;
-            let without = exceeded.without + outside;
-            Err(over_budget(&smallest, (budget.unwrap_or(0), without)))
-        }
+    let (placed, without) = match rematerialise::rematerialise(&launches, &placing) {
+        Ok(placed) => (placed, None),
+        Err(exceeded) => (*exceeded.smallest, Some(exceeded.without + outside)),
+    };
+    let plan = Plan::check(placed)?;
+    // What is left of a budget that parameters alone exceed is 0, and a step may need no more.
+    match options
+        .budget
+        .filter(|&budget| budget < plan.memory().total())
+    {
+        Some(budget) => Err(budget::exceeded(&plan, (budget, without))),
+        None => Ok(Compiled { plan, kernels }),
     }
-}
-
-/// How many of the values that hold most memory an error names.
-const NAMED: usize = 5;
-
-/// The error for a budget that does not suffice, given the plan that needs least and the bytes of the
-/// one without a budget.
-fn over_budget(smallest: &Plan, (budget, without): (usize, usize)) -> Error {
-    let memory = smallest.memory();
-    let mut error = Error::new(ErrorKind::OverBudget {
-        budget,
-        smallest: memory.total(),
-        without,
-    });
-    error = error.note("at the least", memory.to_string(), None);
-    let lines = smallest.lines();
-    for stay in smallest.stays_at_peak().into_iter().take(NAMED) {
-        let what = match stay.value {
-            Some(id) => {
-                let value = &smallest.values()[id.index()];
-                format!("{} {}", value.name, value.tensor)
-            }
-            None => "scratch".to_owned(),
-        };
-        let text = format!("{} of {what}", format_bytes(stay.span.bytes));
-        error = error.note("holds", text, lines[stay.first].place);
-    }
-    error.help("a smaller batch takes fewer bytes, and so does an optimizer with less state")
 }
 
 /// Turns nodes into launches that the backend supports.

@@ -370,3 +370,26 @@ fn a_step_on_one_sample_visits_a_matrix_once_backwards() {
     "#]]
     .assert_eq(&lines(&session));
 }
+
+/// Within a budget the first layers keep what crosses a cut, and compute the rest again right before
+/// it is needed.
+#[test]
+fn a_budget_runs_launches_again() {
+    let g = Graph::new();
+    let mut x = g.input("x", [64, 8], F32);
+    let w = g.parameter("w", [8, 8], F32, Init::Ones);
+    let v = g.parameter("v", [8, 8], F32, Init::Ones);
+    for _ in 0..3 {
+        x = x + x.matmul(w).tanh().matmul(v).sigmoid();
+    }
+    let dv = g.grad(x.square().sum(..), &[v]).unwrap()[0].key();
+    let free = Session::compile(&g, Reference, &[dv], Updates::none()).unwrap();
+    let saved = free.step_plan().saved_activations();
+    let options = crate::CompileOptions {
+        budget: Some(free.memory_bytes() - saved / 3),
+    };
+    let session = Session::compile_with(&g, Reference, &[dv], Updates::none(), options).unwrap();
+    let kinds = |session: &Session<Reference>| lines(session);
+    expect![[r#""#]].assert_eq(&kinds(&free));
+    expect![[r#""#]].assert_eq(&kinds(&session));
+}
