@@ -117,6 +117,16 @@ pub enum ErrorKind {
         /// What is wrong.
         what: String,
     },
+    /// A step made a value that is not finite.
+    #[error("{operation}: {what} in step {step}")]
+    NotFinite {
+        /// The operation that made it, or the input that holds it.
+        operation: String,
+        /// What it makes or holds: NaN or infinity.
+        what: String,
+        /// The number of the step, from 1 on, among those of the plan in this session.
+        step: u64,
+    },
     /// Something asked for that is not there.
     #[error("{what}")]
     Unknown {

@@ -285,10 +285,9 @@ impl<'g> Walk<'g> {
             if !self.needs[id.index()] {
                 continue;
             }
-            let origin = self.graph.origin_of_node(id);
             let graph = self.graph;
             match self.is_visited(id) {
-                true => graph.within(origin, || self.visit(id)),
+                true => graph.deriving(id, || self.visit(id)),
                 false => self.leave(id),
             }
         }

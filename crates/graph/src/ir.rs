@@ -9,6 +9,7 @@ use backprop_core::{Axes, DType, Place, Primitive, Reduction, Scalar, Shape, Ten
 
 use crate::composite::Rule;
 use crate::init::Init;
+use crate::unit::Units;
 
 /// The position of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -258,6 +259,8 @@ pub(crate) struct Ir {
     pub(crate) regions: Vec<Region>,
     /// The room for each node of a body that a derivative may need stacked.
     pub(crate) reserved: HashMap<NodeId, NodeId>,
+    /// Which operation of the user's each node belongs to.
+    pub(crate) units: Units,
     /// The parameters that count random keys: what reads one has to move it.
     pub(crate) counters: Vec<u32>,
     interned: HashMap<Node, NodeId>,
@@ -273,6 +276,7 @@ impl Default for Ir {
             inputs: Vec::new(),
             regions: vec![Region::default()],
             reserved: HashMap::new(),
+            units: Units::default(),
             counters: Vec::new(),
             interned: HashMap::new(),
         }

@@ -23,6 +23,7 @@ mod scan;
 mod session;
 mod summary;
 mod tensor;
+mod unit;
 mod updates;
 mod vmap;
 
@@ -35,6 +36,6 @@ pub use op::*;
 pub use op::{Entry, catalogue};
 pub use operand::Operand;
 pub use scan::{Iteration, Left, Scanned};
-pub use session::{LineTime, ParameterInfo, PlanId, Profile, Session};
+pub use session::{Finite, LineTime, ParameterInfo, PlanId, Profile, Session};
 pub use tensor::{Key, Param, Tensor};
 pub use updates::Updates;

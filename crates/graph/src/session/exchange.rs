@@ -102,7 +102,7 @@ impl<B: Backend> Session<B> {
             let help = "name it when compiling, or in `session.plan(&[key], ..)`";
             Error::new(ErrorKind::Unknown { what }).at(place).help(help)
         })?;
-        let mut ran = self.plans.iter().filter(|plan| plan.has_run);
+        let mut ran = self.plans.iter().filter(|plan| plan.steps > 0);
         if !ran.any(|plan| plan.fetches.contains(&id)) {
             let what = format!("fetch: no plan that computes {} has run", label());
             return Err(Error::new(ErrorKind::Unknown { what }).at(place));

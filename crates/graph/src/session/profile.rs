@@ -231,7 +231,7 @@ impl<B: Backend> Session<B> {
             loaded
                 .executable
                 .watched(&self.backend, &mut self.memory, &mut clock)?;
-            loaded.has_run = true;
+            loaded.steps += 1;
             profile.time += begin.elapsed();
             self.check_requirements(id)?;
         }
