@@ -95,7 +95,10 @@ impl Graph {
             return Err(error);
         }
         self.check()?;
-        Ok(good.into_iter().flatten().collect())
+        let good: Vec<Tensor<'g>> = good.into_iter().flatten().collect();
+        let gradients = wrt.iter().zip(&good).map(|(&x, gradient)| (x, gradient.id));
+        self.ir.borrow_mut().gradients.extend(gradients);
+        Ok(good)
     }
 
     /// What to say of a tensor that no cotangent reached: zero where `stop_gradient` cut it off on

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use backprop_core::{DType, Element, Error, ErrorKind, Place, Result, Shape};
 
 use crate::init::Init;
-use crate::ir::{Input, Ir, Node, NodeId, Op, Origin, Parameter, RegionId};
+use crate::ir::{Input, Inspection, Ir, Node, NodeId, Op, Origin, Parameter, RegionId};
 use crate::operand::Operand;
 use crate::scan::Open;
 use crate::tensor::{Key, Param, Tensor};
@@ -42,6 +42,7 @@ pub(crate) struct Build {
     /// The names that are taken.
     inputs: HashSet<String>,
     parameters: HashSet<String>,
+    inspections: HashSet<String>,
     derived: bool,
     /// The regions being built, outermost first.
     pub(crate) open: Vec<Open>,
@@ -247,6 +248,24 @@ impl Graph {
         }
         let node = leaf(Op::Coordinate(axis as u8), DType::I64, shape);
         self.tensor(self.ir.borrow_mut().push(node, origin))
+    }
+
+    /// Has the session keep a tensor's value for after a step.
+    pub(crate) fn inspect(&self, x: Tensor<'_>, name: &str, origin: Origin) {
+        if !std::ptr::eq(x.graph, self) || !self.is_sound(x) {
+            return;
+        }
+        let name = self.scoped(name);
+        if !self.build.borrow_mut().inspections.insert(name.clone()) {
+            self.fail(ErrorKind::DuplicateName { name }.into(), origin);
+            return;
+        }
+        let (node, outside) = (x.id, x.id);
+        self.ir.borrow_mut().inspections.push(Inspection {
+            name,
+            node,
+            outside,
+        });
     }
 
     /// Names everything built inside: parameters and inputs get `name.` in front, errors and plans

@@ -247,6 +247,15 @@ pub(crate) struct Input {
     pub(crate) except: Option<i64>,
 }
 
+/// A value that the user wants to look at after a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Inspection {
+    pub(crate) name: String,
+    pub(crate) node: NodeId,
+    /// The node by which it is seen outside of all scans.
+    pub(crate) outside: NodeId,
+}
+
 /// All nodes of a graph with what belongs to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Ir {
@@ -261,6 +270,9 @@ pub(crate) struct Ir {
     pub(crate) reserved: HashMap<NodeId, NodeId>,
     /// Which operation of the user's each node belongs to.
     pub(crate) units: Units,
+    pub(crate) inspections: Vec<Inspection>,
+    /// Parameters and their gradients.
+    pub(crate) gradients: Vec<(NodeId, NodeId)>,
     /// The parameters that count random keys: what reads one has to move it.
     pub(crate) counters: Vec<u32>,
     interned: HashMap<Node, NodeId>,
@@ -277,6 +289,8 @@ impl Default for Ir {
             regions: vec![Region::default()],
             reserved: HashMap::new(),
             units: Units::default(),
+            inspections: Vec::new(),
+            gradients: Vec::new(),
             counters: Vec::new(),
             interned: HashMap::new(),
         }

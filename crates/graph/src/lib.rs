@@ -17,6 +17,7 @@ mod jvp;
 mod op;
 mod operand;
 pub mod optim;
+mod page;
 mod pass;
 mod print;
 mod scan;
@@ -35,7 +36,8 @@ pub use op::*;
 #[doc(hidden)]
 pub use op::{Entry, catalogue};
 pub use operand::Operand;
+pub use page::Page;
 pub use scan::{Iteration, Left, Scanned};
-pub use session::{Finite, LineTime, ParameterInfo, PlanId, Profile, Session};
+pub use session::{Finite, Inspected, LineTime, ParameterInfo, PlanId, Profile, Session};
 pub use tensor::{Key, Param, Tensor};
 pub use updates::Updates;

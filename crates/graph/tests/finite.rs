@@ -384,12 +384,15 @@ fn in_the_body_of_a_scan() {
         let line = line!() - 6;
         Planted::new(line, scanned.carried[0]).fed(x, &[2.0, 1.0, -4.0, 1.0])
     };
-    check(program, expect![[r#"
+    check(
+        program,
+        expect![[r#"
         error: log: makes NaN in step 1
            = operand: add f32[]: -3.2587
            = result: f32[]: nothing finite, 1 NaN
            = run:     the step
-           = help: log wants positive numbers: `maximum` with something small, or `log1p`"#]]);
+           = help: log wants positive numbers: `maximum` with something small, or `log1p`"#]],
+    );
 }
 
 #[test]
@@ -415,13 +418,16 @@ fn in_the_reverse_of_a_scan_in_a_scan() {
         let x_fed = [1.0, 1.0, 1.0, 1.0, 0.0, 1.0];
         Planted::new(line, loss).updates(updates).fed(x, &x_fed)
     };
-    check(program, expect![[r#"
+    check(
+        program,
+        expect![[r#"
         error: gradient of sqrt: makes infinity in step 1
            = operand 0: gradient of scan 2 f32[3, 3]: 1
            = operand 1: scan 2 f32[2, 3, 3]: 0 to 4
            = result: f32[3, 3]: 0.125 to 0.1768, 3 infinite, first at [1, 0]
            = run:       the step
-           = help: the derivative of sqrt at 0 is infinite: add something small first"#]]);
+           = help: the derivative of sqrt at 0 is infinite: add something small first"#]],
+    );
 }
 
 #[test]
@@ -464,11 +470,14 @@ fn an_infinity_that_was_given_and_comes_out() {
         let line = line!() - 1;
         Planted::new(line, x.sum(..)).fed(x, &[1.0, f32::INFINITY])
     };
-    check(program, expect![[r#"
+    check(
+        program,
+        expect![[r#"
         error: input x: holds infinity in step 1
            = result: f32[2]: 1, 1 infinite, first at [1]
            = run: the step
-           = help: the data that is fed holds it"#]]);
+           = help: the data that is fed holds it"#]],
+    );
 }
 
 #[test]

@@ -134,6 +134,7 @@ impl Graph {
         let ids: Vec<NodeId> = (0..outputs.len())
             .map(|i| ir.push_output(marker, i, outputs[i], origin))
             .collect();
+        stack_inspections(&mut ir, open.region);
         if region != RegionId::default() {
             reserve(&mut ir, &open, marker, origin);
         }
@@ -142,6 +143,18 @@ impl Graph {
         Scanned {
             carried: tensors.by_ref().take(left.carried.len()).collect(),
             stacked: tensors.collect(),
+        }
+    }
+}
+
+/// Stacks what the user wants to see of a body.
+fn stack_inspections(ir: &mut Ir, region: RegionId) {
+    for k in 0..ir.inspections.len() {
+        let seen = ir.inspections[k].outside;
+        if ir.node(seen).region == region
+            && let Some(stacked) = ir.stacked(seen)
+        {
+            ir.inspections[k].outside = stacked;
         }
     }
 }

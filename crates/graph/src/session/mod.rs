@@ -2,8 +2,10 @@
 
 mod exchange;
 mod finite;
+mod inspect;
 mod profile;
 mod storage;
+mod warnings;
 
 use std::collections::{BTreeSet, HashSet};
 use std::panic::Location;
@@ -15,6 +17,8 @@ use backprop_core::{Backend, DType, Error, ErrorKind, Executable, Memory, Place,
 pub use exchange::ParameterInfo;
 pub use finite::Finite;
 use finite::Watch;
+pub use inspect::Inspected;
+pub(crate) use profile::escaped;
 pub use profile::{LineTime, Profile};
 use storage::Storage;
 
@@ -72,6 +76,17 @@ struct Loaded<B: Backend> {
     steps: u64,
     /// Finds what is not finite, once it was asked for.
     watch: Option<Box<Watch<B>>>,
+}
+
+impl<B: Backend> Loaded<B> {
+    /// The fetches that are nodes of the graph, and not of what was added to it.
+    fn fetches_of_graph<'l>(&'l self, ir: &'l Ir) -> impl Iterator<Item = NodeId> + 'l {
+        let end = ir.nodes.len();
+        self.fetches
+            .iter()
+            .copied()
+            .filter(move |id| id.index() < end)
+    }
 }
 
 impl<B: Backend> std::fmt::Debug for Session<B> {
@@ -207,6 +222,14 @@ impl<B: Backend> Session<B> {
         }
         check_counters(&work, place)?;
         let (asked, updates) = (work.fetches.clone(), work.updates.clone());
+        let reachable = work.reachable();
+        let inspections = self.work.ir.inspections.iter();
+        let inspected = inspections.filter(|inspection| reachable[inspection.node.index()]);
+        for inspection in inspected {
+            if !work.fetches.contains(&inspection.outside) {
+                work.fetches.push(inspection.outside);
+            }
+        }
         let requirements = pass::guard(&mut work);
         let mut storage = self.storage.clone();
         let loaded = self.load(&work, &mut storage)?;

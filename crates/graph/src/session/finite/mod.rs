@@ -20,7 +20,8 @@ use super::{Loaded, PlanId, Session};
 use crate::ir::{Ir, NodeId, Op};
 use crate::pass::Work;
 use levels::leveled;
-use report::{Finding, Values};
+use report::Finding;
+pub(super) use report::Values;
 use subjects::{Subject, passed_on, subjects};
 
 /// Which values of a step may not appear.

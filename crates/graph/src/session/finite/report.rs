@@ -28,7 +28,7 @@ pub(super) struct Finding<'s> {
 }
 
 /// What the elements of a value are.
-pub(super) struct Values {
+pub(in crate::session) struct Values {
     shape: Shape,
     /// The smallest and the largest finite one.
     range: Option<(f64, f64)>,
@@ -39,7 +39,7 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn new(shape: Shape, values: &[f64]) -> Values {
+    pub(in crate::session) fn new(shape: Shape, values: &[f64]) -> Values {
         let finite = || values.iter().copied().filter(|x| x.is_finite());
         let (low, high) = (finite().reduce(f64::min), finite().reduce(f64::max));
         Values {

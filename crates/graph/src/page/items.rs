@@ -1,0 +1,124 @@
+//! The operations of a graph as its user called them: what pages and drawings show.
+
+use std::collections::{BTreeSet, HashMap};
+
+use backprop_core::Place;
+
+use crate::ir::{Ir, Node, NodeId, Op};
+use crate::unit::{Unit, UnitId};
+
+/// What an item is, for its colour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Input,
+    Parameter,
+    Forward,
+    Backward,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Input => "input",
+            Kind::Parameter => "parameter",
+            Kind::Forward => "forward",
+            Kind::Backward => "backward",
+        }
+    }
+}
+
+/// An operation with all nodes that it was built of, or all that one vjp was built of.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    /// The type of its (last) result, and the bytes of that.
+    pub(super) tensor: String,
+    pub(super) bytes: usize,
+    pub(super) place: Place,
+    /// The scope that it was called in.
+    pub(super) scope: String,
+    /// The scope as launches have it, with the operation's name.
+    pub(super) path: String,
+    /// The item whose vjp it is.
+    pub(super) of: Option<usize>,
+    /// What its operands belong to.
+    pub(super) inputs: BTreeSet<usize>,
+    pub(super) nodes: usize,
+}
+
+/// What a node is shown in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Owner {
+    Unit(UnitId),
+    Node(NodeId),
+}
+
+fn owner(ir: &Ir, id: NodeId) -> Owner {
+    match (ir.units.owner(id), &ir.node(id).op) {
+        (Some(unit), _) => Owner::Unit(unit),
+        (None, Op::Output(_)) => Owner::Node(ir.node(id).inputs[0]),
+        (None, _) => Owner::Node(id),
+    }
+}
+
+/// Whether a node is shown: numbers that are written down are not, nor room that nothing uses.
+fn is_shown(node: &Node) -> bool {
+    let is_number = matches!(node.op, Op::Constant(_) | Op::Coordinate(_));
+    !is_number && !matches!(node.op, Op::Poison | Op::Reserved(_) | Op::Unchosen(_))
+}
+
+/// The items of a graph in the order of their first nodes.
+pub(super) fn items(ir: &Ir) -> Vec<Item> {
+    let mut numbers: HashMap<Owner, usize> = HashMap::new();
+    let mut items: Vec<Item> = Vec::new();
+    let mut item_of: Vec<Option<usize>> = vec![None; ir.nodes.len()];
+    for id in ir.ids().filter(|id| is_shown(ir.node(*id))) {
+        let number = *numbers.entry(owner(ir, id)).or_insert_with(|| {
+            items.push(item(ir, id));
+            items.len() - 1
+        });
+        item_of[id.index()] = Some(number);
+        let node = ir.node(id);
+        let item = &mut items[number];
+        item.nodes += 1;
+        let inputs = node.inputs.iter().filter_map(|x| item_of[x.index()]);
+        item.inputs.extend(inputs.filter(|&other| other != number));
+        if !matches!(node.op, Op::Custom(_) | Op::Scan(_)) {
+            item.tensor = format!("{}{}", node.dtype, node.shape);
+            item.bytes = node.tensor().bytes();
+        }
+        item.of = item.of.or_else(|| {
+            let of = ir.units.vjp_of(id)?;
+            item_of[of.index()]
+        });
+    }
+    items
+}
+
+fn item(ir: &Ir, id: NodeId) -> Item {
+    let origin = ir.origins[id.index()];
+    let path = ir.scopes[origin.scope as usize].clone();
+    let unit = ir.units.owner(id).map(|unit| ir.units.unit(unit));
+    let kind = match (&ir.node(id).op, unit) {
+        (_, Some(Unit::Vjp(_))) => Kind::Backward,
+        (Op::Input(_), _) => Kind::Input,
+        (Op::Parameter(_), _) => Kind::Parameter,
+        _ => Kind::Forward,
+    };
+    let is_named = matches!(unit, Some(Unit::Operation(Some(_))));
+    let outer = path.rsplit_once('.').map_or("", |(outer, _)| outer);
+    let scope = if is_named { outer } else { path.as_str() };
+    Item {
+        kind,
+        name: ir.operation(id),
+        tensor: String::new(),
+        bytes: 0,
+        place: origin.place,
+        scope: scope.to_owned(),
+        path: path.clone(),
+        of: None,
+        inputs: BTreeSet::new(),
+        nodes: 0,
+    }
+}
