@@ -12,7 +12,6 @@ use crate::ir::{Input, Inspection, Ir, Node, NodeId, Op, Origin, Parameter, Regi
 use crate::operand::Operand;
 use crate::scan::Open;
 use crate::tensor::{Key, Param, Tensor};
-use crate::unit::Unit;
 
 static GRAPHS: AtomicU64 = AtomicU64::new(1);
 
@@ -34,9 +33,9 @@ pub struct Graph {
 pub(crate) struct Build {
     errors: Vec<Error>,
     /// Places to report instead of the caller's; the outermost wins.
-    places: Vec<Origin>,
+    pub(crate) places: Vec<Origin>,
     scope: Vec<String>,
-    scope_id: u32,
+    pub(crate) scope_id: u32,
     /// The position of each scope's path in [`Ir::scopes`].
     scope_ids: HashMap<String, u32>,
     /// The names that are taken.
@@ -312,45 +311,6 @@ impl Graph {
     pub fn at<R>(&self, place: Place, build: impl FnOnce() -> R) -> R {
         let scope = self.build.borrow().scope_id;
         self.within(Origin { place, scope }, build)
-    }
-
-    /// Builds an operation made of others: what is built bears its origin and belongs to it.
-    pub(crate) fn within<R>(&self, origin: Origin, build: impl FnOnce() -> R) -> R {
-        let (start, inner) = (self.len(), !self.build.borrow().places.is_empty());
-        let result = self.bearing(origin, build);
-        if !inner {
-            let name = self.operation_of(origin);
-            let mut ir = self.ir.borrow_mut();
-            let end = ir.nodes.len();
-            ir.units.close(Unit::Operation(name), start..end);
-        }
-        result
-    }
-
-    /// Builds the vjp of a node: what is built bears the node's origin and belongs to its vjp.
-    pub(crate) fn deriving<R>(&self, of: NodeId, build: impl FnOnce() -> R) -> R {
-        let (start, origin) = (self.len(), self.origin_of_node(of));
-        let result = self.bearing(origin, build);
-        let mut ir = self.ir.borrow_mut();
-        let end = ir.nodes.len();
-        ir.units.close(Unit::Vjp(of), start..end);
-        result
-    }
-
-    /// What is built inside bears an origin, unless one is set already.
-    pub(crate) fn bearing<R>(&self, origin: Origin, build: impl FnOnce() -> R) -> R {
-        self.build.borrow_mut().places.push(origin);
-        let result = build();
-        self.build.borrow_mut().places.pop();
-        result
-    }
-
-    /// The name of the operation that an origin is of, if it names one beyond the open scope.
-    fn operation_of(&self, origin: Origin) -> Option<String> {
-        let (build, ir) = (self.build.borrow(), self.ir.borrow());
-        let path = &ir.scopes[origin.scope as usize];
-        let name = path.rsplit('.').next().map(str::to_owned);
-        name.filter(|_| origin.scope != build.scope_id)
     }
 
     /// The errors recorded so far.

@@ -1,9 +1,8 @@
 //! Which operation of the user's a node belongs to: many operations are built of several nodes, and the
 //! vjp of a node of several more.
 
-use std::ops::Range;
-
-use crate::ir::{Ir, NodeId, Op};
+use crate::graph::Graph;
+use crate::ir::{Ir, Node, NodeId, Op, Origin};
 
 /// Nodes that were built as one: what they do together.
 #[derive(Clone, Debug)]
@@ -27,16 +26,19 @@ pub(crate) struct Units {
 }
 
 impl Units {
-    /// Records that a unit has built these nodes.
-    pub(crate) fn close(&mut self, unit: Unit, nodes: Range<usize>) {
-        if nodes.is_empty() {
+    /// Records that a unit has built these nodes. What is fed or kept belongs to none.
+    fn close(&mut self, unit: Unit, start: usize, nodes: &[Node]) {
+        if start == nodes.len() {
             return;
         }
         let id = UnitId(self.units.len() as u32);
         let is_vjp = matches!(unit, Unit::Vjp(_));
         self.units.push(unit);
-        self.owners.resize(nodes.end.max(self.owners.len()), None);
-        for at in nodes {
+        self.owners.resize(nodes.len(), None);
+        for (at, node) in nodes.iter().enumerate().skip(start) {
+            if matches!(node.op, Op::Input(_) | Op::Parameter(_)) {
+                continue;
+            }
             let is_free = match self.owners[at] {
                 None => true,
                 Some(owner) => is_vjp && !self.is_vjp(owner),
@@ -69,7 +71,49 @@ impl Units {
     }
 }
 
+impl Graph {
+    /// Builds an operation made of others: what is built bears its origin and belongs to it.
+    pub(crate) fn within<R>(&self, origin: Origin, build: impl FnOnce() -> R) -> R {
+        let (start, inner) = (self.len(), !self.build.borrow().places.is_empty());
+        let result = self.bearing(origin, build);
+        if !inner {
+            let name = self.operation_of(origin);
+            self.ir.borrow_mut().close(Unit::Operation(name), start);
+        }
+        result
+    }
+
+    /// Builds the vjp of a node: what is built bears the node's origin and belongs to its vjp.
+    pub(crate) fn deriving<R>(&self, of: NodeId, build: impl FnOnce() -> R) -> R {
+        let (start, origin) = (self.len(), self.origin_of_node(of));
+        let result = self.bearing(origin, build);
+        self.ir.borrow_mut().close(Unit::Vjp(of), start);
+        result
+    }
+
+    /// What is built inside bears an origin, unless one is set already.
+    pub(crate) fn bearing<R>(&self, origin: Origin, build: impl FnOnce() -> R) -> R {
+        self.build.borrow_mut().places.push(origin);
+        let result = build();
+        self.build.borrow_mut().places.pop();
+        result
+    }
+
+    /// The name of the operation that an origin is of, if it names one beyond the open scope.
+    fn operation_of(&self, origin: Origin) -> Option<String> {
+        let (build, ir) = (self.build.borrow(), self.ir.borrow());
+        let path = &ir.scopes[origin.scope as usize];
+        let name = path.rsplit('.').next().map(str::to_owned);
+        name.filter(|_| origin.scope != build.scope_id)
+    }
+}
+
 impl Ir {
+    /// Records that a unit has built all nodes from `start` on.
+    fn close(&mut self, unit: Unit, start: usize) {
+        self.units.close(unit, start, &self.nodes);
+    }
+
     /// The name of the operation that a node belongs to, as the user called it.
     pub(crate) fn operation(&self, id: NodeId) -> String {
         let owner = self.units.owner(id).map(|owner| self.units.unit(owner));

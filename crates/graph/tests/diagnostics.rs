@@ -232,7 +232,8 @@ fn as_a_drawing() {
         n1 -> n10;
         n9 -> n10;
         }
-    "#]].assert_eq(&g.dot());
+    "#]]
+    .assert_eq(&g.dot());
 }
 
 #[test]

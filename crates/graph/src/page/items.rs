@@ -45,21 +45,36 @@ pub(super) struct Item {
     /// What its operands belong to.
     pub(super) inputs: BTreeSet<usize>,
     pub(super) nodes: usize,
+    /// Whether its name is that of a rearrangement, for want of a better one.
+    is_called_by_node: bool,
 }
 
 /// What a node is shown in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Owner {
     Unit(UnitId),
+    /// The gradient of an item.
+    Gradient(usize),
     Node(NodeId),
 }
 
-fn owner(ir: &Ir, id: NodeId) -> Owner {
-    match (ir.units.owner(id), &ir.node(id).op) {
-        (Some(unit), _) => Owner::Unit(unit),
-        (None, Op::Output(_)) => Owner::Node(ir.node(id).inputs[0]),
-        (None, _) => Owner::Node(id),
+/// What a node is shown in, given the items of earlier nodes.
+fn owner(ir: &Ir, id: NodeId, item_of: &[Option<usize>]) -> Owner {
+    let of = ir.units.vjp_of(id).and_then(|of| item_of[of.index()]);
+    match (of, ir.units.owner(id), &ir.node(id).op) {
+        (Some(of), ..) => Owner::Gradient(of),
+        (None, Some(unit), _) => Owner::Unit(unit),
+        (None, None, Op::Output(_)) => Owner::Node(ir.node(id).inputs[0]),
+        (None, None, _) => Owner::Node(id),
     }
+}
+
+/// Whether a node only rearranges: an operation that has no name is called by another one.
+fn rearranges(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Reshape | Op::Broadcast | Op::Permute(_) | Op::Slice(_) | Op::Cast
+    )
 }
 
 /// Whether a node is shown: numbers that are written down are not, nor room that nothing uses.
@@ -74,7 +89,7 @@ pub(super) fn items(ir: &Ir) -> Vec<Item> {
     let mut items: Vec<Item> = Vec::new();
     let mut item_of: Vec<Option<usize>> = vec![None; ir.nodes.len()];
     for id in ir.ids().filter(|id| is_shown(ir.node(*id))) {
-        let number = *numbers.entry(owner(ir, id)).or_insert_with(|| {
+        let number = *numbers.entry(owner(ir, id, &item_of)).or_insert_with(|| {
             items.push(item(ir, id));
             items.len() - 1
         });
@@ -82,16 +97,21 @@ pub(super) fn items(ir: &Ir) -> Vec<Item> {
         let node = ir.node(id);
         let item = &mut items[number];
         item.nodes += 1;
+        if item.is_called_by_node && !rearranges(&node.op) {
+            (item.name, item.is_called_by_node) = (ir.operation(id), false);
+        }
         let inputs = node.inputs.iter().filter_map(|x| item_of[x.index()]);
         item.inputs.extend(inputs.filter(|&other| other != number));
         if !matches!(node.op, Op::Custom(_) | Op::Scan(_)) {
             item.tensor = format!("{}{}", node.dtype, node.shape);
             item.bytes = node.tensor().bytes();
         }
-        item.of = item.of.or_else(|| {
-            let of = ir.units.vjp_of(id)?;
-            item_of[of.index()]
-        });
+        let of = ir.units.vjp_of(id).and_then(|of| item_of[of.index()]);
+        if let Some(of) = of.filter(|&of| of != number) {
+            // A gradient is shown where its operation is.
+            let scope = items[of].scope.clone();
+            (items[number].of, items[number].scope) = (Some(of), scope);
+        }
     }
     items
 }
@@ -106,19 +126,28 @@ fn item(ir: &Ir, id: NodeId) -> Item {
         (Op::Parameter(_), _) => Kind::Parameter,
         _ => Kind::Forward,
     };
-    let is_named = matches!(unit, Some(Unit::Operation(Some(_))));
-    let outer = path.rsplit_once('.').map_or("", |(outer, _)| outer);
-    let scope = if is_named { outer } else { path.as_str() };
+    let outer = |path: &str| {
+        path.rsplit_once('.')
+            .map_or("", |(outer, _)| outer)
+            .to_owned()
+    };
+    let scope = match (&ir.node(id).op, unit) {
+        (Op::Input(i), _) => outer(&ir.inputs[*i as usize].name),
+        (Op::Parameter(i), _) => outer(&ir.parameters[*i as usize].name),
+        (_, Some(Unit::Operation(Some(_)))) => outer(&path),
+        _ => path.clone(),
+    };
     Item {
         kind,
         name: ir.operation(id),
         tensor: String::new(),
         bytes: 0,
         place: origin.place,
-        scope: scope.to_owned(),
-        path: path.clone(),
+        scope,
+        path,
         of: None,
         inputs: BTreeSet::new(),
         nodes: 0,
+        is_called_by_node: rearranges(&ir.node(id).op) && kind == Kind::Forward,
     }
 }

@@ -82,9 +82,11 @@ impl Levels {
     /// The level of a value in iteration number `at` of `times`.
     fn at(&self, id: NodeId, at: usize, times: usize) -> Level {
         let levels = self.0.get(&id).map_or(&[][..], Vec::as_slice);
-        // An outer value has one level for several iterations.
-        let at = at * levels.len() / times.max(1);
-        levels.get(at).copied().unwrap_or(Level::Finite)
+        let (start, end) = (at * levels.len(), (at + 1) * levels.len());
+        // An outer value has one level for several iterations, an inner one several for one.
+        let seen = start / times.max(1)..end.div_ceil(times.max(1));
+        let seen = levels.get(seen).unwrap_or_default().iter().copied();
+        seen.max().unwrap_or(Level::Finite)
     }
 
     /// The first iteration in which a subject makes something that is at least so far from finite.
@@ -142,8 +144,8 @@ impl<B: Backend> Session<B> {
             Finite::NoNan => Level::Nan,
             Finite::Checked => Level::Infinite,
         };
-        let work = self.work_of(id);
         if self.plans[id.0].watch.is_none() {
+            let work = self.work_of(id);
             let watch = self.watch(&work, subjects(&work))?;
             self.plans[id.0].watch = Some(Box::new(watch));
         }
@@ -156,12 +158,13 @@ impl<B: Backend> Session<B> {
                 let (at, level) = levels.made(subject, least)?;
                 Some((subject.clone(), at, level))
             });
-            made.or_else(|| given(&work, &levels, least))
+            let given = || self.given(id, &levels).filter(|_| least == Level::Infinite);
+            made.or_else(given)
         });
         self.plans[id.0].watch = Some(watch);
         match found? {
             None => Ok(()),
-            Some(found) => Err(self.explain(&work, found, (id, place))?),
+            Some(found) => Err(self.explain(found, (id, place))?),
         }
     }
 
@@ -213,13 +216,38 @@ impl<B: Backend> Session<B> {
         read.collect()
     }
 
+    /// What was given and reaches a new parameter or a fetched number as an infinity that nothing made.
+    fn given(&self, id: PlanId, levels: &Levels) -> Option<(Subject, usize, Level)> {
+        let (ir, plan) = (&self.work.ir, &self.plans[id.0]);
+        let level = |id: NodeId| levels.at(passed_on(ir, id), 0, 1);
+        let old = |parameter: u32| ir.parameters[parameter as usize].node;
+        let mut updates = plan.updates.iter();
+        let worse = updates.any(|&(parameter, new)| level(new) > level(old(parameter)));
+        let mut numbers = plan
+            .asked
+            .iter()
+            .filter(|id| ir.node(**id).shape.count() == 1);
+        if !worse && !numbers.any(|&id| level(id) > Level::Finite) {
+            return None;
+        }
+        let is_given = |id: &NodeId| matches!(ir.node(*id).op, Op::Input(_) | Op::Parameter(_));
+        let mut given = ir.ids().filter(is_given);
+        let node = given.find(|&id| level(id) > Level::Finite)?;
+        let subject = Subject {
+            node,
+            operands: Vec::new(),
+            floor: Level::Finite,
+        };
+        Some((subject, 0, level(node)))
+    }
+
     /// The error that says what was made, where and from what.
     fn explain(
         &mut self,
-        work: &Work,
         (subject, at, level): (Subject, usize, Level),
         (id, place): (PlanId, Place),
     ) -> Result<backprop_core::Error> {
+        let work = &self.work_of(id);
         let part = self.part(work, &subject, level)?;
         let shown = match &part {
             Some(part) if subject.operands.is_empty() => part,
@@ -313,32 +341,4 @@ fn stacked(ir: &mut Ir, id: NodeId) -> NodeId {
         }
     }
     id
-}
-
-/// What was given and reaches a new parameter or a fetched number as an infinity that nothing made.
-fn given(work: &Work, levels: &Levels, least: Level) -> Option<(Subject, usize, Level)> {
-    if least > Level::Infinite {
-        return None;
-    }
-    let ir = &work.ir;
-    let level = |id: NodeId| levels.at(passed_on(ir, id), 0, 1);
-    let old = |parameter: u32| ir.parameters[parameter as usize].node;
-    let mut updates = work.updates.iter();
-    let worse = updates.any(|&(parameter, new)| level(new) > level(old(parameter)));
-    let mut numbers = work
-        .fetches
-        .iter()
-        .filter(|id| ir.node(**id).shape.count() == 1);
-    if !worse && !numbers.any(|&id| level(id) > Level::Finite) {
-        return None;
-    }
-    let is_given = |id: &NodeId| matches!(ir.node(*id).op, Op::Input(_) | Op::Parameter(_));
-    let mut given = ir.ids().filter(is_given);
-    let node = given.find(|&id| level(id) > Level::Finite)?;
-    let subject = Subject {
-        node,
-        operands: Vec::new(),
-        floor: Level::Finite,
-    };
-    Some((subject, 0, level(node)))
 }

@@ -97,6 +97,15 @@ enum Inside {
     Node,
 }
 
+/// Whether a node was added to a scan for the vjp that it belongs to.
+fn is_residual(ir: &Ir, id: NodeId) -> bool {
+    let node = ir.node(id);
+    match node.op {
+        Op::Output(_) => ir.units.owner(node.inputs[0]) != ir.units.owner(id),
+        _ => false,
+    }
+}
+
 fn subject(ir: &Ir, id: NodeId, inside: Inside) -> Option<Subject> {
     let node = ir.node(id);
     let floor = match node.op {
@@ -123,7 +132,7 @@ fn subject(ir: &Ir, id: NodeId, inside: Inside) -> Option<Subject> {
         }
         let node = ir.node(next);
         let is_mark = matches!(node.op, Op::Custom(_) | Op::Scan(_));
-        let is_inner = owner.is_some() && ir.units.owner(next) == owner;
+        let is_inner = owner.is_some() && ir.units.owner(next) == owner && !is_residual(ir, next);
         match node.op {
             Op::Constant(_) => subject.floor = subject.floor.max(written(node)),
             _ if is_mark || is_inner => {
