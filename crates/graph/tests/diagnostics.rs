@@ -200,22 +200,15 @@ fn as_a_drawing() {
         n0 [label="input x\nf32[2, 3]", shape=ellipse];
         n4 [label="log\nf32[2, 4]"];
         n5 [label="mean\nf32[]"];
-        n8 [label="gradient of log\nf32[2, 4]", style=dashed];
+        n6 [label="gradient of mean\nf32[2, 4]", style=dashed];
+        n7 [label="gradient of log\nf32[2, 4]", style=dashed];
         subgraph cluster_0 {
         label="layer";
         n1 [label="parameter layer.w\nf32[3, 4]", shape=ellipse, style=filled];
         n2 [label="matmul\nf32[2, 4]"];
         n3 [label="softmax\nf32[2, 4]"];
-        n10 [label="gradient of matmul\nf32[3, 4]", style=dashed];
-        subgraph cluster_0_0 {
-        label="softmax";
-        n9 [label="gradient of softmax\nf32[2, 4]", style=dashed];
-        }
-        }
-        subgraph cluster_1 {
-        label="mean";
-        n6 [label="gradient of mean\nf32[]", style=dashed];
-        n7 [label="gradient of mean\nf32[2, 4]", style=dashed];
+        n8 [label="gradient of softmax\nf32[2, 4]", style=dashed];
+        n9 [label="gradient of matmul\nf32[3, 4]", style=dashed];
         }
         n0 -> n2;
         n1 -> n2;
@@ -223,14 +216,13 @@ fn as_a_drawing() {
         n3 -> n4;
         n4 -> n5;
         n5 -> n6;
+        n3 -> n7;
         n6 -> n7;
         n3 -> n8;
         n7 -> n8;
-        n3 -> n9;
+        n0 -> n9;
+        n1 -> n9;
         n8 -> n9;
-        n0 -> n10;
-        n1 -> n10;
-        n9 -> n10;
         }
     "#]]
     .assert_eq(&g.dot());

@@ -14,6 +14,7 @@ import sys
 STEPS = """
 <script>
 "use strict";
+(() => {
 const failed = [];
 const check = (what, holds) => { if (!holds) failed.push(what); };
 const one = selector => document.querySelector(selector);
@@ -55,6 +56,7 @@ check("folders fold", document.querySelectorAll("details[open]").length === 1);
 one("#unfold").click();
 check("folders unfold", document.querySelectorAll("details:not([open])").length === 0);
 document.title = failed.length ? "failed: " + failed.join("; ") : "passed";
+})();
 </script>
 """
 

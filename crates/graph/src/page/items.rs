@@ -102,10 +102,7 @@ pub(super) fn items(ir: &Ir) -> Vec<Item> {
         }
         let inputs = node.inputs.iter().filter_map(|x| item_of[x.index()]);
         item.inputs.extend(inputs.filter(|&other| other != number));
-        if !matches!(node.op, Op::Custom(_) | Op::Scan(_)) {
-            item.tensor = format!("{}{}", node.dtype, node.shape);
-            item.bytes = node.tensor().bytes();
-        }
+        describe(item, node);
         let of = ir.units.vjp_of(id).and_then(|of| item_of[of.index()]);
         if let Some(of) = of.filter(|&of| of != number) {
             // A gradient is shown where its operation is.
@@ -113,7 +110,34 @@ pub(super) fn items(ir: &Ir) -> Vec<Item> {
             (items[number].of, items[number].scope) = (Some(of), scope);
         }
     }
+    for id in results(ir, &item_of, &items) {
+        if let Some(number) = item_of[id.index()] {
+            describe(&mut items[number], ir.node(id));
+        }
+    }
     items
+}
+
+/// Takes the type of a node for that of its item.
+fn describe(item: &mut Item, node: &Node) {
+    if !matches!(node.op, Op::Custom(_) | Op::Scan(_)) {
+        item.tensor = format!("{}{}", node.dtype, node.shape);
+        item.bytes = node.tensor().bytes();
+    }
+}
+
+/// The nodes that other operations use, besides gradients, in order.
+fn results(ir: &Ir, item_of: &[Option<usize>], items: &[Item]) -> BTreeSet<NodeId> {
+    let mut results = BTreeSet::new();
+    for id in ir.ids() {
+        let user = item_of[id.index()];
+        if user.is_some_and(|user| items[user].kind == Kind::Backward) {
+            continue;
+        }
+        let inputs = ir.node(id).inputs.iter().copied();
+        results.extend(inputs.filter(|x| item_of[x.index()] != user));
+    }
+    results
 }
 
 fn item(ir: &Ir, id: NodeId) -> Item {
