@@ -135,9 +135,7 @@ impl Graph {
             .map(|i| ir.push_output(marker, i, outputs[i], origin))
             .collect();
         stack_inspections(&mut ir, open.region);
-        if region != RegionId::default() {
-            reserve(&mut ir, &open, marker, origin);
-        }
+        reserve(&mut ir, &open, marker, origin);
         drop(ir);
         let mut tensors = ids.into_iter().map(|id| self.tensor(id));
         Scanned {
@@ -159,8 +157,11 @@ fn stack_inspections(ir: &mut Ir, region: RegionId) {
     }
 }
 
-/// Makes room for stacking whatever a scan's body computes.
+/// Makes room for stacking whatever the body of a scan inside of a scan computes.
 fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
+    if ir.node(marker).region == RegionId::default() {
+        return;
+    }
     for id in (open.start.index()..marker.index()).map(|index| NodeId(index as u32)) {
         let node = ir.node(id);
         let is_value = !matches!(node.op, Op::Custom(_) | Op::Scan(_));

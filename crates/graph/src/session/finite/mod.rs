@@ -13,7 +13,7 @@ mod subjects;
 
 use std::collections::HashMap;
 
-use backprop_core::{Backend, Place, Result};
+use backprop_core::{Backend, Error, Place, Result};
 
 use super::storage::decode;
 use super::{Loaded, PlanId, Session};
@@ -164,7 +164,7 @@ impl<B: Backend> Session<B> {
         self.plans[id.0].watch = Some(watch);
         match found? {
             None => Ok(()),
-            Some(found) => Err(self.explain(found, (id, place))?),
+            Some(found) => Err(self.explain(found, (id, place))),
         }
     }
 
@@ -246,25 +246,26 @@ impl<B: Backend> Session<B> {
         &mut self,
         (subject, at, level): (Subject, usize, Level),
         (id, place): (PlanId, Place),
-    ) -> Result<backprop_core::Error> {
+    ) -> Error {
         let work = &self.work_of(id);
-        let part = self.part(work, &subject, level)?;
+        // The error is worth having without what cannot be found out.
+        let part = self.part(work, &subject, level).unwrap_or_default();
         let shown = match &part {
             Some(part) if subject.operands.is_empty() => part,
             _ => &subject,
         };
         let mut ids = vec![shown.node];
         ids.extend(shown.operands.iter().take(report::MOST_OPERANDS));
-        let values = self.look(work, &ids, at)?;
+        let values = self.look(work, &ids, at).unwrap_or_default();
         let finding = Finding {
-            grown: self.grown(work)?,
+            grown: self.grown(work).unwrap_or_default(),
             subject: shown,
             part: part.as_ref(),
             level,
             step: self.plans[id.0].steps + 1,
             run: place,
         };
-        Ok(finding.error(&work.ir, &values))
+        finding.error(&work.ir, &values)
     }
 
     /// The parameter that has grown far beyond use, and its largest element.
