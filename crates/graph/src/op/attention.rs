@@ -276,9 +276,7 @@ fn log_sums<'g>(scores: Tensor<'g>) -> Tensor<'g> {
     if scores.shape().count() == 0 {
         return lse.number(f64::INFINITY);
     }
-    let last = scores.rank() - 1;
-    let blind = blind.any(last as i32);
-    blind.select(f64::INFINITY, lse)
+    blind.any(-1).select(f64::INFINITY, lse)
 }
 
 /// `exp(scores - lse)`, of the type of the scores.
