@@ -5,10 +5,11 @@
 //! 3. [`layers`]: models of the usual layers, and weights from PyTorch.
 //! 4. [`architecture`]: crates, passes, invariants, and what a step does in memory.
 //! 5. [`derivatives`]: rules, composites, higher orders, and how each is tested.
-//! 6. [`performance`]: a step read off its plan; profiles; threads and instructions.
-//! 7. [`memory`]: what takes the bytes of a step; budgets, checkpoints, and a drawing.
-//! 8. [`cuda`]: on a GPU; how kernels are made, and checked without one.
-//! 9. [`backends`]: writing a backend and proving it right.
+//! 6. [`mistakes`]: errors, warnings, the first NaN, gradients that are wrong, graphs to look at.
+//! 7. [`performance`]: a step read off its plan; profiles; threads and instructions.
+//! 8. [`memory`]: what takes the bytes of a step; budgets, checkpoints, and a drawing.
+//! 9. [`cuda`]: on a GPU; how kernels are made, and checked without one.
+//! 10. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
@@ -24,6 +25,9 @@ pub mod architecture {}
 
 #[doc = include_str!("../guide/derivatives.md")]
 pub mod derivatives {}
+
+#[doc = include_str!("../guide/mistakes.md")]
+pub mod mistakes {}
 
 #[doc = include_str!("../guide/performance/plan.md")]
 #[doc = "```text"]

@@ -47,7 +47,7 @@ pub use backprop_cuda::Cuda;
 pub use backprop_core as core;
 pub use backprop_core::{
     Backend, Calculus, DType, Element, Error, ErrorKind, Order, Plan, Reference, Result, Scalar,
-    Shape,
+    Shape, Warning, WarningKind,
 };
 pub use backprop_graph::*;
 pub use backprop_nn as nn;

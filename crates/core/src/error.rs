@@ -1,12 +1,9 @@
 //! Errors: what went wrong, where in the user's code, between which operands, and a way out.
 
 use std::fmt;
-use std::panic::Location;
 
 use crate::plan::format_bytes;
-
-/// A place in the user's source.
-pub type Place = &'static Location<'static>;
+use crate::report::{Details, Note, Place, Severity, Style, write};
 
 /// The result of everything that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -119,6 +116,16 @@ pub enum ErrorKind {
         /// What is wrong.
         what: String,
     },
+    /// A step made a value that is not finite.
+    #[error("{operation}: {what} in step {step}")]
+    NotFinite {
+        /// The operation that made it, or the input that holds it.
+        operation: String,
+        /// What it makes or holds: NaN or infinity.
+        what: String,
+        /// The number of the step, from 1 on, among those of the plan in this session.
+        step: u64,
+    },
     /// Something asked for that is not there.
     #[error("{what}")]
     Unknown {
@@ -184,23 +191,10 @@ pub enum ErrorKind {
     },
 }
 
-/// A line under an error: an operand with its type and place, or an explanation.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Note {
-    /// What the line is about, as in `left`.
-    pub label: String,
-    /// The line.
-    pub text: String,
-    /// Where it comes from.
-    pub place: Option<Place>,
-}
-
 #[derive(Clone, PartialEq)]
 struct Report {
     kind: ErrorKind,
-    place: Option<Place>,
-    scope: String,
-    notes: Vec<Note>,
+    details: Details,
     also: Vec<Error>,
 }
 
@@ -216,9 +210,7 @@ impl Error {
     pub fn new(kind: ErrorKind) -> Error {
         Error(Box::new(Report {
             kind,
-            place: None,
-            scope: String::new(),
-            notes: Vec::new(),
+            details: Details::default(),
             also: Vec::new(),
         }))
     }
@@ -226,25 +218,21 @@ impl Error {
     /// With the place in the user's source.
     #[must_use]
     pub fn at(mut self, place: Place) -> Error {
-        self.0.place = Some(place);
+        self.0.details.place = Some(place);
         self
     }
 
     /// With the named scope in which it happened.
     #[must_use]
     pub fn within(mut self, scope: &str) -> Error {
-        self.0.scope = scope.to_owned();
+        scope.clone_into(&mut self.0.details.scope);
         self
     }
 
     /// With a further line.
     #[must_use]
     pub fn note(mut self, label: &str, text: impl Into<String>, place: Option<Place>) -> Error {
-        self.0.notes.push(Note {
-            label: label.to_owned(),
-            text: text.into(),
-            place,
-        });
+        self.0.details.note(label, text.into(), place);
         self
     }
 
@@ -272,18 +260,48 @@ impl Error {
     /// Where in the user's source.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
-        self.0.place
+        self.0.details.place
     }
 
     /// The lines under it.
     #[must_use]
     pub fn notes(&self) -> &[Note] {
-        &self.0.notes
+        &self.0.details.notes
     }
 
     /// This error and all that were found with it.
     pub fn all(&self) -> impl Iterator<Item = &Error> {
         std::iter::once(self).chain(self.0.also.iter())
+    }
+
+    /// As `Display`, with the colours of terminals. Whether a terminal wants them is for the program to
+    /// find out (`NO_COLOR`, <https://no-color.org>).
+    ///
+    /// ```
+    /// use backprop_core::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::DuplicateName { name: "w".into() });
+    /// let error = error.help("choose another one");
+    /// assert_eq!(error.to_string(), "error: the name `w` is taken\n   = help: choose another one");
+    /// assert!(error.coloured().starts_with("\x1b[1;31merror\x1b[0m"));
+    /// ```
+    #[must_use]
+    pub fn coloured(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write(&mut text, Style::Coloured);
+        text
+    }
+
+    fn write(&self, f: &mut dyn fmt::Write, style: Style) -> fmt::Result {
+        for (i, error) in self.all().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            let what = (Severity::Error, &error.0.kind as &dyn fmt::Display);
+            write(f, what, &error.0.details, style)?;
+        }
+        Ok(())
     }
 }
 
@@ -295,47 +313,9 @@ impl From<ErrorKind> for Error {
 
 impl std::error::Error for Error {}
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.kind)?;
-        if let Some(place) = self.place {
-            write!(f, "\n  --> {place}")?;
-            if !self.scope.is_empty() {
-                write!(f, " in {}", self.scope)?;
-            }
-        }
-        let width = |text: fn(&Note) -> &str| {
-            let placed = self.notes.iter().filter(|note| note.place.is_some());
-            placed.map(|note| text(note).len()).max().unwrap_or(0)
-        };
-        let (labels, texts) = (width(|n| &n.label), width(|n| &n.text));
-        for note in &self.notes {
-            let label = format!("{}:", note.label);
-            match note.place {
-                Some(place) => {
-                    write!(
-                        f,
-                        "\n   = {label:<0$} {1:<texts$}  {place}",
-                        labels + 1,
-                        note.text
-                    )?;
-                }
-                None => write!(f, "\n   = {label} {}", note.text)?,
-            }
-        }
-        Ok(())
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.all().enumerate() {
-            if i > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{}", error.0)?;
-        }
-        Ok(())
+        self.write(f, Style::Plain)
     }
 }
 

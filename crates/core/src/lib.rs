@@ -26,14 +26,16 @@ mod layout;
 mod primitive;
 mod program;
 mod reference;
+mod report;
 mod scalar;
 mod shape;
 mod special;
 mod view;
+mod warning;
 
 pub use backend::{Backend, Memory};
 pub use dtype::{DType, Element};
-pub use error::{Error, ErrorKind, Note, Place, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use executable::{Executable, OneByOne, Watch};
 pub use layout::Layout;
 pub use plan::{Args, Plan};
@@ -45,6 +47,8 @@ pub use primitive::{
 pub use program::{Inst, Program, Register};
 pub use random::philox;
 pub use reference::{Number, Reference};
+pub use report::{Note, Place};
 pub use scalar::{Calculus, Class, Scalar};
 pub use shape::{Axes, MAX_RANK, Shape};
 pub use view::View;
+pub use warning::{Warning, WarningKind};

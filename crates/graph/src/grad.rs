@@ -97,7 +97,10 @@ impl Graph {
             return Err(error);
         }
         self.check()?;
-        Ok(good.into_iter().flatten().collect())
+        let good: Vec<Tensor<'g>> = good.into_iter().flatten().collect();
+        let gradients = wrt.iter().zip(&good).map(|(&x, gradient)| (x, gradient.id));
+        self.ir.borrow_mut().gradients.extend(gradients);
+        Ok(good)
     }
 
     /// Says of the gradients of parameters that this is what they are.
@@ -300,10 +303,9 @@ impl<'g> Walk<'g> {
             if !self.needs[id.index()] {
                 continue;
             }
-            let origin = self.graph.origin_of_node(id).backward();
             let graph = self.graph;
             match self.is_visited(id) {
-                true => graph.within(origin, || self.visit(id)),
+                true => graph.deriving(id, || self.visit(id)),
                 false => self.leave(id),
             }
         }

@@ -9,7 +9,7 @@ use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{DType, Element, Error, ErrorKind, Place, Result, Shape};
 
 use crate::init::Init;
-use crate::ir::{Input, Ir, Node, NodeId, Op, Origin, Parameter, RegionId};
+use crate::ir::{Input, Inspection, Ir, Node, NodeId, Op, Origin, Parameter, RegionId};
 use crate::operand::Operand;
 use crate::scan::Open;
 use crate::tensor::{Key, Param, Tensor};
@@ -34,14 +34,15 @@ pub struct Graph {
 pub(crate) struct Build {
     errors: Vec<Error>,
     /// Places to report instead of the caller's; the outermost wins.
-    places: Vec<Origin>,
+    pub(crate) places: Vec<Origin>,
     scope: Vec<String>,
-    scope_id: u32,
+    pub(crate) scope_id: u32,
     /// The position of each scope's path in [`Ir::scopes`].
     scope_ids: HashMap<String, u32>,
     /// The names that are taken.
     inputs: HashSet<String>,
     parameters: HashSet<String>,
+    inspections: HashSet<String>,
     derived: bool,
     /// How many checkpoints there are, and the outermost open one.
     pub(crate) checkpoints: u32,
@@ -288,6 +289,24 @@ impl Graph {
         self.tensor(self.ir.borrow_mut().push(node, origin))
     }
 
+    /// Has the session keep a tensor's value for after a step.
+    pub(crate) fn inspect(&self, x: Tensor<'_>, name: &str, origin: Origin) {
+        if !std::ptr::eq(x.graph, self) || !self.is_sound(x) {
+            return;
+        }
+        let name = self.scoped(name);
+        if !self.build.borrow_mut().inspections.insert(name.clone()) {
+            self.fail(ErrorKind::DuplicateName { name }.into(), origin);
+            return;
+        }
+        let (node, outside) = (x.id, x.id);
+        self.ir.borrow_mut().inspections.push(Inspection {
+            name,
+            node,
+            outside,
+        });
+    }
+
     /// Names everything built inside: parameters and inputs get `name.` in front, errors and plans
     /// say where they are.
     pub fn scope<'g, R>(&'g self, name: &str, build: impl FnOnce(&'g Graph) -> R) -> R {
@@ -332,13 +351,6 @@ impl Graph {
     pub fn at<R>(&self, place: Place, build: impl FnOnce() -> R) -> R {
         let scope = self.build.borrow().scope_id;
         self.within(Origin::new(place, scope), build)
-    }
-
-    pub(crate) fn within<R>(&self, origin: Origin, build: impl FnOnce() -> R) -> R {
-        self.build.borrow_mut().places.push(origin);
-        let result = build();
-        self.build.borrow_mut().places.pop();
-        result
     }
 
     /// The errors recorded so far.

@@ -10,6 +10,7 @@ use backprop_core::{Axes, DType, Place, Primitive, Reduction, Scalar, Shape, Ten
 
 use crate::composite::Rule;
 use crate::init::Init;
+use crate::unit::Units;
 
 /// The position of a node.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -294,6 +295,15 @@ impl Interned {
     }
 }
 
+/// A value that the user wants to look at after a step.
+#[derive(Clone, Debug)]
+pub(crate) struct Inspection {
+    pub(crate) name: String,
+    pub(crate) node: NodeId,
+    /// The node by which it is seen outside of all scans.
+    pub(crate) outside: NodeId,
+}
+
 /// All nodes of a graph with what belongs to them.
 #[derive(Clone, Debug)]
 pub(crate) struct Ir {
@@ -306,6 +316,11 @@ pub(crate) struct Ir {
     pub(crate) regions: Vec<Region>,
     /// The room for each node of a body that a derivative may need stacked.
     pub(crate) reserved: HashMap<NodeId, NodeId>,
+    /// Which operation of the user's each node belongs to.
+    pub(crate) units: Units,
+    pub(crate) inspections: Vec<Inspection>,
+    /// Parameters and their gradients.
+    pub(crate) gradients: Vec<(NodeId, NodeId)>,
     /// The parameters that count random keys: what reads one has to move it.
     pub(crate) counters: Vec<u32>,
     interned: Interned,
@@ -321,6 +336,9 @@ impl Default for Ir {
             inputs: Vec::new(),
             regions: vec![Region::default()],
             reserved: HashMap::new(),
+            units: Units::default(),
+            inspections: Vec::new(),
+            gradients: Vec::new(),
             counters: Vec::new(),
             interned: Interned::default(),
         }

@@ -18,12 +18,14 @@ mod jvp;
 mod op;
 mod operand;
 pub mod optim;
+mod page;
 mod pass;
 mod print;
 mod scan;
 mod session;
 mod summary;
 mod tensor;
+mod unit;
 mod updates;
 mod vmap;
 
@@ -35,8 +37,9 @@ pub use op::*;
 #[doc(hidden)]
 pub use op::{Entry, catalogue};
 pub use operand::Operand;
+pub use page::Page;
 pub use pass::CompileOptions;
 pub use scan::{Iteration, Left, Scanned};
-pub use session::{LineTime, ParameterInfo, PlanId, Profile, Session};
+pub use session::{Finite, Inspected, LineTime, ParameterInfo, PlanId, Profile, Session};
 pub use tensor::{Key, Param, Tensor};
 pub use updates::Updates;

@@ -1,6 +1,7 @@
 //! Handles: tensors that know their graph, and lifetime-free names of parameters and tensors.
 
 use std::fmt;
+use std::panic::Location;
 
 use backprop_core::{DType, Shape};
 
@@ -43,6 +44,34 @@ impl<'g> Tensor<'g> {
             graph: self.graph.id,
             node: self.id,
         }
+    }
+
+    /// This tensor, whose value can be [looked at](crate::Session::inspected) after a step of any plan
+    /// that computes it, whether it is fetched or not: for layers and operations that do not hand out
+    /// what is inside of them. The name is prefixed by the open [scopes](Graph::scope); one name twice
+    /// is an error. In the body of a scan or of a conditional, the values of all iterations are kept,
+    /// along a new first axis. It costs the memory of the value, and nothing where it is not called.
+    ///
+    /// ```
+    /// use backprop_core::{DType::F32, Reference};
+    /// use backprop_graph::{Graph, Session, Updates};
+    ///
+    /// let g = Graph::new();
+    /// let x = g.input("x", [2], F32);
+    /// let y = g.scope("layer", |_| (x * 10.0).inspect("scaled").tanh());
+    /// let mut session = Session::compile(&g, Reference, &[y.key()], Updates::none())?;
+    /// session.feed(x, &[0.5f32, -0.1])?.step()?;
+    /// let scaled = session.inspected("layer.scaled")?;
+    /// assert_eq!(scaled.values, [5.0, -1.0]);
+    /// assert_eq!(scaled.to_string(), "layer.scaled f32[2]: -1 to 5");
+    /// # Ok::<(), backprop_core::Error>(())
+    /// ```
+    #[track_caller]
+    #[must_use = "the tensor goes on from here"]
+    pub fn inspect(self, name: &str) -> Tensor<'g> {
+        let origin = self.graph.origin(Location::caller());
+        self.graph.inspect(self, name, origin);
+        self
     }
 
     /// The shape; `[]` for a tensor that failed to build.

@@ -108,17 +108,11 @@ impl<T: Transcendental, E: gemm::Source<T>> Forward<T, E> {
             out: room.out,
             width: heads.width,
         };
-        // An empty sum is not divided by its weight.
-        let (none, blind) = if heads.keys == 0 {
-            (T::ONE, T::LOWEST)
-        } else {
-            (T::ZERO, T::NAN)
-        };
         // SAFETY: the room was made for as many queries; the operands are those of the spec.
         unsafe {
             fill(room.out, rows * heads.width, T::ZERO);
             fill(room.peaks, rows, T::LOWEST);
-            fill(room.sums, rows, none);
+            fill(room.sums, rows, T::ZERO);
             heads.copy_queries(operands, element, queries.clone(), room.queries);
             for keys in (0..heads.key_blocks()).map(|block| heads.key_block(block, &queries)) {
                 if keys.is_empty() {
@@ -135,7 +129,7 @@ impl<T: Transcendental, E: gemm::Source<T>> Forward<T, E> {
                 rows::soften(heads.level)(&block);
                 self.gather(&region, room);
             }
-            rows::finish(heads.level)(&block, lse, blind);
+            rows::finish(heads.level)(&block, lse);
         }
     }
 

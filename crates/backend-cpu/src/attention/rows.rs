@@ -15,9 +15,10 @@ pub(super) trait Transcendental: Number {
     const DTYPE: DType;
     const ZERO: Self;
     const ONE: Self;
-    const NAN: Self;
     /// Minus infinity.
     const LOWEST: Self;
+    /// Infinity.
+    const HIGHEST: Self;
 
     fn from_f64(x: f64) -> Self;
     fn exp<S: Simd>(x: Self::In<S>) -> Self::In<S>;
@@ -28,8 +29,8 @@ impl Transcendental for f32 {
     const DTYPE: DType = DType::F32;
     const ZERO: f32 = 0.0;
     const ONE: f32 = 1.0;
-    const NAN: f32 = f32::NAN;
     const LOWEST: f32 = f32::NEG_INFINITY;
+    const HIGHEST: f32 = f32::INFINITY;
 
     fn from_f64(x: f64) -> f32 {
         x as f32
@@ -50,8 +51,8 @@ impl Transcendental for f64 {
     const DTYPE: DType = DType::F64;
     const ZERO: f64 = 0.0;
     const ONE: f64 = 1.0;
-    const NAN: f64 = f64::NAN;
     const LOWEST: f64 = f64::NEG_INFINITY;
+    const HIGHEST: f64 = f64::INFINITY;
 
     fn from_f64(x: f64) -> f64 {
         x
@@ -229,22 +230,24 @@ unsafe fn largest<S: Simd, T: Transcendental>(x: *const T, n: usize) -> T {
 
 by_level! {
     /// Divides results by the sums of their weights, and writes the logarithm of the sum of the
-    /// exponentials of each row's scores; `blind` where no score is above minus infinity.
-    pub(super) fn finish[T: Transcendental][T](block: &Block<T>, lse: *mut T, blind: T) = finish_at;
+    /// exponentials of each row's scores: infinity where no score is above minus infinity, so that
+    /// weights are 0 there.
+    pub(super) fn finish[T: Transcendental][T](block: &Block<T>, lse: *mut T) = finish_at;
 }
 
 #[inline(always)]
-unsafe fn finish_at<S: Simd, T: Transcendental>(block: &Block<T>, lse: *mut T, blind: T) {
+unsafe fn finish_at<S: Simd, T: Transcendental>(block: &Block<T>, lse: *mut T) {
     for row in 0..block.rows {
         // SAFETY: the caller promises the level, the rows and as many places for logarithms.
         unsafe {
             let (peak, sum) = (block.peaks.add(row).read(), block.sums.add(row).read());
-            let sum = T::In::<S>::splat(sum);
+            let seen = peak != T::LOWEST;
+            let sum = T::In::<S>::splat(if seen { sum } else { T::ONE });
             let out = block.out.add(row * block.width);
             map::<S, T>(out, block.width, |x| x.div(sum));
             let log = T::log::<S>(sum).add(sum.like(peak)).first();
-            let seen = peak != T::LOWEST;
-            lse.add(row).write_unaligned(if seen { log } else { blind });
+            lse.add(row)
+                .write_unaligned(if seen { log } else { T::HIGHEST });
         }
     }
 }

@@ -209,15 +209,10 @@ impl Kernel<'_> {
         let (heads, kept, index) = (&spec.heads, spec.accumulator, sources.index);
         let (of, log) = (value(kept), function("log", kept));
         let (queries, width) = (heads.queries, heads.width);
-        let (low, nan) = (constant(f64::NEG_INFINITY, kept), constant(f64::NAN, kept));
-        // With no keys at all, sums are empty; with keys that are all hidden, there is no result.
-        let (divided, lse) = match heads.keys {
-            0 => ("sums[i][c]".to_owned(), low),
-            _ => (
-                "sums[i][c] / total[i]".to_owned(),
-                format!("high[i] == {low} ? {nan} : high[i] + {log}(total[i])"),
-            ),
-        };
+        // A query that sees nothing has weights of 0.
+        let blind = constant(f64::INFINITY, kept);
+        let divided = "sums[i][c] / (total[i] == 0 ? 1 : total[i])";
+        let lse = format!("total[i] == 0 ? {blind} : high[i] + {log}(total[i])");
         let result = epilogue::print(spec, self.first, index);
         let each = format!(
             "const {of} x = {divided};\n\

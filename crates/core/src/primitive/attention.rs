@@ -37,8 +37,8 @@ impl KeyMask {
 /// What attention and its vjp have in common. With queries `q`, keys `k` and values `v`, the score
 /// of query `i` and key `j` is `scale * sum of q[i, :] * k[j, :]`, plus what the mask adds, or minus
 /// infinity where it hides the key; `lse[i]` is the logarithm of the sum of the exponentials of the
-/// scores of query `i`, and `p[i, j] = exp(score[i, j] - lse[i])`. Of a query that sees nothing both
-/// are NaN. All operands are floats.
+/// scores of query `i`, and `p[i, j] = exp(score[i, j] - lse[i])`. Of a query that sees nothing, by
+/// scores that all are minus infinity, `lse` is infinite and `p` is 0. All operands are floats.
 ///
 /// A key after a query that is causal has `p = 0`, and a backend may leave it out of the sums: then
 /// it does not matter whether what it is multiplied by is finite.

@@ -108,6 +108,10 @@ fn log_sum_exp(scores: &[f64]) -> f64 {
         f64::NEG_INFINITY,
         |a, &b| if b.is_nan() { b } else { a.max(b) },
     );
+    if high == f64::NEG_INFINITY {
+        // The weights of a query that sees nothing are 0.
+        return f64::INFINITY;
+    }
     let sum: f64 = scores.iter().map(|score| (score - high).exp()).sum();
     high + sum.ln()
 }

@@ -39,7 +39,7 @@ pub struct WeightDropout<'g> {
 impl<'g> Tensor<'g> {
     /// `softmax(q k^T / sqrt(d)) v` (arXiv:1706.03762) of queries `[.., queries, d]` (this), keys
     /// `[.., keys, d]` and values `[.., keys, e]`, giving `[.., queries, e]`. A query that may attend
-    /// to nothing gives NaN.
+    /// to nothing gives zeros.
     #[track_caller]
     #[must_use]
     pub fn attention(self, keys: Tensor<'g>, values: Tensor<'g>, mask: Mask<'g>) -> Tensor<'g> {
@@ -89,7 +89,8 @@ impl<'g> Tensor<'g> {
         self.graph.compose(name, &all, place, || {
             let attention = Attention::new([self, keys, values], mask)?;
             let operands = attention.broadcast(&operands)?;
-            let weights = attention.scores(&operands).softmax(-1);
+            let (blind, scores) = sighted(attention.scores(&operands));
+            let weights = blind.select(0.0, scores.softmax(-1));
             Ok(weights.dropout(drop.p, drop.key).matmul(operands[2]))
         })
     }
@@ -257,6 +258,27 @@ impl Attention {
     }
 }
 
+/// Which queries see nothing, and scores that are 0 for these.
+fn sighted<'g>(scores: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
+    let highest = match scores.shape().count() {
+        0 => scores.number(f64::NEG_INFINITY),
+        _ => scores.stop_gradient().max(Keep(-1)),
+    };
+    let blind = highest.eq(f64::NEG_INFINITY).broadcast_to(scores.shape());
+    (blind, blind.select(0.0, scores))
+}
+
+/// The logarithm of the sum of the exponentials of each query's scores. It is infinite where there are
+/// none, so that all weights are 0.
+fn log_sums<'g>(scores: Tensor<'g>) -> Tensor<'g> {
+    let (blind, scores) = sighted(scores);
+    let lse = scores.logsumexp(-1);
+    if scores.shape().count() == 0 {
+        return lse.number(f64::INFINITY);
+    }
+    blind.any(-1).select(f64::INFINITY, lse)
+}
+
 /// `exp(scores - lse)`, of the type of the scores.
 fn weights<'g>(scores: Tensor<'g>, lse: Tensor<'g>) -> Tensor<'g> {
     (scores.widened() - lse.unsqueeze(-1))
@@ -271,7 +293,7 @@ impl Composite for Attention {
 
     fn decompose<'g>(&self, inputs: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
         let scores = self.scores(inputs);
-        let lse = scores.widened().logsumexp(-1);
+        let lse = log_sums(scores.widened());
         vec![weights(scores, lse).matmul(inputs[2]), lse]
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    fn roots(&self) -> impl Iterator<Item = NodeId> + '_ {
+    pub(crate) fn roots(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.fetches
             .iter()
             .copied()
@@ -88,7 +88,10 @@ impl Work {
 
     /// Builds the reachable nodes anew, in order. `rewrite` gets a node whose operands are new
     /// already, and gives the new node it becomes.
-    fn rebuild(&self, mut rewrite: impl FnMut(&mut Ir, NodeId, Node, Origin) -> NodeId) -> Work {
+    pub(crate) fn rebuild(
+        &self,
+        mut rewrite: impl FnMut(&mut Ir, NodeId, Node, Origin) -> NodeId,
+    ) -> Work {
         let reachable = self.reachable();
         let kept = scans::Kept::new(self, &reachable);
         let mut ir = self.ir.successor();

@@ -134,9 +134,8 @@ impl Graph {
         let ids: Vec<NodeId> = (0..outputs.len())
             .map(|i| ir.push_output(marker, i, outputs[i], origin))
             .collect();
-        if region != RegionId::default() {
-            reserve(&mut ir, &open, marker, origin);
-        }
+        stack_inspections(&mut ir, open.region);
+        reserve(&mut ir, &open, marker, origin);
         drop(ir);
         let mut tensors = ids.into_iter().map(|id| self.tensor(id));
         Scanned {
@@ -146,8 +145,23 @@ impl Graph {
     }
 }
 
-/// Makes room for stacking whatever a scan's body computes.
+/// Stacks what the user wants to see of a body.
+fn stack_inspections(ir: &mut Ir, region: RegionId) {
+    for k in 0..ir.inspections.len() {
+        let seen = ir.inspections[k].outside;
+        if ir.node(seen).region == region
+            && let Some(stacked) = ir.stacked(seen)
+        {
+            ir.inspections[k].outside = stacked;
+        }
+    }
+}
+
+/// Makes room for stacking whatever the body of a scan inside of a scan computes.
 fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
+    if ir.node(marker).region == RegionId::default() {
+        return;
+    }
     for id in (open.start.index()..marker.index()).map(|index| NodeId(index as u32)) {
         let node = ir.node(id);
         let is_value = !matches!(node.op, Op::Custom(_) | Op::Scan(_));

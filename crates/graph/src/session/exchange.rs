@@ -6,7 +6,7 @@ use backprop_core::plan::Span;
 use backprop_core::{Backend, DType, Element, Error, ErrorKind, Place, Result, Shape};
 
 use super::{Session, storage};
-use crate::ir::{Input, Op};
+use crate::ir::{Input, NodeId, Op};
 use crate::tensor::{Key, Param};
 
 /// A parameter of a session.
@@ -96,15 +96,29 @@ impl<B: Backend> Session<B> {
 
     fn fetch_bytes(&self, key: Key, place: Place) -> Result<(Vec<u8>, DType)> {
         let id = self.node(key, "fetch", place)?;
+        self.result_bytes(id, ("fetch", place))
+    }
+
+    /// Whether a plan that hands out a node has run.
+    pub(super) fn has_run(&self, id: NodeId) -> bool {
+        let mut ran = self.plans.iter().filter(|plan| plan.steps > 0);
+        ran.any(|plan| plan.fetches.contains(&id))
+    }
+
+    /// A value that a plan hands out.
+    pub(super) fn result_bytes(
+        &self,
+        id: NodeId,
+        (operation, place): (&str, Place),
+    ) -> Result<(Vec<u8>, DType)> {
         let label = || self.work.ir.label(id);
         let span = self.storage.result(id).ok_or_else(|| {
-            let what = format!("fetch: no plan of this session computes {}", label());
+            let what = format!("{operation}: no plan of this session computes {}", label());
             let help = "name it when compiling, or in `session.plan(&[key], ..)`";
             Error::new(ErrorKind::Unknown { what }).at(place).help(help)
         })?;
-        let mut ran = self.plans.iter().filter(|plan| plan.has_run);
-        if !ran.any(|plan| plan.fetches.contains(&id)) {
-            let what = format!("fetch: no plan that computes {} has run", label());
+        if !self.has_run(id) {
+            let what = format!("{operation}: no plan that computes {} has run", label());
             return Err(Error::new(ErrorKind::Unknown { what }).at(place));
         }
         let mut bytes = vec![0; span.bytes];

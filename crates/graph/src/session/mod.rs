@@ -1,16 +1,24 @@
 //! State and plans on one device.
 
 mod exchange;
+mod finite;
+mod inspect;
 mod profile;
 mod storage;
+mod warnings;
 
 use std::collections::{BTreeSet, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 
-use backprop_core::{Backend, Error, ErrorKind, Executable, Memory, Place, Plan, Result};
+use backprop_core::plan::{Buffer, Span};
+use backprop_core::{Backend, DType, Error, ErrorKind, Executable, Memory, Place, Plan, Result};
 
 pub use exchange::ParameterInfo;
+pub use finite::Finite;
+use finite::Watch;
+pub use inspect::Inspected;
+pub(crate) use profile::escaped;
 pub use profile::{LineTime, Profile};
 use storage::Storage;
 
@@ -43,6 +51,14 @@ pub struct Session<B: Backend> {
     memory: Memory<B::Buffer>,
     storage: Storage,
     plans: Vec<Loaded<B>>,
+    arena_bytes: usize,
+    finite: Finite,
+}
+
+/// How large the memory of a session was before a plan was tried that is not kept.
+struct Before {
+    io: Storage,
+    arena: usize,
 }
 
 struct Loaded<B: Backend> {
@@ -51,8 +67,26 @@ struct Loaded<B: Backend> {
     /// Inputs that have to be fed.
     inputs: Vec<u32>,
     fetches: Vec<NodeId>,
+    /// Where its fetches lie.
+    results: Vec<(Span, DType)>,
     requirements: Vec<Requirement>,
-    has_run: bool,
+    /// What the user asked for: fetches and updates.
+    asked: Vec<NodeId>,
+    updates: Vec<(u32, NodeId)>,
+    steps: u64,
+    /// Finds what is not finite, once it was asked for.
+    watch: Option<Box<Watch<B>>>,
+}
+
+impl<B: Backend> Loaded<B> {
+    /// The fetches that are nodes of the graph, and not of what was added to it.
+    fn fetches_of_graph<'l>(&'l self, ir: &'l Ir) -> impl Iterator<Item = NodeId> + 'l {
+        let end = ir.nodes.len();
+        self.fetches
+            .iter()
+            .copied()
+            .filter(move |id| id.index() < end)
+    }
 }
 
 impl<B: Backend> std::fmt::Debug for Session<B> {
@@ -202,6 +236,8 @@ impl<B: Backend> Session<B> {
             memory,
             storage,
             plans: Vec::new(),
+            arena_bytes: 0,
+            finite: Finite::default(),
         };
         session.add_plan(step, place)?;
         Ok(session)
@@ -256,11 +292,39 @@ impl<B: Backend> Session<B> {
             self.check_update(&work, (parameter.graph, is_first), place)?;
         }
         check_counters(&work, place)?;
+        let (asked, updates) = (work.fetches.clone(), work.updates.clone());
+        let reachable = work.reachable();
+        let inspections = self.work.ir.inspections.iter();
+        let inspected = inspections.filter(|inspection| reachable[inspection.node.index()]);
+        for inspection in inspected {
+            if !work.fetches.contains(&inspection.outside) {
+                work.fetches.push(inspection.outside);
+            }
+        }
         let requirements = pass::guard(&mut work);
+        let mut storage = self.storage.clone();
+        let loaded = self.load(work, &mut storage, (options, place))?;
+        self.storage = storage;
+        self.plans.push(Loaded {
+            requirements,
+            asked,
+            updates,
+            ..loaded
+        });
+        Ok(PlanId(self.plans.len() - 1))
+    }
+
+    /// Compiles what is worked out, finding places in `storage` for what goes in and out.
+    fn load(
+        &mut self,
+        work: Work,
+        storage: &mut Storage,
+        (options, place): (CompileOptions, Place),
+    ) -> Result<Loaded<B>> {
         let fetches = work.fetches.clone();
+        let dtypes: Vec<DType> = fetches.iter().map(|&id| work.ir.node(id).dtype).collect();
         let launches = pass::lower(&pass::rewrite(&work, &self.backend), &self.backend);
         let inputs = inputs_of(&launches);
-        let mut storage = self.storage.clone();
         let homes = storage.place(&work.ir, &launches, &fetches);
         // A step takes its memory next: what was only needed to get here may be part of it.
         drop(work);
@@ -271,34 +335,62 @@ impl<B: Backend> Session<B> {
         })?;
         let plan = Arc::new(compiled.plan);
         let executable = self.backend.load(Arc::clone(&plan), compiled.kernels)?;
-        self.grow(&storage, &plan)?;
+        self.grow(storage, &plan)?;
         for (v, span) in &homes.data {
             if let Home::Data(bytes) = &launches.values[*v].home {
                 self.backend
                     .upload(&mut self.memory.io, span.offset, bytes)?;
             }
         }
-        self.storage = storage;
-        self.plans.push(Loaded {
+        Ok(Loaded {
             plan,
             executable,
             inputs,
+            results: homes.results.iter().copied().zip(dtypes).collect(),
             fetches,
-            requirements,
-            has_run: false,
-        });
-        Ok(PlanId(self.plans.len() - 1))
+            requirements: Vec::new(),
+            asked: Vec::new(),
+            updates: Vec::new(),
+            steps: 0,
+            watch: None,
+        })
+    }
+
+    /// Compiles a plan that the user did not ask for: what it hands out is nobody else's.
+    fn load_aside(&mut self, work: Work) -> Result<Loaded<B>> {
+        let mut storage = self.storage.without_results();
+        let unlimited = (CompileOptions::default(), Location::caller());
+        let loaded = self.load(work, &mut storage, unlimited)?;
+        self.storage.keep_apart(&storage);
+        Ok(loaded)
+    }
+
+    /// How large the memory is.
+    fn memory_aside(&self) -> Before {
+        Before {
+            io: self.storage.clone(),
+            arena: self.arena_bytes,
+        }
+    }
+
+    /// Makes the memory as large as it was.
+    fn forget_aside(&mut self, before: Before) -> Result<()> {
+        let mut kept = vec![0; before.io.io_bytes()];
+        self.backend.download(&self.memory.io, 0, &mut kept)?;
+        let mut io = self.backend.alloc(kept.len())?;
+        self.backend.upload(&mut io, 0, &kept)?;
+        self.memory.io = io;
+        self.memory.arena = self.backend.alloc(before.arena)?;
+        (self.storage, self.arena_bytes) = (before.io, before.arena);
+        Ok(())
     }
 
     /// Makes the buffers as large as all plans need, keeping what the host has fed.
     fn grow(&mut self, storage: &Storage, plan: &Plan) -> Result<()> {
-        let arenas = self
-            .plans
-            .iter()
-            .map(|p| p.plan.bytes(backprop_core::plan::Buffer::Arena));
-        let needed = plan.bytes(backprop_core::plan::Buffer::Arena);
-        if needed > arenas.max().unwrap_or(0) {
+        let needed = plan.bytes(Buffer::Arena);
+        if needed > self.arena_bytes {
             self.memory.arena = self.backend.alloc(needed)?;
+            self.arena_bytes = needed;
         }
         if storage.io_bytes() > self.storage.io_bytes() {
             let mut kept = vec![0; self.storage.io_bytes()];
@@ -381,9 +473,10 @@ impl<B: Backend> Session<B> {
 
     fn run_at(&mut self, id: PlanId, place: Place) -> Result<()> {
         self.check_ready(id, place)?;
+        self.check_values(id, place)?;
         let loaded = &mut self.plans[id.0];
         loaded.executable.step(&self.backend, &mut self.memory)?;
-        loaded.has_run = true;
+        loaded.steps += 1;
         self.check_requirements(id)
     }
 
@@ -455,11 +548,7 @@ impl<B: Backend> Session<B> {
     /// The bytes of all buffers together: what a step needs at its peak.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let arenas = self
-            .plans
-            .iter()
-            .map(|p| p.plan.bytes(backprop_core::plan::Buffer::Arena));
-        arenas.max().unwrap_or(0) + self.storage.state_bytes() + self.storage.io_bytes()
+        self.arena_bytes + self.storage.state_bytes() + self.storage.io_bytes()
     }
 }
 

@@ -81,6 +81,11 @@ impl Profile {
         self.time / self.steps.max(1)
     }
 
+    /// The time of a line in one step, in microseconds.
+    pub(crate) fn micros_a_step(&self, line: &LineTime) -> f64 {
+        micros(line.time) / f64::from(self.steps.max(1))
+    }
+
     /// The last step in the trace event format (JSON), which <https://ui.perfetto.dev> draws.
     #[must_use]
     pub fn trace(&self) -> String {
@@ -107,7 +112,7 @@ fn micros(time: Duration) -> f64 {
 }
 
 /// Text inside of the quotes of JSON.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -231,7 +236,7 @@ impl<B: Backend> Session<B> {
             loaded
                 .executable
                 .watched(&self.backend, &mut self.memory, &mut clock)?;
-            loaded.has_run = true;
+            loaded.steps += 1;
             profile.time += begin.elapsed();
             self.check_requirements(id)?;
         }

@@ -85,6 +85,20 @@ impl Storage {
         }
     }
 
+    /// The same for a plan whose results nobody else asks for.
+    pub(super) fn without_results(&self) -> Storage {
+        Storage {
+            results: HashMap::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Leaves alone what such a plan has placed.
+    pub(super) fn keep_apart(&mut self, aside: &Storage) {
+        self.io_bytes = aside.io_bytes;
+        self.inputs.clone_from(&aside.inputs);
+    }
+
     pub(super) fn parameters(&self) -> &[Span] {
         &self.parameters
     }

@@ -245,7 +245,7 @@ impl<'g> Batch<'g> {
                 continue;
             }
             let origin = graph.origin_of_node(id);
-            graph.within(origin, || self.visit(id));
+            graph.bearing(origin, || self.visit(id));
         }
     }
 
