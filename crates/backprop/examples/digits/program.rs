@@ -4,7 +4,7 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use backprop::{Backend, Result, weights};
+use backprop::{Backend, Persist, Result};
 use lexopt::Parser;
 use lexopt::prelude::*;
 
@@ -71,7 +71,7 @@ impl Example for Program {
         let mut model = Model::new(common.cpu()?, &data, common.seed, steps)?;
         step::describe(&model.session, common.show);
         if let Some(file) = &self.load {
-            weights::load(&mut model.session, file)?;
+            model.session.load(file)?;
             println!("weights from {}\n", file.display());
         } else {
             self.train_and_save(&mut model, &data, common.seed)?;
@@ -134,9 +134,9 @@ mod tests {
 
         let mut trained = model(1);
         train::train(&mut trained, &data, NonZeroUsize::new(2).unwrap(), 1).unwrap();
-        weights::save(&trained.session, &file).unwrap();
+        trained.session.save(&file).unwrap();
         let mut loaded = model(2);
-        weights::load(&mut loaded.session, &file).unwrap();
+        loaded.session.load(&file).unwrap();
         fs::remove_file(&file).unwrap();
 
         let read = trained.read(&data.test).unwrap();

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use backprop::{Backend, Result};
+use backprop::{Backend, Batches, Loader, Result};
 
 use crate::model::{BATCH, Model};
 use crate::network::Network;
@@ -39,16 +39,16 @@ pub(crate) fn train<B: Backend>(
         test_accuracy: vec![(0.0, percent_read(model, data)?)],
         took: Duration::ZERO,
     };
-    let mut order: Vec<usize> = (0..data.train.len()).collect();
+    let mut loader = Loader::new(data.train.len(), Batches::shuffled(BATCH, seed))?;
     let mut random = SplitMix::new(seed);
-    let mut pixels = vec![0.0; BATCH * data.pixels()];
-    let mut labels = vec![0; BATCH];
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     let started = Instant::now();
     for epoch in 1..=epochs {
-        random.shuffle(&mut order);
         let mut hits = 0.0;
-        for chosen in order.chunks_exact(BATCH) {
-            data.train.gather(chosen, &mut pixels, &mut labels);
+        for _ in 0..steps {
+            let batch = loader.next_batch();
+            batch.gather(&data.train.pixels, &mut pixels)?;
+            batch.gather(&data.train.labels, &mut labels)?;
             for image in pixels.chunks_exact_mut(data.pixels()) {
                 Network::vary(image, data.size, || random.next());
             }
