@@ -222,7 +222,7 @@ fn sessions_beside_each_other_are_as_they_are_alone() {
     let alone: Vec<_> = (0..8).map(|i| train(i, cpu(1))).collect();
     let together = std::thread::scope(|scope| {
         let begin = |i: usize| {
-            let own = if i % 2 == 0 {
+            let own = if i.is_multiple_of(2) {
                 shared.clone()
             } else {
                 cpu(1 + i % 3)
