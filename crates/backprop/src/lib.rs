@@ -32,8 +32,6 @@
 //!   Accelerate), whose bits and threads are its own.
 #![forbid(unsafe_code)]
 
-mod crc;
-
 pub mod checkpoint;
 pub mod guide;
 pub mod idx;

@@ -185,7 +185,8 @@ impl Loader {
     /// Goes to a position of a loader over as many samples in the same batches.
     ///
     /// # Errors
-    /// [`ErrorKind::Mismatch`] for that of another; the loader stays where it is.
+    /// [`ErrorKind::Mismatch`] for that of another, [`ErrorKind::Attribute`] for a batch that an epoch
+    /// does not have; the loader stays where it is.
     pub fn seek(&mut self, position: Position) -> Result<()> {
         let source = |position: &Position| (position.samples, position.batches);
         if source(&position) != source(&self.position) {
@@ -198,6 +199,7 @@ impl Loader {
                 found,
             }));
         }
+        position.check()?;
         self.position = position;
         Ok(())
     }
@@ -515,6 +517,8 @@ mod tests {
             assert!(matches!(error.kind(), ErrorKind::Mismatch { .. }));
             assert_eq!(at.position(), before);
         }
+        let beyond = Position { batch: 4, ..before };
+        assert!(at.seek(beyond).is_err() && at.position() == before);
         let good = before.to_string();
         for (from, to) in [
             ("batch=1", "batch=4"),

@@ -5,20 +5,21 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use backprop_core::checksum::crc32c;
 use backprop_core::{Error, ErrorKind, Result};
 use safetensors::SafeTensors;
 use serde_json::{Map, Value as Json, json};
 
 use super::replace::replace;
 use super::{Checkpoint, Value, malformed};
-use crate::crc::crc32c;
 
 /// The entry of the header that holds the notes.
 const METADATA: &str = "__metadata__";
 /// What the names of notes of the format itself begin with.
 const RESERVED: &str = "backprop.";
 const FORMAT: &str = "backprop.format";
-/// Of the notes, and then of each value in the order of the names.
+/// CRC-32C in hexadecimal digits, of the notes (each as `name\0note\0`) and then of each value (as
+/// `name\0type[shape]\0` and its bytes), all in the order of their names.
 const CHECKSUMS: &str = "backprop.checksums";
 /// The format that is written, and read.
 const VERSION: &str = "1";

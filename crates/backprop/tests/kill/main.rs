@@ -69,9 +69,10 @@ impl Trial {
         while kills < self.kills {
             let delay = longest.mul_f64(uniform(tries));
             tries += 1;
-            if self.kill(&killed, delay)? {
+            let (process, was_killed) = self.kill(&killed, delay)?;
+            if was_killed {
                 kills += 1;
-                let cut = self.is_cut_off()?;
+                let cut = self.was_writing(process)?;
                 writing += u32::from(cut);
                 let steps = training::steps(&killed)?;
                 let note = if cut { ", in the middle of a save" } else { "" };
@@ -102,26 +103,27 @@ impl Trial {
         }
     }
 
-    /// Whether the training was still at work when it was killed.
-    fn kill(&self, file: &Path, delay: Duration) -> Outcome<bool> {
+    /// The number of the process, and whether it was still at work when it was killed.
+    fn kill(&self, file: &Path, delay: Duration) -> Outcome<(u32, bool)> {
         let mut child = self.start(file, self.epochs)?;
         std::thread::sleep(delay);
         child.kill()?;
         let status = child.wait()?;
+        let process = child.id();
         match status.code() {
-            Some(0) => Ok(false),
-            None => Ok(true),
-            Some(1) if cfg!(windows) => Ok(true),
+            Some(0) => Ok((process, false)),
+            None => Ok((process, true)),
+            Some(1) if cfg!(windows) => Ok((process, true)),
             Some(_) => Err(format!("the training failed: {status}").into()),
         }
     }
 
-    /// Whether part of a file was left under another name.
-    fn is_cut_off(&self) -> Outcome<bool> {
+    /// Whether a process has left part of a file under another name.
+    fn was_writing(&self, process: u32) -> Outcome<bool> {
+        let partial = format!("{KILLED}.{process}.");
         for entry in fs::read_dir(&self.folder)? {
             let name = entry?.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with(KILLED) && name != KILLED {
+            if name.to_string_lossy().starts_with(&partial) {
                 return Ok(true);
             }
         }

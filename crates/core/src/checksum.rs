@@ -1,4 +1,4 @@
-//! CRC-32C, the checksum of iSCSI (RFC 3720) and of many file formats.
+//! CRC-32C, the checksum of iSCSI (RFC 3720) and of many file formats: checkpoints, event files.
 
 /// Castagnoli's polynomial, with the bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -32,8 +32,9 @@ const fn tables() -> [[u32; 256]; 8] {
     tables
 }
 
-/// The checksum of some bytes, one after the other.
-pub(crate) fn crc32c<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+/// The checksum of some bytes, one part after the other.
+#[must_use]
+pub fn crc32c<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     !parts.into_iter().fold(!0, append)
 }
 
