@@ -16,6 +16,7 @@ mod gpu;
 mod memory;
 mod peers;
 mod tidy;
+mod trials;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ struct Task {
     run: fn(&[String]) -> Outcome,
 }
 
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 10] = [
     Task {
         name: "ci",
         about: "everything a change has to pass: format, clippy, rustdoc, tests",
@@ -59,6 +60,16 @@ const TASKS: [Task; 8] = [
         name: "peers",
         about: "set up what `bench` compares with: all of `python` and `rust`, or those named",
         run: peers::run,
+    },
+    Task {
+        name: "kill",
+        about: "kill a training at 50 random moments, and compare what comes of it in the end",
+        run: trials::kill,
+    },
+    Task {
+        name: "soak",
+        about: "train for 100,000 steps, and see that the memory stays as it is",
+        run: trials::soak,
     },
     Task {
         name: "cuda-tools",

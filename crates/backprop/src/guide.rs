@@ -3,13 +3,14 @@
 //! 1. [`tutorial`]: from a line fitted to points to a network that trains.
 //! 2. [`operations`]: what there is, by family; loops; what is an error when.
 //! 3. [`layers`]: models of the usual layers, and weights from PyTorch.
-//! 4. [`architecture`]: crates, passes, invariants, and what a step does in memory.
-//! 5. [`derivatives`]: rules, composites, higher orders, and how each is tested.
-//! 6. [`mistakes`]: errors, warnings, the first NaN, gradients that are wrong, graphs to look at.
-//! 7. [`performance`]: a step read off its plan; profiles; threads and instructions.
-//! 8. [`memory`]: what takes the bytes of a step; budgets, checkpoints, and a drawing.
-//! 9. [`cuda`]: on a GPU; how kernels are made, and checked without one.
-//! 10. [`backends`]: writing a backend and proving it right.
+//! 4. [`saving`]: checkpoints, the order of the data, and what a file is.
+//! 5. [`architecture`]: crates, passes, invariants, and what a step does in memory.
+//! 6. [`derivatives`]: rules, composites, higher orders, and how each is tested.
+//! 7. [`mistakes`]: errors, warnings, the first NaN, gradients that are wrong, graphs to look at.
+//! 8. [`performance`]: a step read off its plan; profiles; threads and instructions.
+//! 9. [`memory`]: what takes the bytes of a step; budgets, checkpoints, and a drawing.
+//! 10. [`cuda`]: on a GPU; how kernels are made, and checked without one.
+//! 11. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
@@ -19,6 +20,9 @@ pub mod operations {}
 
 #[doc = include_str!("../guide/layers.md")]
 pub mod layers {}
+
+#[doc = include_str!("../guide/saving.md")]
+pub mod saving {}
 
 #[doc = include_str!("../guide/architecture.md")]
 pub mod architecture {}

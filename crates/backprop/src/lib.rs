@@ -32,9 +32,13 @@
 //!   Accelerate), whose bits and threads are its own.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 pub mod guide;
 pub mod idx;
-pub mod weights;
+pub mod loader;
+
+pub use checkpoint::{Checkpoint, Persist};
+pub use loader::{Batch, Batches, Loader, Partial, Position};
 
 #[cfg(feature = "cpu")]
 pub use backprop_cpu::{Cpu, Executor, Level, Programs};
@@ -61,7 +65,7 @@ pub mod prelude {
     pub use crate::DType::{self, BF16, Bool, F16, F32, F64, I32, I64, U8};
     pub use crate::optim::{self, Adam, AdamW, Rate, Sgd};
     pub use crate::{
-        Backend, Composite, CrossEntropy, Error, Graph, Init, Keep, Key, Operand, Param, Result,
-        Sample, Session, Tensor, Updates, Vjp, nn, weights,
+        Backend, Checkpoint, Composite, CrossEntropy, Error, Graph, Init, Keep, Key, Loader,
+        Operand, Param, Persist, Result, Sample, Session, Tensor, Updates, Vjp, nn,
     };
 }

@@ -14,8 +14,8 @@ use backprop::nn::{
     Rnn, Table, TransformerBlock,
 };
 use backprop::{
-    Backend, Convolution, DType, Graph, Key, Mask, Param, Reference, Session, Tensor, Updates,
-    weights,
+    Backend, Convolution, DType, Graph, Key, Mask, Param, Persist, Reference, Session, Tensor,
+    Updates,
 };
 use safetensors::SafeTensors;
 
@@ -192,7 +192,7 @@ fn check(backend: impl Backend) {
     model.sequences();
     let keys: Vec<Key> = model.results.iter().map(|(_, t)| t.key()).collect();
     let mut session = Session::compile(&g, backend, &keys, moved).unwrap();
-    weights::load(&mut session, format!("{FOLDER}/model.safetensors")).unwrap();
+    session.load(format!("{FOLDER}/model.safetensors")).unwrap();
     let words = |name: &str| values.tensor(name).unwrap().data().as_chunks::<8>().0;
     let floats = |name: &str| words(name).iter().map(|&word| f64::from_le_bytes(word));
     for (name, input) in &model.feeds {
@@ -275,7 +275,7 @@ fn a_state_dictionary_comes_back() {
             .unwrap();
     }
     let file = std::env::temp_dir().join(format!("backprop-layers-{}", std::process::id()));
-    weights::save_only(&session, &model, &file).unwrap();
+    session.save_only(&model, &file).unwrap();
     let bytes = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
     let saved = SafeTensors::deserialize(&bytes).unwrap();

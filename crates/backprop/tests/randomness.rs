@@ -344,9 +344,9 @@ fn steps_differ_and_a_resumed_run_goes_on_as_the_other() {
     (0..3).for_each(|_| before.step().unwrap());
     let name = format!("backprop-randomness-{}.safetensors", std::process::id());
     let path = std::env::temp_dir().join(name);
-    weights::save(&before, &path).unwrap();
+    before.save(&path).unwrap();
     let mut after = new();
-    weights::load(&mut after, &path).unwrap();
+    after.load(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     (0..3).for_each(|_| after.step().unwrap());
     assert!(after.parameter::<f32>(w).unwrap() == seen[5]);

@@ -15,6 +15,7 @@
 //! | what a backend has to implement | [`Backend`] |
 #![forbid(unsafe_code)]
 
+pub mod checksum;
 pub mod plan;
 pub mod random;
 

@@ -18,7 +18,7 @@ use crate::support::confusion::Confusion;
 use crate::support::data::{Dataset, Images};
 use crate::support::folder::Folder;
 use crate::support::step;
-use crate::train;
+use crate::train::{self, Training};
 
 const EPOCHS: NonZeroUsize = NonZeroUsize::new(20).unwrap();
 /// Drawings at the end, each of several images of each class.
@@ -119,7 +119,12 @@ fn reader<B: Backend>(
     let epochs = network::EPOCHS;
     let steps = epochs.get() * train::steps_an_epoch(data);
     let mut reader = Model::new(backend, data, seed, steps)?;
-    let history = train::train(&mut reader, data, epochs, seed)?;
+    let training = Training {
+        epochs,
+        seed,
+        checkpoint: None,
+    };
+    let history = train::train(&mut reader, data, training)?;
     let accuracy = 100.0 * train::test(&mut reader, data)?.accuracy();
     let pace = history.pace();
     let curve = folder.write("reader.svg", history.chart().svg())?;

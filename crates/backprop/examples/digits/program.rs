@@ -4,7 +4,7 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use backprop::{Backend, Result, weights};
+use backprop::{Backend, Persist, Result};
 use lexopt::Parser;
 use lexopt::prelude::*;
 
@@ -14,7 +14,7 @@ use crate::support::command::{Common, Example};
 use crate::support::data::Dataset;
 use crate::support::folder::Folder;
 use crate::support::step;
-use crate::train;
+use crate::train::{self, Training};
 
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Program {
@@ -22,6 +22,7 @@ pub(crate) struct Program {
     data: Option<PathBuf>,
     save: Option<PathBuf>,
     load: Option<PathBuf>,
+    resume: Option<PathBuf>,
 }
 
 impl Default for Program {
@@ -31,6 +32,7 @@ impl Default for Program {
             data: None,
             save: None,
             load: None,
+            resume: None,
         }
     }
 }
@@ -46,6 +48,7 @@ impl Example for Program {
 --data FOLDER  with MNIST's four files, unpacked [the digits of the project]
 --save FILE  where the weights go [target/{EXAMPLE}/weights.safetensors]
 --load FILE  test these weights instead of training
+--resume FILE  go on from this checkpoint if it is there, and replace it after every pass
 "
         )
     }
@@ -56,6 +59,7 @@ impl Example for Program {
             "data" => self.data = Some(parser.value()?.into()),
             "save" => self.save = Some(parser.value()?.into()),
             "load" => self.load = Some(parser.value()?.into()),
+            "resume" => self.resume = Some(parser.value()?.into()),
             other => return Err(Long(other).unexpected()),
         }
         Ok(())
@@ -71,7 +75,7 @@ impl Example for Program {
         let mut model = Model::new(common.cpu()?, &data, common.seed, steps)?;
         step::describe(&model.session, common.show);
         if let Some(file) = &self.load {
-            weights::load(&mut model.session, file)?;
+            model.session.load(file)?;
             println!("weights from {}\n", file.display());
         } else {
             self.train_and_save(&mut model, &data, common.seed)?;
@@ -89,7 +93,12 @@ impl Program {
         seed: u64,
     ) -> Result<()> {
         let folder = Folder::of(EXAMPLE)?;
-        let history = train::train(model, data, self.epochs, seed)?;
+        let training = Training {
+            epochs: self.epochs,
+            seed,
+            checkpoint: self.resume.as_deref(),
+        };
+        let history = train::train(model, data, training)?;
         println!("{}\n", history.pace());
         let chart = history.chart();
         folder.keep(&chart, &model.session, self.save.as_deref())
@@ -99,20 +108,22 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
-    use backprop::Cpu;
+    use backprop::{Checkpoint, Cpu};
 
     use super::*;
     use crate::support::command;
 
     #[test]
     fn reads_the_command_line() {
-        let given = "--epochs 3 --data d --save s --load l";
+        let given = "--epochs 3 --data d --save s --load l --resume r";
         let expected = Program {
             epochs: NonZeroUsize::new(3).unwrap(),
             data: Some("d".into()),
             save: Some("s".into()),
             load: Some("l".into()),
+            resume: Some("r".into()),
         };
         let wrong = [
             "--epochs many",
@@ -125,21 +136,49 @@ mod tests {
         command::check(given, expected, &wrong);
     }
 
+    /// A training of two epochs, one after the other if there is a checkpoint between them.
+    fn trained(checkpoint: Option<&Path>) -> (Model<Cpu>, Dataset) {
+        let data = Dataset::digits().unwrap();
+        let epochs = |epochs| Training {
+            epochs: NonZeroUsize::new(epochs).unwrap(),
+            seed: 1,
+            checkpoint,
+        };
+        let mut model = Model::new(Cpu::new().unwrap(), &data, 1, 88).unwrap();
+        if checkpoint.is_some() {
+            train::train(&mut model, &data, epochs(1)).unwrap();
+            model = Model::new(Cpu::new().unwrap(), &data, 2, 88).unwrap();
+        }
+        let history = train::train(&mut model, &data, epochs(2)).unwrap();
+        assert_eq!(
+            history.pace().contains("trained on 1408"),
+            checkpoint.is_some()
+        );
+        (model, data)
+    }
+
     #[test]
     fn what_was_learnt_comes_back_from_a_file() {
-        let data = Dataset::digits().unwrap();
-        let model = |seed| Model::new(Cpu::new().unwrap(), &data, seed, 88).unwrap();
-        let file =
-            std::env::temp_dir().join(format!("{EXAMPLE}-{}.safetensors", std::process::id()));
+        let file = |what: &str| {
+            let name = format!("{EXAMPLE}-{what}-{}.safetensors", std::process::id());
+            std::env::temp_dir().join(name)
+        };
+        let (mut whole, data) = trained(None);
+        let (weights, checkpoint) = (file("weights"), file("checkpoint"));
+        whole.session.save(&weights).unwrap();
+        let mut loaded = Model::new(Cpu::new().unwrap(), &data, 2, 88).unwrap();
+        loaded.session.load(&weights).unwrap();
+        let (resumed, _) = trained(Some(&checkpoint));
+        for file in [weights, checkpoint] {
+            fs::remove_file(file).unwrap();
+        }
+        let bytes = |model: &Model<Cpu>| {
+            let saved = Checkpoint::of(&model.session).unwrap();
+            saved.to_bytes().unwrap()
+        };
+        assert!(bytes(&resumed) == bytes(&whole));
 
-        let mut trained = model(1);
-        train::train(&mut trained, &data, NonZeroUsize::new(2).unwrap(), 1).unwrap();
-        weights::save(&trained.session, &file).unwrap();
-        let mut loaded = model(2);
-        weights::load(&mut loaded.session, &file).unwrap();
-        fs::remove_file(&file).unwrap();
-
-        let read = trained.read(&data.test).unwrap();
+        let read = whole.read(&data.test).unwrap();
         assert_eq!(loaded.read(&data.test).unwrap(), read);
         let confusion = train::test(&mut loaded, &data).unwrap();
         // Guesses are right once in ten; the slowest learner, `lstm`, reads two in three.

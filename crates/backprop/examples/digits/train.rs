@@ -1,9 +1,10 @@
 //! Goes over the training images again and again, and remembers how it went.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use backprop::{Backend, Result};
+use backprop::{Backend, Batches, Checkpoint, Loader, Result};
 
 use crate::model::{BATCH, Model};
 use crate::network::Network;
@@ -22,33 +23,45 @@ pub(crate) struct History {
     took: Duration,
 }
 
+/// How a network is trained.
+#[derive(Clone, Copy)]
+pub(crate) struct Training<'a> {
+    pub epochs: NonZeroUsize,
+    pub seed: u64,
+    /// What to go on from if it is there, and to replace after every epoch.
+    pub checkpoint: Option<&'a Path>,
+}
+
 /// Trains for some epochs, each in another order. An epoch leaves out the few images that do not
 /// fill a batch.
 pub(crate) fn train<B: Backend>(
     model: &mut Model<B>,
     data: &Dataset,
-    epochs: NonZeroUsize,
-    seed: u64,
+    training: Training<'_>,
 ) -> Result<History> {
+    let Training { epochs, seed, .. } = training;
     let steps = steps_an_epoch(data);
-    let epochs = epochs.get();
-    let bar = progress::bar(epochs.saturating_mul(steps * BATCH), "examples");
+    let mut loader = Loader::new(data.train.len(), Batches::shuffled(BATCH, seed))?;
+    training.resume(model, &mut loader)?;
+    let done = loader.steps() as usize;
+    let (first, last) = (done / steps, epochs.get());
+    let bar = progress::bar(last.saturating_mul(steps * BATCH), "examples");
+    bar.set_position((done * BATCH) as u64);
     let mut history = History {
-        loss: Track::new(steps, steps),
+        loss: Track::new(steps, steps).after(done),
         train_accuracy: Vec::new(),
-        test_accuracy: vec![(0.0, percent_read(model, data)?)],
+        test_accuracy: vec![(first as f64, percent_read(model, data)?)],
         took: Duration::ZERO,
     };
-    let mut order: Vec<usize> = (0..data.train.len()).collect();
-    let mut random = SplitMix::new(seed);
-    let mut pixels = vec![0.0; BATCH * data.pixels()];
-    let mut labels = vec![0; BATCH];
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
     let started = Instant::now();
-    for epoch in 1..=epochs {
-        random.shuffle(&mut order);
+    for epoch in first + 1..=last {
         let mut hits = 0.0;
-        for chosen in order.chunks_exact(BATCH) {
-            data.train.gather(chosen, &mut pixels, &mut labels);
+        for _ in 0..steps {
+            let mut random = SplitMix::of_step(seed, loader.steps());
+            let batch = loader.next_batch();
+            batch.gather(&data.train.pixels, &mut pixels)?;
+            batch.gather(&data.train.labels, &mut labels)?;
             for image in pixels.chunks_exact_mut(data.pixels()) {
                 Network::vary(image, data.size, || random.next());
             }
@@ -63,10 +76,30 @@ pub(crate) fn train<B: Backend>(
         history
             .test_accuracy
             .push((time, percent_read(model, data)?));
+        training.keep(model, &loader)?;
     }
     history.took = started.elapsed();
     bar.finish_and_clear();
     Ok(history)
+}
+
+impl Training<'_> {
+    fn resume<B: Backend>(&self, model: &mut Model<B>, loader: &mut Loader) -> Result<()> {
+        let Some(file) = self.checkpoint.filter(|file| file.exists()) else {
+            return Ok(());
+        };
+        let saved = Checkpoint::read(file)?;
+        loader.seek(saved.get("loader")?)?;
+        saved.restore(&mut model.session)
+    }
+
+    fn keep<B: Backend>(&self, model: &Model<B>, loader: &Loader) -> Result<()> {
+        let Some(file) = self.checkpoint else {
+            return Ok(());
+        };
+        let saved = Checkpoint::of(&model.session)?;
+        saved.with("loader", loader.position()).write(file)
+    }
 }
 
 fn percent_read<B: Backend>(model: &mut Model<B>, data: &Dataset) -> Result<f64> {

@@ -190,7 +190,7 @@ impl<B: Backend> Model<B> {
 
     /// The weights, and the state of the training, of a file.
     pub(crate) fn load(&mut self, file: &Path) -> Result<()> {
-        weights::load(&mut self.session, file)?;
+        self.session.load(file)?;
         if self.session.parameter::<i32>(self.vocabulary)? == self.codes {
             return Ok(());
         }

@@ -131,6 +131,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use backprop::Cpu;
+    use backprop::Persist;
     use backprop::nn::Dropout;
 
     use super::*;
@@ -192,7 +193,7 @@ mod tests {
         let corpus = corpus();
         let file = std::env::temp_dir().join(format!("gpt-{}.safetensors", std::process::id()));
         let mut trained = model(&corpus, TRAINING);
-        backprop::weights::save(&trained.session, &file).unwrap();
+        trained.session.save(&file).unwrap();
 
         let mut loaded = model(
             &corpus,

@@ -27,15 +27,6 @@ impl Images {
         self.labels.len()
     }
 
-    /// Copies the chosen images, one after the other, to the front of a batch.
-    pub(crate) fn gather(&self, chosen: &[usize], pixels: &mut [f32], labels: &mut [i32]) {
-        let count = self.pixels.len() / self.len();
-        for (i, &image) in chosen.iter().enumerate() {
-            pixels[i * count..][..count].copy_from_slice(&self.pixels[image * count..][..count]);
-            labels[i] = self.labels[image];
-        }
-    }
-
     fn split_off(&mut self, at: usize) -> Self {
         let count = self.pixels.len() / self.len();
         Self {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use backprop::{Backend, Error, ErrorKind, Result, Session, weights};
+use backprop::{Backend, Error, ErrorKind, Persist, Result, Session};
 
 use super::plot::Chart;
 
@@ -43,7 +43,7 @@ impl Folder {
         println!("{}", chart.terminal(72, 14));
         let curve = self.write("curve.svg", chart.svg())?;
         let file = file.map_or_else(|| self.file("weights.safetensors"), Path::to_owned);
-        weights::save(session, &file)?;
+        session.save(&file)?;
         println!("curves in {curve}, weights in {}\n", file.display());
         Ok(())
     }

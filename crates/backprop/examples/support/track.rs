@@ -6,6 +6,8 @@ use super::plot::{Curve, Stroke};
 pub(crate) struct Track {
     unit: usize,
     block: usize,
+    /// Steps before the first that is tracked.
+    before: usize,
     each: Vec<(f64, f64)>,
     means: Vec<(f64, f64)>,
 }
@@ -17,13 +19,19 @@ impl Track {
         Self {
             unit,
             block,
+            before: 0,
             each: Vec::new(),
             means: Vec::new(),
         }
     }
 
+    /// A track of what comes after so many steps.
+    pub(crate) fn after(self, before: usize) -> Self {
+        Self { before, ..self }
+    }
+
     pub(crate) fn push(&mut self, number: f64) {
-        let time = |steps: f64| steps / self.unit as f64;
+        let time = |steps: f64| (self.before as f64 + steps) / self.unit as f64;
         self.each.push((time(self.each.len() as f64 + 0.5), number));
         let count = self.each.len();
         if count.is_multiple_of(self.block) {
@@ -71,5 +79,11 @@ mod tests {
         assert_eq!(track(4, 4).means, [(0.5, 2.5)]);
         assert_eq!(track(4, 4).each[1], (0.375, 2.0));
         assert!(track(1, 6).mean().is_nan());
+        let mut late = Track::new(2, 1).after(6);
+        late.push(4.0);
+        assert_eq!(
+            (late.means, late.each),
+            (vec![(3.25, 4.0)], vec![(3.25, 4.0)])
+        );
     }
 }
