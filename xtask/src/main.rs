@@ -18,6 +18,7 @@ mod gpu;
 mod licences;
 mod memory;
 mod peers;
+mod sanitize;
 mod tidy;
 
 use std::path::Path;
@@ -62,6 +63,11 @@ const TASKS: &[Task] = &[
         name: "fuzz",
         about: "try inputs that nobody wrote; takes --minutes, --target, --seed, --input",
         run: fuzz::run,
+    },
+    Task {
+        name: "sanitize",
+        about: "tests under Miri and the thread sanitizer; takes `miri` or `threads`",
+        run: sanitize::run,
     },
     Task {
         name: "bench",

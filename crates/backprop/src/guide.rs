@@ -8,7 +8,8 @@
 //! 6. [`performance`]: a step read off its plan; profiles; threads and instructions.
 //! 7. [`memory`]: what takes the bytes of a step; budgets, checkpoints, and a drawing.
 //! 8. [`cuda`]: on a GPU; how kernels are made, and checked without one.
-//! 9. [`backends`]: writing a backend and proving it right.
+//! 9. [`watching`]: records of a run; what is refused, and how that is tried.
+//! 10. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
@@ -37,6 +38,9 @@ pub mod memory {}
 
 #[doc = include_str!("../guide/cuda.md")]
 pub mod cuda {}
+
+#[doc = include_str!("../guide/watching.md")]
+pub mod watching {}
 
 #[doc = include_str!("../guide/backends.md")]
 pub mod backends {}

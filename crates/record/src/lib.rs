@@ -94,6 +94,12 @@ impl Recorder {
             .with(JsonLines::create(folder.join("run.jsonl"))?))
     }
 
+    /// Whether it keeps nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     /// With one more.
     #[must_use]
     pub fn with(mut self, record: impl Record + Send + 'static) -> Recorder {

@@ -124,10 +124,10 @@ impl Fuzz {
         while more(inputs) {
             let input = self.mutated(&pool);
             inputs += 1;
-            match attempt(target, &input) {
-                Ok(outcome) if seen.insert(outcome) => pool.push(input),
-                Ok(_) => {}
-                Err(what) => return Err(shorter(target, &input, what)),
+            let outcome = attempt(target, &input);
+            let outcome = outcome.map_err(|what| shorter(target, &input, what))?;
+            if seen.insert(outcome) {
+                pool.push(input);
             }
         }
         let outcomes = seen.len();

@@ -23,8 +23,10 @@ use std::time::{Duration, Instant};
 use backprop_testkit::fuzz::{Fuzz, Target};
 use lexopt::{Arg, Parser, ValueExt};
 
-/// Every target, by its name.
-const TARGETS: [fn(&mut dyn FnMut(&Target<'_>)); 5] = [
+/// Makes a target and has it tried.
+type With = fn(&mut dyn FnMut(&Target<'_>));
+
+const TARGETS: [With; 5] = [
     graphs::with,
     attributes::with,
     einsum::with,
