@@ -17,9 +17,11 @@ pub(crate) fn with(tried: &mut dyn FnMut(&Target<'_>)) {
         input.extend([1; 8]);
         input
     });
+    // Repeated often along one axis, and not at all along another.
+    let found = vec![b"\x84w5R\x84\xe9".to_vec()];
     tried(&Target {
         name: "attributes",
-        corpus: of_each.collect(),
+        corpus: of_each.chain(found).collect(),
         run: &run,
     });
 }
@@ -57,6 +59,10 @@ fn run(input: &[u8]) -> Result<String, String> {
     match ran() {
         Ok(true) => Ok(format!("{operation}: rank {}", y.rank())),
         Ok(false) => Err("a gradient of another size".to_owned()),
+        // An operation may need more room than its result.
+        Err(error) if matches!(error.kind(), ErrorKind::OutOfMemory { .. }) => {
+            Ok(format!("{operation}: out of memory"))
+        }
         Err(error) => Err(error.to_string()),
     }
 }

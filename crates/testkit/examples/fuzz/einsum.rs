@@ -14,7 +14,7 @@ struct Array {
 }
 
 pub(crate) fn with(tried: &mut dyn FnMut(&Target<'_>)) {
-    let corpus: [&[u8]; 10] = [
+    let corpus: [&[u8]; 11] = [
         b"ij,jk->ik\n\x01\x02\x02",
         b"ij,ij->\n\x02\x01",
         b"ii->i\n\x02",
@@ -25,6 +25,8 @@ pub(crate) fn with(tried: &mut dyn FnMut(&Target<'_>)) {
         b" a b -> b a \n\x02\x01",
         b"ij,j\n\x01\x02",
         b"->\n",
+        // An axis of size 1 that the other operand has not been squeezed of.
+        b"jaixc,apbzk\nws\xff\xff",
     ];
     tried(&Target {
         name: "einsum",
@@ -48,7 +50,11 @@ fn run(input: &[u8]) -> Result<String, String> {
         .collect();
     let y = graph.einsum(&equation, &tensors);
     if let Err(error) = graph.check() {
-        return refused(&error, expected.is_some());
+        // Products of operands may need more axes than there can be.
+        let mut letters: Vec<char> = equation.chars().filter(char::is_ascii_alphabetic).collect();
+        letters.sort_unstable();
+        letters.dedup();
+        return refused(&error, expected.is_some() && letters.len() <= 8);
     }
     let outcome = || -> Result<Vec<f64>> {
         let mut session = Session::compile(&graph, Reference, &[y.key()], Updates::none())?;

@@ -111,7 +111,7 @@ pub(crate) fn with_idx(tried: &mut dyn FnMut(&Target<'_>)) {
             }
         }
     };
-    let corpus: [&[u8]; 5] = [
+    let corpus: [&[u8]; 6] = [
         &[0, 0, 8, 1, 0, 0, 0, 3, 7, 2, 1],
         &[0, 0, 0x0b, 2, 0, 0, 0, 1, 0, 0, 0, 2, 1, 2, 3, 4],
         &[0, 0, 0x0e, 1, 0, 0, 0, 1, 0xc0, 4, 0, 0, 0, 0, 0, 0],
@@ -119,6 +119,10 @@ pub(crate) fn with_idx(tried: &mut dyn FnMut(&Target<'_>)) {
             0, 0, 0x0d, 3, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255,
         ],
         &[0x1f, 0x8b, 8, 0],
+        // Sizes whose product is no number but for an empty axis.
+        &[
+            0, 0, 8, 4, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0,
+        ],
     ];
     tried(&Target {
         name: "idx",
