@@ -155,7 +155,12 @@ fn summed(equation: &str, operands: &[Array]) -> Option<Array> {
         if term.len() != operand.sizes.len() {
             return None;
         }
-        for (&letter, &size) in term.iter().zip(&operand.sizes) {
+        let axes = || term.iter().zip(&operand.sizes);
+        // A diagonal is of equal axes.
+        if axes().any(|(a, m)| axes().any(|(b, n)| a == b && m != n)) {
+            return None;
+        }
+        for (&letter, &size) in axes() {
             let common = sizes.entry(letter).or_insert(size);
             if *common == 1 {
                 *common = size;

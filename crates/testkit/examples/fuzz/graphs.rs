@@ -30,7 +30,12 @@ pub(crate) fn with(tried: &mut dyn FnMut(&Target<'_>)) {
     };
     tried(&Target {
         name: "graphs",
-        corpus: vec![b"\0\x19a".to_vec(), b"\x01\x19b".to_vec()],
+        corpus: vec![
+            b"\0\x19a".to_vec(),
+            b"\x01\x19b".to_vec(),
+            // A reduction of rows, repeated along what was the row once the shape had an axis more.
+            b"\xb8.\xff\x00,".to_vec(),
+        ],
         run: &run,
     });
 }
