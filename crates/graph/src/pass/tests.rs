@@ -402,7 +402,8 @@ fn a_budget_runs_launches_again() {
         %17 = matmul [8, 64]x[64, 8] (%6 %15)
         %18 = matmul [64, 8]x[8, 8] then sigmoid neg add mul add add mul (%16 w %4 %10 %14)
         add = matmul [8, 64]x[64, 8] then add add (%2 %18 %13 %17)
-    "#]].assert_eq(&lines(&free));
+    "#]]
+    .assert_eq(&lines(&free));
     expect![[r#"
         %2 = matmul [64, 8]x[8, 8] then tanh (x w)
         %4 %5 = matmul [64, 8]x[8, 8] then sigmoid add (%2 v x)
@@ -418,5 +419,6 @@ fn a_budget_runs_launches_again() {
         %20 %21 = matmul [64, 8]x[8, 8] then sigmoid add (%2 v x), again
         %18 = matmul [64, 8]x[8, 8] then sigmoid neg add mul add add mul (%16 w %20 %10 %14)
         add = matmul [8, 64]x[64, 8] then add add (%2 %18 %13 %17)
-    "#]].assert_eq(&lines(&session));
+    "#]]
+    .assert_eq(&lines(&session));
 }
