@@ -31,6 +31,7 @@ pub(crate) fn run(_: &[String]) -> Outcome {
     if let Err(why) = crate::gpu::tools(&[]) {
         println!("without NVRTC: {why}");
     }
+    crate::licences::run(&[])?;
     let mut started = Instant::now();
     for (i, line) in LINES.iter().enumerate() {
         if i > 0 {

@@ -9,12 +9,16 @@
     reason = "a command-line program talks to its terminal"
 )]
 
+mod api;
 mod bench;
 mod ci;
 mod command;
+mod fuzz;
 mod gpu;
+mod licences;
 mod memory;
 mod peers;
+mod sanitize;
 mod tidy;
 mod trials;
 
@@ -30,7 +34,7 @@ struct Task {
     run: fn(&[String]) -> Outcome,
 }
 
-const TASKS: [Task; 10] = [
+const TASKS: &[Task] = &[
     Task {
         name: "ci",
         about: "everything a change has to pass: format, clippy, rustdoc, tests",
@@ -45,6 +49,26 @@ const TASKS: [Task; 10] = [
         name: "bless",
         about: "accept what the snapshot tests print now; takes options of cargo test",
         run: ci::bless,
+    },
+    Task {
+        name: "api",
+        about: "write the listing of everything public anew",
+        run: api::run,
+    },
+    Task {
+        name: "licences",
+        about: "check the licences of all dependencies (also part of ci)",
+        run: licences::run,
+    },
+    Task {
+        name: "fuzz",
+        about: "try inputs that nobody wrote; takes --minutes, --target, --seed, --input",
+        run: fuzz::run,
+    },
+    Task {
+        name: "sanitize",
+        about: "tests under Miri and the thread sanitizer; takes `miri` or `threads`",
+        run: sanitize::run,
     },
     Task {
         name: "bench",

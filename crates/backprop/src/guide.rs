@@ -10,7 +10,8 @@
 //! 8. [`performance`]: a step read off its plan; profiles; threads and instructions.
 //! 9. [`memory`]: what takes the bytes of a step; budgets, checkpoints, and a drawing.
 //! 10. [`cuda`]: on a GPU; how kernels are made, and checked without one.
-//! 11. [`backends`]: writing a backend and proving it right.
+//! 11. [`watching`]: records of a run; what is refused, and how that is tried.
+//! 12. [`backends`]: writing a backend and proving it right.
 
 #[doc = include_str!("../guide/tutorial.md")]
 pub mod tutorial {}
@@ -45,6 +46,9 @@ pub mod memory {}
 
 #[doc = include_str!("../guide/cuda.md")]
 pub mod cuda {}
+
+#[doc = include_str!("../guide/watching.md")]
+pub mod watching {}
 
 #[doc = include_str!("../guide/backends.md")]
 pub mod backends {}

@@ -55,6 +55,7 @@ pub use backprop_core::{
 };
 pub use backprop_graph::*;
 pub use backprop_nn as nn;
+pub use backprop_record as record;
 
 /// What most programs use, for `use backprop::prelude::*`.
 pub mod prelude {

@@ -13,7 +13,7 @@ use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{Error, ErrorKind, Place, Result};
 
 use crate::composite::Vjp;
-use crate::graph::{Graph, bad_shape};
+use crate::graph::{Graph, bad_dtype, bad_shape};
 use crate::ir::{Ir, Node, NodeId, Op, RegionId};
 use crate::op;
 use crate::operand::Operand;
@@ -79,7 +79,11 @@ impl Graph {
                 .any(|x| !std::ptr::eq(x.graph, self));
             if foreign || types[0] != types[1] || !types[0].0.is_float() {
                 let [y, ct] = types.map(|(dtype, shape)| format!("{dtype}{shape}"));
-                let problem = bad_shape("grad", format!("of {y} with a cotangent of {ct}"));
+                let what = format!("of {y} with a cotangent of {ct}");
+                let problem = match types[0].1 == types[1].1 {
+                    true => bad_dtype("grad", what),
+                    false => bad_shape("grad", what),
+                };
                 self.apply("grad", &[*output, *cotangent], place, |_| Err(problem));
             }
         }

@@ -151,7 +151,7 @@ impl Graph {
     #[track_caller]
     pub fn input(&self, name: &str, shape: impl AsRef<[usize]>, dtype: DType) -> Tensor<'_> {
         let origin = self.origin(Location::caller());
-        let Some(shape) = self.shape_of("input", shape.as_ref(), origin) else {
+        let Some(shape) = self.shape_of("input", shape.as_ref(), dtype, origin) else {
             return self.poison(origin);
         };
         let name = self.scoped(name);
@@ -181,7 +181,7 @@ impl Graph {
         init: Init,
     ) -> Param {
         let origin = self.origin(Location::caller());
-        let shape = self.shape_of("parameter", shape.as_ref(), origin);
+        let shape = self.shape_of("parameter", shape.as_ref(), dtype, origin);
         let shape = shape.unwrap_or(Shape::SCALAR);
         self.parameter_of(self.scoped(name), shape, dtype, init)
     }
@@ -202,7 +202,7 @@ impl Graph {
                 origin,
             );
         }
-        if let Err(problem) = init.check(&name, shape) {
+        if let Err(problem) = init.check(&name, (dtype, shape)) {
             self.fail(problem, origin);
         }
         let mut ir = self.ir.borrow_mut();
@@ -244,7 +244,7 @@ impl Graph {
     #[track_caller]
     pub fn full(&self, shape: impl AsRef<[usize]>, value: f64, dtype: DType) -> Tensor<'_> {
         let origin = self.origin(Location::caller());
-        match self.shape_of("full", shape.as_ref(), origin) {
+        match self.shape_of("full", shape.as_ref(), dtype, origin) {
             Some(shape) => self.constant(value, dtype, shape, origin.place),
             None => self.poison(origin),
         }
@@ -254,7 +254,7 @@ impl Graph {
     #[track_caller]
     pub fn data<T: Element>(&self, shape: impl AsRef<[usize]>, values: &[T]) -> Tensor<'_> {
         let origin = self.origin(Location::caller());
-        let Some(shape) = self.shape_of("data", shape.as_ref(), origin) else {
+        let Some(shape) = self.shape_of("data", shape.as_ref(), T::DTYPE, origin) else {
             return self.poison(origin);
         };
         if shape.count() != values.len() {
@@ -269,7 +269,7 @@ impl Graph {
     #[track_caller]
     pub fn coordinate(&self, shape: impl AsRef<[usize]>, axis: usize) -> Tensor<'_> {
         let origin = self.origin(Location::caller());
-        let Some(shape) = self.shape_of("coordinate", shape.as_ref(), origin) else {
+        let Some(shape) = self.shape_of("coordinate", shape.as_ref(), DType::I64, origin) else {
             return self.poison(origin);
         };
         if axis >= shape.rank() {
@@ -417,10 +417,15 @@ impl Graph {
         state.origin(Origin::new(place, state.scope_id))
     }
 
-    fn shape_of(&self, operation: &str, sizes: &[usize], origin: Origin) -> Option<Shape> {
-        let shape = Shape::new(sizes);
-        match shape.and_then(|shape| shape.checked_count()) {
-            Some(_) => shape,
+    fn shape_of(
+        &self,
+        operation: &str,
+        sizes: &[usize],
+        dtype: DType,
+        origin: Origin,
+    ) -> Option<Shape> {
+        match Shape::new(sizes).filter(|&shape| is_addressable((dtype, shape))) {
+            Some(shape) => Some(shape),
             None => {
                 let what = format!("{sizes:?} has too many axes or elements");
                 self.fail(bad_shape(operation, what).kind.into(), origin);
@@ -437,10 +442,7 @@ impl Graph {
         place: Place,
     ) -> Tensor<'_> {
         let origin = self.origin(place);
-        let exact = dtype.is_float()
-            || (value.fract() == 0.0 && value.abs() < 9e15)
-                && (dtype != DType::Bool || value == 0.0 || value == 1.0);
-        if !exact {
+        if !has_value(dtype, value) {
             let problem = bad_dtype("constant", format!("{value} is no {dtype}"));
             return self.fail(problem.kind.into(), origin);
         }
@@ -462,6 +464,14 @@ impl Graph {
         let error = error.at(origin.place).within(&scope);
         self.build.borrow_mut().errors.push(error);
         self.poison(origin)
+    }
+
+    /// What `build` builds, and at most one new error with it: the first, of which the others follow.
+    pub(crate) fn first_error<R>(&self, build: impl FnOnce() -> R) -> R {
+        let before = self.build.borrow().errors.len();
+        let result = build();
+        self.build.borrow_mut().errors.truncate(before + 1);
+        result
     }
 
     /// Whether a tensor belongs to this graph and did not fail to build.
@@ -496,9 +506,9 @@ impl Graph {
         {
             return self.poison(origin);
         }
-        let outcome = infer(&types).and_then(|(op, ty)| match ty.1.checked_count() {
-            Some(_) => Ok((op, ty)),
-            None => Err(bad_shape(
+        let outcome = infer(&types).and_then(|(op, ty)| match is_addressable(ty) {
+            true => Ok((op, ty)),
+            false => Err(bad_shape(
                 operation,
                 format!("{} has too many elements", ty.1),
             )),
@@ -551,6 +561,26 @@ impl Graph {
         }
         error
     }
+}
+
+/// Whether a tensor of this type could be held in memory at all: an offset in bytes is an `isize`.
+fn is_addressable((dtype, shape): Type) -> bool {
+    let bytes = shape
+        .checked_count()
+        .and_then(|n| n.checked_mul(dtype.size()));
+    bytes.is_some_and(|bytes| isize::try_from(bytes).is_ok())
+}
+
+/// Whether a number is one of an element type, but for the rounding of fractions.
+pub(crate) fn has_value(dtype: DType, value: f64) -> bool {
+    let (low, high) = match dtype {
+        DType::Bool => (0.0, 1.0),
+        DType::U8 => (0.0, f64::from(u8::MAX)),
+        DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+        // Whole numbers further off are not all known as `f64`.
+        _ => (-9e15, 9e15),
+    };
+    dtype.is_float() || value.fract() == 0.0 && (low..=high).contains(&value)
 }
 
 fn leaf(op: Op, dtype: DType, shape: Shape) -> Node {

@@ -3,7 +3,9 @@
 use std::f64::consts::TAU;
 
 use backprop_core::random::{philox_block, uniform_f64};
-use backprop_core::{Error, ErrorKind, Shape};
+use backprop_core::{DType, Error, ErrorKind, Shape};
+
+use crate::graph::has_value;
 
 /// How a parameter starts. Random values are a function of the graph's seed and the parameter's
 /// name alone, so that adding a parameter changes no other.
@@ -40,8 +42,12 @@ pub enum Init {
 }
 
 impl Init {
-    /// Whether the values suit the shape.
-    pub(crate) fn check(&self, name: &str, shape: Shape) -> Result<(), Error> {
+    /// Whether the values suit the type.
+    pub(crate) fn check(&self, name: &str, (dtype, shape): (DType, Shape)) -> Result<(), Error> {
+        let meaningless = |what: String| {
+            let operation = format!("parameter `{name}`");
+            Err(Error::new(ErrorKind::Attribute { operation, what }))
+        };
         match self {
             Init::Values(values) if values.len() != shape.count() => {
                 Err(Error::new(ErrorKind::Mismatch {
@@ -49,6 +55,20 @@ impl Init {
                     expected: shape.to_string(),
                     found: format!("initialised by {} values", values.len()),
                 }))
+            }
+            Init::Values(values) if !values.iter().all(|&value| has_value(dtype, value)) => {
+                meaningless(format!("initial values that are no {dtype}"))
+            }
+            Init::Constant(value) if !has_value(dtype, *value) => {
+                meaningless(format!("{value} at first, which is no {dtype}"))
+            }
+            Init::Normal { mean, std } if !mean.is_finite() || !std.is_finite() || *std < 0.0 => {
+                meaningless(format!("a mean of {mean} and a deviation of {std}"))
+            }
+            Init::Uniform { low, high }
+                if !(low.is_finite() && high.is_finite() && low <= high) =>
+            {
+                meaningless(format!("numbers from {low} to {high}"))
             }
             _ => Ok(()),
         }

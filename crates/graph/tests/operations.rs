@@ -486,3 +486,21 @@ fn schedules() {
         ],
     );
 }
+
+/// What has one element a row of `[2, 2]` lies along the columns of `[1, 2, 2]`: it is another value
+/// in each of them, though both shapes have the same points.
+#[test]
+fn a_value_of_each_row_laid_along_columns() {
+    let g = Graph::new();
+    let x = g.input("x", [2, 2], F64);
+    let y = x.exp().max(1) + x.exp().reshape([1, 2, 2]);
+    let mut session = Session::compile(&g, Reference, &[y.key()], Updates::none()).unwrap();
+    let numbers = [1.0f64, 2.0, 4.0, 3.0];
+    session
+        .feed(x, &numbers.map(f64::ln))
+        .unwrap()
+        .step()
+        .unwrap();
+    let rounded = session.fetch::<f64>(y).unwrap().into_iter().map(f64::round);
+    assert_eq!(rounded.collect::<Vec<_>>(), [3.0, 6.0, 6.0, 7.0]);
+}

@@ -8,9 +8,11 @@
 //! | what a compiler pass does to values and gradients | [`RandomGraph`] |
 //! | how many launches and allocations a step takes | [`Counting`] |
 //! | that fusion changes no result | [`Unfused`] |
+//! | what inputs break a parser or a builder | [`fuzz`] |
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod fuzz;
 
 mod draw;
 mod every;

@@ -4,10 +4,11 @@ use super::{File, Finding, Tree};
 
 /// Each crate with the crates of the workspace that it may be built on. Tests may reach further,
 /// since nobody depends on them.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("backprop-core", &[]),
     ("backprop-graph", &["backprop-core"]),
     ("backprop-nn", &["backprop-core", "backprop-graph"]),
+    ("backprop-record", &["backprop-core"]),
     ("backprop-cpu", &["backprop-core"]),
     ("backprop-cuda", &["backprop-core"]),
     ("backprop-testkit", &["backprop-core", "backprop-graph"]),
@@ -17,6 +18,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "backprop-core",
             "backprop-graph",
             "backprop-nn",
+            "backprop-record",
             "backprop-cpu",
             "backprop-cuda",
         ],

@@ -5,12 +5,12 @@
 mod layers;
 mod layout;
 mod source;
-mod tree;
+pub(crate) mod tree;
 mod words;
 
 use std::fmt;
 
-use crate::{Outcome, root};
+use crate::{Outcome, api, root};
 use tree::{File, Tree};
 
 /// A breach of a rule.
@@ -47,7 +47,7 @@ impl fmt::Display for Finding {
     }
 }
 
-const RULES: [fn(&Tree) -> Vec<Finding>; 11] = [
+const RULES: [fn(&Tree) -> Vec<Finding>; 12] = [
     layout::top_level,
     layout::readme_begins_with_the_commands,
     layers::lints_are_inherited,
@@ -56,10 +56,26 @@ const RULES: [fn(&Tree) -> Vec<Finding>; 11] = [
     source::functions_are_short,
     source::unsafe_is_in_backends_only,
     source::other_crates_forbid_unsafe,
+    public_listing_is_current,
     words::nothing_unfinished,
     words::nothing_of_one_machine,
     words::names_mean_something,
 ];
+
+/// A change to what is public is seen in the listing.
+fn public_listing_is_current(tree: &Tree) -> Vec<Finding> {
+    let listed = tree.file(api::LISTING).map_or("", |file| &file.text);
+    let current = api::listing(tree);
+    if listed == current {
+        return Vec::new();
+    }
+    let same = listed
+        .lines()
+        .zip(current.lines())
+        .take_while(|(a, b)| a == b);
+    let what = "not what is public; `cargo xtask api` writes it anew";
+    vec![Finding::at_line(api::LISTING, same.count() + 1, what)]
+}
 
 pub(crate) fn run(_: &[String]) -> Outcome {
     let findings = check(&Tree::read(root())?);

@@ -5,36 +5,36 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-pub(super) struct File {
+pub(crate) struct File {
     /// Relative to the top, with `/` between folders.
-    pub(super) path: String,
-    pub(super) text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl File {
-    pub(super) fn is_rust(&self) -> bool {
+    pub(crate) fn is_rust(&self) -> bool {
         self.path.ends_with(".rs")
     }
 
     /// Whether it is part of a crate's library, rather than of its tests, examples or benches.
-    pub(super) fn is_library(&self) -> bool {
+    pub(crate) fn is_library(&self) -> bool {
         self.is_rust() && self.path.starts_with("crates/") && self.path.contains("/src/")
     }
 
     /// The lines with their numbers.
-    pub(super) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().map(|(i, line)| (i + 1, line))
     }
 }
 
-pub(super) struct Tree {
-    pub(super) files: Vec<File>,
+pub(crate) struct Tree {
+    pub(crate) files: Vec<File>,
     /// The first components of all paths, text or not, sorted.
-    pub(super) top_level: Vec<String>,
+    pub(crate) top_level: Vec<String>,
 }
 
 impl Tree {
-    pub(super) fn read(root: &Path) -> Result<Self, String> {
+    pub(crate) fn read(root: &Path) -> Result<Self, String> {
         let paths = match tracked(root) {
             Some(paths) => paths,
             None => walk(root).map_err(|why| format!("{}: {why}", root.display()))?,
@@ -56,12 +56,12 @@ impl Tree {
         })
     }
 
-    pub(super) fn file(&self, path: &str) -> Option<&File> {
+    pub(crate) fn file(&self, path: &str) -> Option<&File> {
         self.files.iter().find(|file| file.path == path)
     }
 
     #[cfg(test)]
-    pub(super) fn of(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn of(files: &[(&str, &str)]) -> Self {
         let paths: Vec<String> = files.iter().map(|(path, _)| (*path).to_owned()).collect();
         let file = |&(path, text): &(&str, &str)| File {
             path: path.to_owned(),

@@ -265,7 +265,7 @@ mod tests {
     fn every_worker_runs_every_job_once() {
         for threads in [0, 1, 2, 3, 5] {
             let pool = Pool::new(threads);
-            for _ in 0..500 {
+            for _ in 0..if cfg!(miri) { 10 } else { 500 } {
                 check_run(&pool);
             }
         }
@@ -285,7 +285,7 @@ mod tests {
         let pool = Pool::new(3);
         let cells: Vec<AtomicUsize> = (0..3).map(|_| AtomicUsize::new(0)).collect();
         pool.run(&|worker| {
-            for phase in 1..200 {
+            for phase in 1..if cfg!(miri) { 5 } else { 200 } {
                 cells[worker.id()].store(phase, Ordering::Relaxed);
                 worker.barrier();
                 for cell in &cells[..worker.count] {
@@ -319,7 +319,7 @@ mod tests {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..200 {
+                    for _ in 0..if cfg!(miri) { 10 } else { 200 } {
                         check_run(&pool);
                     }
                 });
@@ -348,6 +348,75 @@ mod tests {
         let pool = Pool::new(3);
         for culprit in [0, 1, 2, 0, 2] {
             check_panic(&pool, culprit);
+        }
+    }
+
+    /// Wastes time in one way or another, or none, as `salt` says.
+    fn dawdle(salt: usize) {
+        let mixed = salt.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59;
+        match mixed {
+            0..=3 => thread::yield_now(),
+            4..=6 => (0..200 * mixed).for_each(|_| std::hint::spin_loop()),
+            7 => thread::sleep(LINGER / 2),
+            8 => thread::sleep(LINGER * 2),
+            _ => {}
+        }
+    }
+
+    /// A job of some phases, after which all are together, in which every worker dawdles as it likes;
+    /// worker 0 panics in the end if `fails`.
+    fn check_dawdling(pool: &Pool, (salt, phases, fails): (usize, usize, bool)) {
+        const ITEMS: usize = 37;
+        let done: Vec<AtomicUsize> = (0..ITEMS).map(|_| AtomicUsize::new(0)).collect();
+        let count = |times: usize| {
+            done.iter()
+                .filter(|x| x.load(Ordering::Relaxed) == times)
+                .count()
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(&|worker| {
+                for phase in 0..phases.max(1) {
+                    dawdle(salt + 16 * phase + worker.id());
+                    for item in worker.share(ITEMS) {
+                        done[item].fetch_add(1, Ordering::Relaxed);
+                    }
+                    // A job without phases has no barrier.
+                    if phases > 0 {
+                        worker.barrier();
+                        assert_eq!(count(phase + 1), ITEMS);
+                        worker.barrier();
+                    }
+                }
+                if fails && worker.id() == 0 {
+                    resume_unwind(Box::new(salt));
+                }
+                dawdle(salt + 7 * worker.id());
+            })
+        }));
+        assert_eq!(count(phases.max(1)), ITEMS);
+        match outcome {
+            Ok(ran) => assert!(ran.is_ok() && !fails),
+            Err(payload) => assert_eq!(payload.downcast_ref::<usize>(), Some(&salt)),
+        }
+    }
+
+    #[test]
+    fn jobs_are_whole_whatever_the_timing() {
+        let jobs = if cfg!(miri) { 6 } else { 150 };
+        for threads in [2, 3, 5] {
+            let pool = Pool::new(threads);
+            thread::scope(|scope| {
+                for caller in 0..2 {
+                    let pool = &pool;
+                    scope.spawn(move || {
+                        for job in 0..jobs {
+                            let salt = 1000 * job + 500 * caller + threads;
+                            check_dawdling(pool, (salt, job % 3, job % 5 == 0));
+                            dawdle(salt + 3);
+                        }
+                    });
+                }
+            });
         }
     }
 

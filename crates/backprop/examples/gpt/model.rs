@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use backprop::PlanId;
 use backprop::nn::Dropout;
 use backprop::optim::Rate;
 use backprop::prelude::*;
-use backprop::{ErrorKind, Reduce};
+use backprop::record::Histogram;
+use backprop::{ErrorKind, ParameterInfo, PlanId, Reduce};
 
 use crate::batches::{Batch, spread};
 use crate::corpus::Vocabulary;
@@ -132,6 +132,19 @@ impl<B: Backend> Model<B> {
             },
             drawing,
         })
+    }
+
+    /// What is learned, by names, and how it is distributed.
+    pub(crate) fn distributions(&self) -> Result<Vec<(String, Histogram)>> {
+        let all = self.session.parameters();
+        let learned = all
+            .iter()
+            .take_while(|info| info.parameter != self.vocabulary);
+        let distribution = |info: &ParameterInfo| {
+            let numbers = self.session.parameter::<f32>(info.parameter)?;
+            Ok((info.name.clone(), Histogram::of(numbers)))
+        };
+        learned.map(distribution).collect()
     }
 
     /// One step on a batch.

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use backprop::nn::Dropout;
+use backprop::record::Recorder;
 use backprop::{Backend, Result};
 use lexopt::Parser;
 use lexopt::prelude::*;
@@ -17,7 +18,7 @@ use crate::source::Source;
 use crate::support::command::{Common, Example};
 use crate::support::folder::Folder;
 use crate::support::step;
-use crate::train;
+use crate::train::{self, Watch};
 
 const STEPS: NonZeroUsize = NonZeroUsize::new(1200).unwrap();
 const TEMPERATURE: f64 = 0.8;
@@ -32,6 +33,7 @@ pub(crate) struct Program {
     dropout: f64,
     save: Option<PathBuf>,
     load: Option<PathBuf>,
+    log: Option<PathBuf>,
 }
 
 impl Default for Program {
@@ -43,6 +45,7 @@ impl Default for Program {
             dropout: 0.0,
             save: None,
             load: None,
+            log: None,
         }
     }
 }
@@ -61,6 +64,7 @@ impl Example for Program {
 --dropout P  in training, below 1: for short texts [0]
 --save FILE  where the weights go [target/gpt/weights.safetensors]
 --load FILE  continue texts with these weights instead of training
+--log DIR  for TensorBoard events, CSV and JSON lines of the training
 "
         )
     }
@@ -73,6 +77,7 @@ impl Example for Program {
             "dropout" => self.dropout = parser.value()?.parse_with(probability)?,
             "save" => self.save = Some(parser.value()?.into()),
             "load" => self.load = Some(parser.value()?.into()),
+            "log" => self.log = Some(parser.value()?.into()),
             other => return Err(Long(other).unexpected()),
         }
         Ok(())
@@ -117,7 +122,10 @@ impl Program {
             count: SAMPLES[0],
             temperature: self.temperature,
         };
-        let history = train::train(model, corpus, training, sampling)?;
+        let recorder = self.log.as_ref().map(Recorder::create).transpose()?;
+        let recorder = recorder.unwrap_or_default();
+        let watch = Watch { sampling, recorder };
+        let history = train::train(model, corpus, training, watch)?;
         println!("{}\n", history.pace());
         let chart = history.chart(corpus);
         folder.keep(&chart, &model.session, self.save.as_deref())
@@ -169,7 +177,7 @@ mod tests {
 
     #[test]
     fn reads_the_command_line() {
-        let given = "--text t --steps 3 --temperature 1.5 --dropout 0.1 --save s --load l";
+        let given = "--text t --steps 3 --temperature 1.5 --dropout 0.1 --save s --load l --log d";
         let expected = Program {
             text: Some("t".into()),
             steps: NonZeroUsize::new(3).unwrap(),
@@ -177,6 +185,7 @@ mod tests {
             dropout: 0.1,
             save: Some("s".into()),
             load: Some("l".into()),
+            log: Some("d".into()),
         };
         let wrong = [
             "--steps 0",

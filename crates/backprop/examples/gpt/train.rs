@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use backprop::record::{Record, Recorder};
 use backprop::{Backend, Result};
 
 use crate::batches::Passes;
@@ -26,13 +27,21 @@ pub(crate) struct History {
     took: Duration,
 }
 
+/// How a training is watched.
+pub(crate) struct Watch {
+    /// What is written in a pause.
+    pub sampling: Sampling,
+    pub recorder: Recorder,
+}
+
 /// Trains, and pauses before the first step and from time to time to print losses and a sample.
 pub(crate) fn train<B: Backend>(
     model: &mut Model<B>,
     corpus: &Corpus,
     training: Training,
-    sampling: Sampling,
+    mut watch: Watch,
 ) -> Result<History> {
+    let recorder = &mut watch.recorder;
     let Training { steps, seed, .. } = training;
     let Sizes { batch, context, .. } = model.sizes;
     let characters = steps.saturating_mul(batch * context);
@@ -50,16 +59,20 @@ pub(crate) fn train<B: Backend>(
     for step in 0..steps {
         if step % every == 0 {
             let loss = history.judge(model, corpus, step)?;
-            let text = write(model, corpus, sampling)?;
+            history.record(model, step as u64, recorder)?;
+            let text = write(model, corpus, watch.sampling)?;
             bar.suspend(|| println!("step {step}, validation loss about {loss:.2}:\n{text}\n"));
         }
         let outcome = model.step(&passes.next(batch))?;
         history.loss.push(outcome.loss);
         history.norm.push((step as f64 + 0.5, outcome.norm));
+        recorder.scalar(step as u64, "loss/training", outcome.loss)?;
+        recorder.scalar(step as u64, "norm of the gradient", outcome.norm)?;
         bar.set_message(format!("loss {:.3}", outcome.loss));
         bar.inc((batch * context) as u64);
     }
     history.judge(model, corpus, steps)?;
+    history.record(model, steps as u64, recorder)?;
     history.took = started.elapsed();
     bar.finish_and_clear();
     Ok(history)
@@ -94,6 +107,25 @@ impl History {
         let loss = model.validate(&corpus.validation, GLANCE)?;
         self.validation_loss.push((step as f64, loss));
         Ok(loss)
+    }
+
+    /// Hands on the last judgement and how the weights are distributed.
+    fn record<B: Backend>(
+        &self,
+        model: &Model<B>,
+        step: u64,
+        recorder: &mut Recorder,
+    ) -> Result<()> {
+        if recorder.is_empty() {
+            return Ok(());
+        }
+        if let Some(&(_, loss)) = self.validation_loss.last() {
+            recorder.scalar(step, "loss/validation", loss)?;
+        }
+        for (name, distribution) in model.distributions()? {
+            recorder.histogram(step, &name, &distribution)?;
+        }
+        recorder.flush()
     }
 
     /// How much was done in what time.
@@ -163,6 +195,13 @@ mod tests {
         dropout: Dropout { p: 0.1 },
     };
 
+    fn unseen() -> Watch {
+        Watch {
+            sampling: SAMPLING,
+            recorder: Recorder::new(),
+        }
+    }
+
     const SAMPLING: Sampling = Sampling {
         count: 20,
         temperature: 0.5,
@@ -174,7 +213,7 @@ mod tests {
         let run = |seed| {
             let training = Training { seed, ..TRAINING };
             let mut model = model(&corpus, training);
-            let history = train(&mut model, &corpus, training, SAMPLING).unwrap();
+            let history = train(&mut model, &corpus, training, unseen()).unwrap();
             let losses: Vec<f64> = history.validation_loss.iter().map(|&(_, y)| y).collect();
             (losses, model.sample(0, SAMPLING).unwrap())
         };

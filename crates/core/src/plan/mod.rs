@@ -364,7 +364,8 @@ impl Plan {
     /// The number of launches in a step, with loops counted as often as they run at most.
     #[must_use]
     pub fn launches(&self) -> usize {
-        self.commands().iter().map(|(_, times)| times).sum()
+        let times = self.commands().into_iter().map(|(_, times)| times);
+        times.fold(0, usize::saturating_add)
     }
 
     /// [`launches`](Plan::launches) of each kind of primitive, by its name.
@@ -373,7 +374,8 @@ impl Plan {
         let mut kinds = BTreeMap::new();
         for (command, times) in self.commands() {
             let primitive = &self.primitives()[command.kernel];
-            *kinds.entry(primitive.name()).or_default() += times;
+            let count: &mut usize = kinds.entry(primitive.name()).or_default();
+            *count = count.saturating_add(times);
         }
         kinds
     }
@@ -387,7 +389,10 @@ impl Plan {
             slots.map(Slot::bytes).sum()
         };
         let all = self.commands();
-        all.iter().map(|(c, times)| times * of_one(&c.args)).sum()
+        let moved = all
+            .iter()
+            .map(|(c, times)| times.saturating_mul(of_one(&c.args)));
+        moved.fold(0, usize::saturating_add)
     }
 
     /// Every launch, in order, with how often it runs in a step at most: once, unless in a loop.
@@ -411,7 +416,7 @@ fn flat<L>(steps: &[Step<L>]) -> Vec<(&L, usize)> {
         for step in steps {
             match step {
                 Step::Launch(launch) => all.push((launch, runs)),
-                Step::Loop { times, body, .. } => gather(body, runs * times, all),
+                Step::Loop { times, body, .. } => gather(body, runs.saturating_mul(*times), all),
             }
         }
     }

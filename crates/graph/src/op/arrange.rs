@@ -122,8 +122,12 @@ impl<'g> Tensor<'g> {
                 let what = format!("{counts:?} times {}", self.shape());
                 return Err(bad_attribute("repeat", what));
             }
-            let axes = counts.iter().enumerate().filter(|&(_, &count)| count != 1);
-            Ok(axes.fold(self, |x, (axis, &count)| x.repeated(axis, axis, count)))
+            let repeats = |&(_, count): &(usize, usize)| count != 1;
+            let mut axes: Vec<_> = counts.iter().copied().enumerate().filter(repeats).collect();
+            // What is repeated 0 times is not repeated often along another axis before.
+            axes.sort_by_key(|&(_, count)| count);
+            let repeated = |x: Tensor<'g>, (axis, count)| x.repeated(axis, axis, count);
+            Ok(axes.into_iter().fold(self, repeated))
         })
     }
 

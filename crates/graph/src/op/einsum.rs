@@ -24,25 +24,23 @@ impl Graph {
     pub fn einsum<'g>(&'g self, equation: &str, operands: &[Tensor<'g>]) -> Tensor<'g> {
         self.compose(NAME, operands, Location::caller(), || {
             let equation = Equation::parse(equation, operands)?;
-            let mut terms = operands.iter().zip(&equation.operands);
+            let pairs = operands.iter().zip(&equation.operands);
             let term = |(&tensor, letters): (&Tensor<'g>, &Vec<Letter>)| Term {
                 tensor,
                 letters: letters.clone(),
             };
-            let Some(first) = terms.next().map(term) else {
+            let terms = pairs.map(|pair| term(pair).diagonal().squeezed(&equation));
+            let terms: Vec<Term<'g>> = terms.collect();
+            let Some((first, others)) = terms.split_first() else {
                 return Err(bad_attribute(NAME, "no operands"));
             };
             let wanted = |from: usize, letter: Letter| {
-                let later = equation.operands.iter().skip(from).flatten();
-                equation.result.iter().chain(later).any(|&l| l == letter)
+                equation.result.contains(&letter) || terms[from..].iter().any(|t| t.has(letter))
             };
-            let mut sum = first
-                .diagonal()
-                .squeezed(&equation)
-                .summed(|l| wanted(1, l));
-            for (i, next) in terms.map(term).enumerate() {
+            let mut sum = first.clone().summed(|l| wanted(1, l));
+            for (i, next) in others.iter().enumerate() {
                 let needed = |letter| sum.has(letter) || wanted(i + 2, letter);
-                let next = next.diagonal().squeezed(&equation).summed(needed);
+                let next = next.clone().summed(needed);
                 sum = sum.times(&next, |letter| wanted(i + 2, letter));
                 sum = sum.summed(|letter| wanted(i + 2, letter));
             }
@@ -191,6 +189,7 @@ fn letters(term: &str, rank: Option<usize>) -> Result<Vec<Letter>, String> {
 }
 
 /// A tensor with the letters of its axes.
+#[derive(Clone)]
 struct Term<'g> {
     tensor: Tensor<'g>,
     letters: Vec<Letter>,

@@ -22,10 +22,10 @@ impl Graph {
         let common = shapes.try_fold(Shape::SCALAR, |common, shape| common.broadcast(&shape));
         let same_graph = operands.iter().all(|x| std::ptr::eq(x.graph, self));
         let broadcast: Vec<Tensor<'g>> = match common {
-            Some(shape) if same_graph => operands
-                .iter()
-                .map(|x| x.broadcast_from(shape, place))
-                .collect(),
+            Some(shape) if same_graph => self.first_error(|| {
+                let to_common = |x: &Tensor<'g>| x.broadcast_from(shape, place);
+                operands.iter().map(to_common).collect()
+            }),
             _ => operands.to_vec(),
         };
         let name = function.name();

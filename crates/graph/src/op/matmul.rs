@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use backprop_core::Shape;
+use backprop_core::{DType, Shape};
 
 use crate::graph::{Problem, Type, bad_dtype, bad_shape};
 use crate::ir::Op;
@@ -112,6 +112,10 @@ fn infer(types: &[Type]) -> Result<(Op, Type), Problem> {
     let [(dtype, a), (other, b)] = [types[0], types[1]];
     if dtype != other {
         return Err(bad_dtype("matmul", format!("{dtype} and {other}")));
+    }
+    if dtype == DType::Bool {
+        let problem = bad_dtype("matmul", "truth values have no products");
+        return Err(problem.help("convert with `.cast(F32)` first"));
     }
     if a.rank() < 2 || b.rank() < 2 {
         return Err(bad_shape("matmul", format!("{a} and {b} are no matrices")));

@@ -85,7 +85,8 @@ impl Graph {
         build: impl FnOnce() -> Result<Tensor<'g>, Problem>,
     ) -> Tensor<'g> {
         self.within(self.origin_of(operation, place), || {
-            let problem = match operands.iter().all(|x| self.is_sound(*x)).then(build) {
+            let sound = operands.iter().all(|x| self.is_sound(*x));
+            let problem = match sound.then(|| self.first_error(build)) {
                 Some(Ok(result)) => return result,
                 Some(Err(problem)) => problem,
                 None => bad_attribute(operation, "an operand failed to build"),

@@ -34,6 +34,7 @@ impl<'g> Tensor<'g> {
     pub fn layer_norm(self, axes: impl AxisList, eps: f64) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "layer_norm");
         self.graph.compose(name, &[self], place, || {
+            check_eps(name, eps)?;
             let axes = resolve_all(name, axes.given().as_deref(), self.rank())?;
             Ok(self.standardized(axes, eps))
         })
@@ -46,6 +47,7 @@ impl<'g> Tensor<'g> {
     pub fn rms_norm(self, axes: impl AxisList, eps: f64) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "rms_norm");
         self.graph.compose(name, &[self], place, || {
+            check_eps(name, eps)?;
             let axes = resolve_all(name, axes.given().as_deref(), self.rank())?;
             let norm = RmsNorm { axes, eps };
             let normalized = self.graph.apply_one(norm, &[self.widened()]);
@@ -61,6 +63,7 @@ impl<'g> Tensor<'g> {
     pub fn batch_norm(self, eps: f64) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "batch_norm");
         self.graph.compose(name, &[self], place, || {
+            check_eps(name, eps)?;
             channels(name, self)?;
             let axes = (0..self.rank()).filter(|&axis| axis != 1).collect();
             Ok(self.standardized(axes, eps))
@@ -83,6 +86,7 @@ impl<'g> Tensor<'g> {
             var.on(self.graph, Some(self.dtype()), place),
         ];
         self.graph.compose(name, &[self, mean, var], place, || {
+            check_eps(name, eps)?;
             channels(name, self)?;
             let mean = mean.along(name, self, 1)?;
             Ok((self - mean) * (var.along(name, self, 1)? + eps).rsqrt())
@@ -96,6 +100,7 @@ impl<'g> Tensor<'g> {
     pub fn group_norm(self, groups: usize, eps: f64) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "group_norm");
         self.graph.compose(name, &[self], place, || {
+            check_eps(name, eps)?;
             let count = channels(name, self)?;
             if groups == 0 || !count.is_multiple_of(groups) {
                 let what = format!("{groups} groups of {count} channels");
@@ -116,6 +121,7 @@ impl<'g> Tensor<'g> {
     pub fn instance_norm(self, eps: f64) -> Tensor<'g> {
         let (place, name) = (Location::caller(), "instance_norm");
         self.graph.compose(name, &[self], place, || {
+            check_eps(name, eps)?;
             channels(name, self)?;
             Ok(self.standardized((2..self.rank()).collect(), eps))
         })
@@ -199,6 +205,13 @@ impl<'g> Tensor<'g> {
         let mut shape = vec![1; x.rank()];
         shape[axis] = size as isize;
         Ok(self.reshape(shape))
+    }
+}
+
+fn check_eps(operation: &str, eps: f64) -> Result<(), Problem> {
+    match eps.is_finite() && eps >= 0.0 {
+        true => Ok(()),
+        false => Err(bad_attribute(operation, format!("eps is {eps}"))),
     }
 }
 

@@ -6,7 +6,7 @@ use std::panic::Location;
 use backprop_core::{Axes, MAX_RANK, Place, Shape};
 
 use crate::axes::resolve;
-use crate::graph::{Graph, Problem, Type, bad_attribute, bad_dtype, bad_shape};
+use crate::graph::{Graph, Problem, Type, bad_attribute, bad_dtype, bad_shape, has_value};
 use crate::ir::{Op, Stride};
 use crate::op::catalogue::{Entry, entries, reals};
 use crate::op::padding::Padding;
@@ -42,6 +42,10 @@ impl<'g> Tensor<'g> {
     pub fn flatten_from(self, start: usize) -> Tensor<'g> {
         self.graph.at(Location::caller(), || {
             let shape = self.shape();
+            if start > shape.rank() {
+                let problem = resolve("flatten_from", start as i32, shape.rank());
+                return self.failed("flatten_from", problem.err().map(Problem::from));
+            }
             let kept = shape.sizes().iter().take(start).map(|&size| size as isize);
             let rest: isize = shape
                 .sizes()
@@ -291,7 +295,11 @@ impl<'g> Tensor<'g> {
         let op = Op::Pad(stride.clone(), value.to_bits());
         self.graph
             .apply("pad", &[self], Location::caller(), |types| {
-                Ok((op, (types[0].0, shape)))
+                let dtype = types[0].0;
+                match has_value(dtype, value) {
+                    true => Ok((op, (dtype, shape))),
+                    false => Err(bad_dtype("pad", format!("{value} is no {dtype}"))),
+                }
             })
     }
 
@@ -318,7 +326,8 @@ impl Graph {
     pub fn stack<'g>(&'g self, tensors: &[Tensor<'g>], axis: i32) -> Tensor<'g> {
         let place = Location::caller();
         self.at(place, || {
-            let raised: Vec<Tensor<'g>> = tensors.iter().map(|x| x.unsqueeze(axis)).collect();
+            let raise = |x: &Tensor<'g>| x.unsqueeze(axis);
+            let raised: Vec<_> = self.first_error(|| tensors.iter().map(raise).collect());
             self.concat(&raised, axis)
         })
     }
@@ -353,6 +362,9 @@ fn fill_in(shape: Shape, wanted: &[isize]) -> Result<Shape, Problem> {
     let mut known = wanted.iter().filter(|&&size| size >= 0);
     let product = known.try_fold(1usize, |n, &size| n.checked_mul(size as usize));
     let unknown = wanted.iter().filter(|&&size| size < 0).count();
+    if wanted.iter().any(|&size| size < -1) {
+        return Err(wrong());
+    }
     let rest = match (unknown, product) {
         (0, Some(product)) if product == shape.count() => 0,
         (1, Some(product)) if product > 0 && shape.count().is_multiple_of(product) => {

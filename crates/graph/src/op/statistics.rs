@@ -6,7 +6,7 @@ use backprop_core::{Axes, DType};
 
 use crate::axes::{AxisList, Keep, resolve_all};
 use crate::composite::{Composite, Sample, Vjp};
-use crate::graph::{Problem, bad_shape};
+use crate::graph::{Problem, bad_attribute, bad_shape};
 use crate::op::catalogue::{Entry, entries, labelled, reals};
 use crate::op::softmax::sample_over;
 use crate::tensor::Tensor;
@@ -69,6 +69,9 @@ impl<'g> Tensor<'g> {
         self.graph.compose("norm", &[self], Location::caller(), || {
             let set = resolve_all("norm", axes.given().as_deref(), self.rank())?;
             self.floats("norm")?;
+            if p.is_nan() {
+                return Err(bad_attribute("norm", "p is NaN"));
+            }
             let x = self.widened();
             let norm = match p {
                 0.0 => x.ne(0.0).cast(x.dtype()).sum(Keep(set)),

@@ -247,6 +247,9 @@ impl Graph {
         if times == 0 {
             return Err(bad_attribute(name, "0 iterations"));
         }
+        if isize::try_from(times.saturating_mul(DType::I64.size())).is_err() {
+            return Err(bad_attribute(name, format!("{times} iterations")));
+        }
         if !operands.iter().all(|x| self.is_sound(*x)) {
             return Err(bad_attribute(name, "an operand failed to build"));
         }

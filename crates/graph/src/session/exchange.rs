@@ -195,7 +195,8 @@ impl<B: Backend> Session<B> {
     /// Sets a parameter from bytes.
     ///
     /// # Errors
-    /// A parameter of another graph; a wrong number of bytes. Nothing changes then.
+    /// A parameter of another graph; a wrong number of bytes; a truth value that is neither 0 nor 1.
+    /// Nothing changes then.
     #[track_caller]
     pub fn set_parameter_bytes(&mut self, parameter: Param, bytes: &[u8]) -> Result<()> {
         let place = Location::caller();
@@ -209,6 +210,19 @@ impl<B: Backend> Session<B> {
                 found,
             })
             .at(place));
+        }
+        if let Some(position) = bytes
+            .iter()
+            .position(|&byte| dtype == DType::Bool && byte > 1)
+        {
+            let expected = "of truth values, bytes that are 0 or 1".to_owned();
+            let found = format!("{} at {position}", bytes[position]);
+            let kind = ErrorKind::Mismatch {
+                name,
+                expected,
+                found,
+            };
+            return Err(Error::new(kind).at(place));
         }
         self.backend
             .upload(&mut self.memory.state, span.offset, bytes)

@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::panic::Location;
 use std::sync::Arc;
 
-use backprop_core::plan::{Buffer, Span};
+use backprop_core::plan::{ALIGNMENT, Buffer, Span};
 use backprop_core::{Backend, DType, Error, ErrorKind, Executable, Memory, Place, Plan, Result};
 
 pub use exchange::ParameterInfo;
@@ -119,6 +119,24 @@ fn check_counters(work: &Work, place: Place) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An error for values that no memory holds together: offsets of a plan must not go round.
+fn check_size(storage: &Storage, launches: &Launches) -> Result<()> {
+    let padded = |bytes: usize| bytes.saturating_add(ALIGNMENT);
+    let values = launches
+        .values
+        .iter()
+        .map(|value| padded(value.tensor.bytes()));
+    let resident = storage.state_bytes().saturating_add(storage.io_bytes());
+    // Results have a place besides.
+    let bytes = values.fold(resident, |all, bytes| {
+        all.saturating_add(bytes.saturating_mul(2))
+    });
+    match isize::try_from(bytes) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::new(ErrorKind::OutOfMemory { bytes })),
+    }
 }
 
 /// Initial values that are drawn and handed on at a time.
@@ -325,6 +343,7 @@ impl<B: Backend> Session<B> {
         let dtypes: Vec<DType> = fetches.iter().map(|&id| work.ir.node(id).dtype).collect();
         let launches = pass::lower(&pass::rewrite(&work, &self.backend), &self.backend);
         let inputs = inputs_of(&launches);
+        check_size(storage, &launches)?;
         let homes = storage.place(&work.ir, &launches, &fetches);
         // A step takes its memory next: what was only needed to get here may be part of it.
         drop(work);

@@ -23,7 +23,11 @@ pub(super) struct Storage {
 /// The next span of a buffer that has grown to `size`.
 fn append(buffer: Buffer, size: &mut usize, bytes: usize) -> Span {
     let offset = *size;
-    *size = offset.saturating_add(bytes).next_multiple_of(ALIGNMENT);
+    let end = offset.saturating_add(bytes);
+    // As much as no backend allocates, rather than a number that has gone round.
+    *size = end
+        .checked_next_multiple_of(ALIGNMENT)
+        .unwrap_or(usize::MAX);
     Span {
         buffer,
         offset,

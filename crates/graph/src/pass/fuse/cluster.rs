@@ -338,7 +338,8 @@ impl Builder<'_> {
                 .inner(reads, c)
                 .all(|read| match self.is_per_row(cluster, read.base) {
                     true => {
-                        let repeated = axes.is_some_and(|axes| is_repeated(&read.view, axes));
+                        let repeated =
+                            axes.is_some_and(|axes| is_repeated(&read.view, axes, cluster.space));
                         form == Form::Any && repeated
                     }
                     false => self.in_order(read, cluster.space),
@@ -388,8 +389,21 @@ pub(super) fn same_points(a: Shape, b: Shape) -> bool {
     points(a) == points(b)
 }
 
-/// Whether a view of a value with one element a row repeats it along the row's `axes`.
-fn is_repeated(view: &View, axes: Axes) -> bool {
+/// The axes of `shape` that are `axes` of `space`, where the two differ by axes of size 1.
+fn counterparts(axes: Axes, space: Shape, shape: Shape) -> Axes {
+    let wide = |shape: Shape| (0..shape.rank()).filter(move |&axis| shape.size(axis) != 1);
+    let pairs = wide(shape).zip(wide(space));
+    let chosen = pairs.filter(|&(_, own)| axes.contains(own));
+    chosen.map(|(axis, _)| axis).collect()
+}
+
+/// Whether a view of a value with one element a row repeats it along the row's `axes`, which are
+/// those of `space`.
+fn is_repeated(view: &View, axes: Axes, space: Shape) -> bool {
+    let axes = match same_points(view.shape, space) {
+        true => counterparts(axes, space, view.shape),
+        false => axes,
+    };
     let kept = view.shape.without(axes);
     let mut dense = kept.strides().into_iter();
     view.offset == 0
