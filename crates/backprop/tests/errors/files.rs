@@ -187,7 +187,7 @@ fn weights_that_are_malformed() {
         let (header, data) = row.attempt;
         let length = (header.len() as u64).to_le_bytes();
         fs::write(&path, [&length[..], header.as_bytes(), data].concat()).unwrap();
-        let error = row.fails(AssertUnwindSafe(|| weights::load(&mut session, &path)))?;
+        let error = row.fails(AssertUnwindSafe(|| session.load(&path)))?;
         let named = error.to_string().contains("weights.safetensors: ");
         let kept = session.parameter_bytes(m).unwrap() == before;
         let holds = named && kept;
@@ -197,16 +197,16 @@ fn weights_that_are_malformed() {
     });
     for length in LENGTHS {
         fs::write(&path, [&length.to_le_bytes()[..], b"{}"].concat()).unwrap();
-        let error = weights::load(&mut session, &path).unwrap_err();
+        let error = session.load(&path).unwrap_err();
         assert!(
             error.to_string().contains("no whole safetensors file"),
             "{error}"
         );
     }
     let row = file("Io", "", &[]);
-    let load = AssertUnwindSafe(|| weights::load(&mut session, &folder.0));
+    let load = AssertUnwindSafe(|| session.load(&folder.0));
     row.fails(load).unwrap();
-    let save = AssertUnwindSafe(|| weights::save(&session, folder.0.join("none/at/all")));
+    let save = AssertUnwindSafe(|| session.save(folder.0.join("none/at/all")));
     row.fails(save).unwrap();
     assert_eq!(session.parameter_bytes(m).unwrap(), before);
 }

@@ -1,11 +1,8 @@
 //! Readers of files: whatever the bytes are, an error says that the file is at fault and nothing
 //! has changed; or the file holds, and says the same when it is written again.
 
-use std::fs;
-use std::path::Path;
-
 use backprop::prelude::*;
-use backprop::{ErrorKind, Reference, idx};
+use backprop::{Checkpoint, ErrorKind, Reference, idx};
 use backprop_testkit::fuzz::Target;
 
 fn is_format(error: &Error) -> Result<String, String> {
@@ -39,7 +36,7 @@ fn session(seed: u64) -> Result<Session<Reference>> {
     Session::compile(&g, Reference, &keys, Updates::none())
 }
 
-fn values(session: &Session<Reference>) -> Result<Vec<Vec<u8>>> {
+fn values(session: &Session<Reference>) -> Result<State> {
     let all = session.parameters();
     let bytes = all
         .iter()
@@ -48,9 +45,8 @@ fn values(session: &Session<Reference>) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Files that hold, and some that do not.
-fn weight_files(path: &Path) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
-    weights::save(&session(1)?, path)?;
-    let whole = fs::read(path)?;
+fn weight_files() -> Result<Vec<Vec<u8>>> {
+    let whole = Checkpoint::of(&session(1)?)?.with("epoch", 3).to_bytes()?;
     let header =
         r#"{"__metadata__":{"a":"b"},"mask":{"dtype":"BOOL","shape":[2],"data_offsets":[0,2]}}"#;
     let length = (header.len() as u64).to_le_bytes();
@@ -58,32 +54,32 @@ fn weight_files(path: &Path) -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>>
     Ok(vec![whole.clone(), whole[..40].to_vec(), partial])
 }
 
+/// The bytes of all parameters.
+type State = Vec<Vec<u8>>;
+
+/// Values that were loaded, and that come back from what is written then; or an error, and whether
+/// nothing changed.
+fn load(input: &[u8]) -> Result<Result<[State; 2], (Error, bool)>> {
+    let mut session = session(2)?;
+    let before = values(&session)?;
+    let read = Checkpoint::from_bytes(input).and_then(|read| read.restore(&mut session));
+    if let Err(error) = read {
+        return Ok(Err((error, values(&session)? == before)));
+    }
+    let after = values(&session)?;
+    let written = Checkpoint::of(&session)?.to_bytes()?;
+    Checkpoint::from_bytes(written)?.restore(&mut session)?;
+    Ok(Ok([after, values(&session)?]))
+}
+
 pub(crate) fn with_weights(tried: &mut dyn FnMut(&Target<'_>)) {
-    let folder = std::env::temp_dir().join(format!("backprop-fuzz-{}", std::process::id()));
-    let path = folder.join("fuzzed.safetensors");
-    let made = fs::create_dir_all(&folder).map_err(|error| error.to_string());
-    let files = weight_files(&path).map_err(|error| error.to_string());
+    let files = weight_files().map_err(|error| error.to_string());
     let run = |input: &[u8]| {
-        made.clone()?;
         files.clone()?;
-        let load = || -> Result<Result<Vec<u8>, (Error, bool)>> {
-            let mut session = session(2)?;
-            let before = values(&session)?;
-            if let Err(error) = weights::load(&mut session, &path) {
-                return Ok(Err((error, values(&session)? == before)));
-            }
-            let after = values(&session)?;
-            weights::save(&session, &path)?;
-            weights::load(&mut session, &path)?;
-            Ok(Ok([after, values(&session)?]
-                .map(|all| all.concat())
-                .concat()))
-        };
-        fs::write(&path, input).map_err(|error| error.to_string())?;
-        match load().map_err(|error| error.to_string())? {
+        match load(input).map_err(|error| error.to_string())? {
             Err((error, true)) => is_format(&error),
             Err((error, false)) => Err(format!("parameters have changed: {error}")),
-            Ok(both) if both[..both.len() / 2] == both[both.len() / 2..] => Ok("loaded".to_owned()),
+            Ok([read, written]) if read == written => Ok("loaded".to_owned()),
             Ok(_) => Err("what is written is not what was read".to_owned()),
         }
     };
@@ -92,8 +88,6 @@ pub(crate) fn with_weights(tried: &mut dyn FnMut(&Target<'_>)) {
         corpus: files.clone().unwrap_or_default(),
         run: &run,
     });
-    // A folder that stays behind is no finding.
-    let _ = fs::remove_dir_all(&folder);
 }
 
 pub(crate) fn with_idx(tried: &mut dyn FnMut(&Target<'_>)) {
