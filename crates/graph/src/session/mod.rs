@@ -195,8 +195,8 @@ impl<B: Backend> Session<B> {
     /// use backprop_graph::{CompileOptions, Graph, Init, Session, Updates};
     ///
     /// let g = Graph::new();
-    /// let (x, w) = (g.input("x", [64, 16], F32), g.parameter("w", [16, 16], F32, Init::Ones));
-    /// let loss = (0..9).fold(x, |x, _| x.matmul(w).tanh()).sum(..);
+    /// let (x, w) = (g.input("x", [256, 64], F32), g.parameter("w", [64, 64], F32, Init::Ones));
+    /// let loss = (0..12).fold(x, |y, _| y + y.matmul(w).gelu()).square().mean(..);
     /// let dw = g.grad(loss, &[w])?[0].key();
     /// let free = Session::compile(&g, Reference, &[dw], Updates::none())?;
     /// let budget = free.memory_bytes() - free.step_plan().saved_activations() / 2;
