@@ -1,6 +1,6 @@
 //! TensorBoard's event files.
 //!
-//! A file is a series of records: the length as `u64`, its [checksum](crc::masked), a message, its
+//! A file is a series of records: the length as `u64`, its [checksum](masked), a message, its
 //! checksum. A message is an `Event` of TensorFlow's `event.proto`, written by hand here: a field is
 //! its number and wire type in a byte, and then eight bytes, four bytes, a variable-length number, or
 //! a length and as many bytes. As in Protocol Buffers' own writers, fields come in the order of their
@@ -12,9 +12,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use backprop_core::Result;
+use backprop_core::checksum::crc32c;
 
 use crate::output::Output;
-use crate::{Histogram, Record, crc};
+use crate::{Histogram, Record};
 
 /// A TensorBoard event file.
 pub struct Events {
@@ -69,7 +70,7 @@ impl Events {
         let time = (self.clock)();
         let event = Message::default().double(1, time).number(2, step).and(rest);
         let length = (event.0.len() as u64).to_le_bytes();
-        let sums = [&length[..], &event.0].map(|bytes| crc::masked(bytes).to_le_bytes());
+        let sums = [&length[..], &event.0].map(|bytes| masked(bytes).to_le_bytes());
         let record = [&length[..], &sums[0], &event.0, &sums[1]].concat();
         self.output.write(&record)
     }
@@ -80,6 +81,11 @@ impl Events {
         let summary = Message::default().message(1, value);
         self.event(step, Message::default().message(5, summary))
     }
+}
+
+/// The checksum as records have it: turned and shifted, so that one of bytes that hold one differs.
+fn masked(bytes: &[u8]) -> u32 {
+    crc32c([bytes]).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 impl Record for Events {

@@ -22,7 +22,6 @@
 //! [`Error`] names the file, it needs nothing.
 #![forbid(unsafe_code)]
 
-mod crc;
 mod events;
 mod histogram;
 mod output;
