@@ -380,17 +380,17 @@ static ATTENTION: &[Row<Build>] = &[
 static NORMS: &[Row<Build>] = &[
     row("Axis", |_, x| x.layer_norm(2, 1e-5)),
     row("Axis", |_, x| x.rms_norm(-3, 1e-5)),
-    row("Attribute", |_, x| x.layer_norm(1, -1.0)),
+    row("Attribute", |_, x| x.layer_norm(1, f64::INFINITY)),
     row("Attribute", |_, x| x.layer_norm(1, f64::NAN)),
     row("Attribute", |_, x| x.rms_norm(1, f64::NAN)),
-    row("Attribute", |_, x| x.batch_norm(-1.0)),
-    row("Attribute", |_, x| x.instance_norm(-1.0)),
+    row("Attribute", |_, x| x.batch_norm(f64::INFINITY)),
+    row("Attribute", |_, x| x.instance_norm(f64::INFINITY)),
     row("DType", |_, x| x.cast(I32).layer_norm(1, 1e-5)),
     row("Shape", |_, x| x.sum(..).batch_norm(1e-5)),
     row("Shape", |_, x| x.batch_norm_by(x, x, 1e-5)),
     row("Attribute", |_, x| image(x).group_norm(3, 1e-5)),
     row("Attribute", |_, x| image(x).group_norm(0, 1e-5)),
-    row("Attribute", |_, x| image(x).group_norm(2, -1.0)),
+    row("Attribute", |_, x| image(x).group_norm(2, f64::INFINITY)),
     row("Attribute", |_, x| {
         image(x).local_response_norm(LocalResponse {
             channels: 0,

@@ -111,29 +111,33 @@ impl Plan {
     pub fn modelled_time(primitive: &Primitive) -> u64 {
         let tensors = primitive.reads().into_iter().chain(primitive.writes());
         let bytes: u64 = tensors.map(|tensor| tensor.bytes() as u64).sum();
-        primitive.operations() + BYTE * bytes
+        primitive
+            .operations()
+            .saturating_add(BYTE.saturating_mul(bytes))
     }
 
     /// What it takes to run parts of the forward pass again; nothing without a budget or a mark.
     #[must_use]
     pub fn recomputation(&self) -> Recomputation {
         let mut found = Recomputation::default();
-        let (mut again, mut other) = (0, 0);
+        let (mut again, mut other) = (0.0, 0.0);
         let runs = self.commands().into_iter().map(|(_, times)| times as u64);
         for (launch, times) in self.lines().into_iter().zip(runs) {
             let primitive = &self.primitives()[launch.primitive];
-            let time = times * Plan::modelled_time(primitive);
+            let time = times as f64 * Plan::modelled_time(primitive) as f64;
             if launch.phase != Phase::Again {
                 other += time;
                 continue;
             }
             again += time;
             let tensors = primitive.reads().into_iter().chain(primitive.writes());
-            found.launches += times as usize;
-            found.operations += times * primitive.operations();
-            found.bytes += times * tensors.map(|tensor| tensor.bytes() as u64).sum::<u64>();
+            let bytes = tensors.map(|tensor| tensor.bytes() as u64).sum();
+            let more = |total: u64, each: u64| total.saturating_add(times.saturating_mul(each));
+            found.launches = found.launches.saturating_add(times as usize);
+            found.operations = more(found.operations, primitive.operations());
+            found.bytes = more(found.bytes, bytes);
         }
-        found.share = again as f64 / (other as f64).max(1.0);
+        found.share = again / f64::max(other, 1.0);
         found
     }
 

@@ -208,8 +208,9 @@ impl<'g> Tensor<'g> {
     }
 }
 
+/// A negative number is unusual, and means what it says.
 fn check_eps(operation: &str, eps: f64) -> Result<(), Problem> {
-    match eps.is_finite() && eps >= 0.0 {
+    match eps.is_finite() {
         true => Ok(()),
         false => Err(bad_attribute(operation, format!("eps is {eps}"))),
     }
