@@ -104,34 +104,41 @@ pub struct Recomputation {
     pub share: f64,
 }
 
+/// The bytes that a launch reads and writes.
+fn bytes_of(primitive: &Primitive) -> u64 {
+    let tensors = primitive.reads().into_iter().chain(primitive.writes());
+    let bytes = tensors.map(|tensor| tensor.bytes() as u64);
+    bytes.fold(0, u64::saturating_add)
+}
+
 impl Plan {
     /// How long a launch takes, in the time of one floating-point operation: its operations, and
     /// four for each byte that it reads and writes. A rough model, for choosing what to run again.
     #[must_use]
     pub fn modelled_time(primitive: &Primitive) -> u64 {
-        let tensors = primitive.reads().into_iter().chain(primitive.writes());
-        let bytes: u64 = tensors.map(|tensor| tensor.bytes() as u64).sum();
-        primitive.operations() + BYTE * bytes
+        let bytes = BYTE.saturating_mul(bytes_of(primitive));
+        primitive.operations().saturating_add(bytes)
     }
 
     /// What it takes to run parts of the forward pass again; nothing without a budget or a mark.
     #[must_use]
     pub fn recomputation(&self) -> Recomputation {
         let mut found = Recomputation::default();
-        let (mut again, mut other) = (0, 0);
+        let (mut again, mut other) = (0u64, 0u64);
         let runs = self.commands().into_iter().map(|(_, times)| times as u64);
         for (launch, times) in self.lines().into_iter().zip(runs) {
             let primitive = &self.primitives()[launch.primitive];
-            let time = times * Plan::modelled_time(primitive);
+            // Loops of loops may count beyond every number.
+            let all = |once: u64| times.saturating_mul(once);
+            let time = all(Plan::modelled_time(primitive));
             if launch.phase != Phase::Again {
-                other += time;
+                other = other.saturating_add(time);
                 continue;
             }
-            again += time;
-            let tensors = primitive.reads().into_iter().chain(primitive.writes());
-            found.launches += times as usize;
-            found.operations += times * primitive.operations();
-            found.bytes += times * tensors.map(|tensor| tensor.bytes() as u64).sum::<u64>();
+            again = again.saturating_add(time);
+            found.launches = found.launches.saturating_add(times as usize);
+            found.operations = found.operations.saturating_add(all(primitive.operations()));
+            found.bytes = found.bytes.saturating_add(all(bytes_of(primitive)));
         }
         found.share = again as f64 / (other as f64).max(1.0);
         found
