@@ -42,7 +42,7 @@ pub(super) const GPT: Workload = Workload {
     build,
 };
 
-/// [`GPT`] with 12 blocks: what budgets of memory are tried on.
+/// W6 with 12 blocks: what budgets of memory are tried on.
 pub static DEEP_GPT: Workload = Workload {
     id: "W6-12",
     about: "transformer of 12 blocks, width 128, context 64, batch 12, AdamW",

@@ -111,6 +111,12 @@ static SHAPES: &[Row<Build>] = &[
     row("Axis", |_, x| x.repeat_interleave(2, 2)),
     row("Shape", |_, x| x.repeat_interleave(usize::MAX, 0)),
     row("Axis", |_, x| x.roll(1, 2)),
+    row("Shape", |g, _| {
+        g.full([1, 4, 0, 0], 0.0, F32).pixel_unshuffle(1 << 40)
+    }),
+    row("Shape", |g, _| {
+        g.full([1, 0, 4, 4], 0.0, F32).pixel_shuffle(1 << 31)
+    }),
     row("Attribute", |_, x| x.rot90(1, 0, 0)),
     row("Axis", |_, x| x.rot90(1, 0, 2)),
     row("Attribute", |_, x| x.windows(0, 33, 1)),

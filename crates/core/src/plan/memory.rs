@@ -104,40 +104,43 @@ pub struct Recomputation {
     pub share: f64,
 }
 
+/// The bytes that a launch reads and writes.
+fn bytes_of(primitive: &Primitive) -> u64 {
+    let tensors = primitive.reads().into_iter().chain(primitive.writes());
+    let bytes = tensors.map(|tensor| tensor.bytes() as u64);
+    bytes.fold(0, u64::saturating_add)
+}
+
 impl Plan {
     /// How long a launch takes, in the time of one floating-point operation: its operations, and
     /// four for each byte that it reads and writes. A rough model, for choosing what to run again.
     #[must_use]
     pub fn modelled_time(primitive: &Primitive) -> u64 {
-        let tensors = primitive.reads().into_iter().chain(primitive.writes());
-        let bytes: u64 = tensors.map(|tensor| tensor.bytes() as u64).sum();
-        primitive
-            .operations()
-            .saturating_add(BYTE.saturating_mul(bytes))
+        let bytes = BYTE.saturating_mul(bytes_of(primitive));
+        primitive.operations().saturating_add(bytes)
     }
 
     /// What it takes to run parts of the forward pass again; nothing without a budget or a mark.
     #[must_use]
     pub fn recomputation(&self) -> Recomputation {
         let mut found = Recomputation::default();
-        let (mut again, mut other) = (0.0, 0.0);
+        let (mut again, mut other) = (0u64, 0u64);
         let runs = self.commands().into_iter().map(|(_, times)| times as u64);
         for (launch, times) in self.lines().into_iter().zip(runs) {
             let primitive = &self.primitives()[launch.primitive];
-            let time = times as f64 * Plan::modelled_time(primitive) as f64;
+            // Loops of loops may count beyond every number.
+            let all = |once: u64| times.saturating_mul(once);
+            let time = all(Plan::modelled_time(primitive));
             if launch.phase != Phase::Again {
-                other += time;
+                other = other.saturating_add(time);
                 continue;
             }
-            again += time;
-            let tensors = primitive.reads().into_iter().chain(primitive.writes());
-            let bytes = tensors.map(|tensor| tensor.bytes() as u64).sum();
-            let more = |total: u64, each: u64| total.saturating_add(times.saturating_mul(each));
+            again = again.saturating_add(time);
             found.launches = found.launches.saturating_add(times as usize);
-            found.operations = more(found.operations, primitive.operations());
-            found.bytes = more(found.bytes, bytes);
+            found.operations = found.operations.saturating_add(all(primitive.operations()));
+            found.bytes = found.bytes.saturating_add(all(bytes_of(primitive)));
         }
-        found.share = again / f64::max(other, 1.0);
+        found.share = again as f64 / (other as f64).max(1.0);
         found
     }
 

@@ -107,7 +107,7 @@ impl<'g> Tensor<'g> {
                 return Err(bad_attribute(name, what));
             }
             let shape = self.shape();
-            let each = shape.count() / (shape.size(0) * groups).max(1);
+            let each = shape.count() / shape.size(0).saturating_mul(groups).max(1);
             let grouped = [shape.size(0), groups, each].map(|size| size as isize);
             let rows = self.reshape(grouped);
             let normalized = rows.standardized(Axes::NONE.with(2), eps);

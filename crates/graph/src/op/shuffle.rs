@@ -18,7 +18,8 @@ impl<'g> Tensor<'g> {
             let square = factor.saturating_mul(factor);
             divides(name, square, channels, "channels")?;
             let blocks = [channels / square, factor, factor, height, width];
-            let pixels = [channels / square, height * factor, width * factor];
+            let [tall, wide] = [height, width].map(|size| size.saturating_mul(factor));
+            let pixels = [channels / square, tall, wide];
             let woven = self.rearranged(&batch, &blocks, [0, 3, 1, 4, 2]);
             Ok(woven.reshape_to([&batch[..], &pixels].concat().into_iter().collect()))
         })
@@ -35,7 +36,8 @@ impl<'g> Tensor<'g> {
             divides(name, factor, width, "columns")?;
             let (rows, columns) = (height / factor, width / factor);
             let blocks = [channels, rows, factor, columns, factor];
-            let pixels = [channels * factor * factor, rows, columns];
+            let square = factor.saturating_mul(factor);
+            let pixels = [channels.saturating_mul(square), rows, columns];
             let parted = self.rearranged(&batch, &blocks, [0, 2, 4, 1, 3]);
             Ok(parted.reshape_to([&batch[..], &pixels].concat().into_iter().collect()))
         })

@@ -18,7 +18,11 @@ pub(crate) fn with(tried: &mut dyn FnMut(&Target<'_>)) {
         input
     });
     // Repeated often along one axis, and not at all along another.
-    let found = vec![b"\x84w5R\x84\xe9".to_vec()];
+    let found = vec![
+        b"\x84w5R\x84\xe9".to_vec(),
+        // Pixels of an empty image in parts without number.
+        b",7}66j\xef".to_vec(),
+    ];
     tried(&Target {
         name: "attributes",
         corpus: of_each.chain(found).collect(),
