@@ -212,6 +212,15 @@ static CONVOLUTIONS: &[Row<Build>] = &[
         })
     }),
     row("Shape", |_, x| x.col2im([4, 4], Patches::default())),
+    row("Shape", |_, x| {
+        x.reshape([2, 4, 256]).col2im(
+            [usize::MAX, usize::MAX],
+            Patches {
+                padding: 3.into(),
+                ..Default::default()
+            },
+        )
+    }),
     row("Attribute", |_, x| {
         x.reshape([2, 4, 256]).col2im(
             [usize::MAX, 4],

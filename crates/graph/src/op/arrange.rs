@@ -199,6 +199,8 @@ impl<'g> Tensor<'g> {
                 return Err(bad_attribute(name, what));
             };
             let shape = [room / step + 1, size];
+            // Any step further than the end leaves one window.
+            let step = step.min(length.max(1));
             let start = self.graph.coordinate(shape, 0);
             let indices = start * start.number(step as f64) + self.graph.coordinate(shape, 1);
             let taken = self.take(indices, at as i32);

@@ -277,7 +277,9 @@ impl<'g> Tensor<'g> {
     #[track_caller]
     fn padded_by_itself(self, low: &[usize], high: &[usize], padding: Padding) -> Tensor<'g> {
         let along = |x, axis: usize| padding.along(x, axis, [low[axis], high[axis]]);
-        let padded = (0..self.rank()).try_fold(self, along);
+        let padded = self
+            .graph
+            .first_error(|| (0..self.rank()).try_fold(self, along));
         padded.unwrap_or_else(|problem| self.failed("pad", Some(problem)))
     }
 

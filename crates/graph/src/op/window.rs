@@ -136,7 +136,7 @@ pub(super) fn places(
         return Err(bad_shape(operation, what).help("it needs more padding, or a smaller window"));
     };
     let down = room / window.stride + 1;
-    let starts_inside = down * window.stride < size + window.padding;
+    let starts_inside = down.saturating_mul(window.stride) < size.saturating_add(window.padding);
     let one_more = rounding == Rounding::Up && !room.is_multiple_of(window.stride) && starts_inside;
     Ok(if one_more { down + 1 } else { down })
 }

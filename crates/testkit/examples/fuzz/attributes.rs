@@ -22,6 +22,12 @@ pub(crate) fn with(tried: &mut dyn FnMut(&Target<'_>)) {
         b"\x84w5R\x84\xe9".to_vec(),
         // Pixels of an empty image in parts without number.
         b",7}66j\xef".to_vec(),
+        // Windows that are further apart than a number of places can be.
+        b",7}668\xc7j\xef".to_vec(),
+        // Padding beyond all numbers on two sides.
+        b".\x0b255\xef5\xef\xef".to_vec(),
+        // An image with as many rows as there are numbers.
+        b"2\x1f7}66j\xef".to_vec(),
     ];
     tried(&Target {
         name: "attributes",
