@@ -114,8 +114,7 @@ impl Columns {
 
     /// Bytes of the running sums of one reduction, of any lane.
     fn running(&self) -> usize {
-        let sums = (self.abreast() * self.columns).max(self.columns);
-        (sums * size_of::<u64>()).next_multiple_of(LINE)
+        (self.abreast() * self.columns * size_of::<u64>()).next_multiple_of(LINE)
     }
 
     fn piece(&self, number: usize) -> Piece {
