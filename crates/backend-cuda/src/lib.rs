@@ -29,6 +29,7 @@ mod pack;
 mod paper;
 mod pool;
 mod random;
+mod reduction;
 mod relocate;
 mod replay;
 mod rows;

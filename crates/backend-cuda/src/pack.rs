@@ -209,6 +209,25 @@ impl<'a> Pack<'a> {
         text
     }
 
+    /// Bytes of the largest input that is loaded at each pack.
+    pub(crate) fn largest(&self) -> usize {
+        let bytes = |&i: &usize| self.fold.operands[i].tensor.bytes();
+        self.loaded.iter().map(bytes).max().unwrap_or(0)
+    }
+
+    /// Has the inputs of the pack at the coordinates that are of so many bytes or more brought nearer.
+    pub(crate) fn brings(&self, bytes: usize) -> String {
+        let large = self.loaded.iter().filter(|&&i| {
+            let whole = self.fold.operands[i].tensor.bytes();
+            whole >= bytes
+        });
+        let bring = |&i: &usize| {
+            let Operand { name, .. } = &self.fold.operands[i];
+            format!("bp_bring(&{name}[{}]);\n", self.fold.address(i).position())
+        };
+        large.map(bring).collect()
+    }
+
     /// The number of an element, `step` points on.
     fn beside(&self, number: &str, operand: usize, step: &str) -> String {
         match (self.width, self.stride(operand)) {
@@ -223,9 +242,15 @@ impl<'a> Pack<'a> {
         format!("#pragma unroll\nfor (int i = 0; i < {width}; ++i) {{ {statement} }}")
     }
 
-    /// Computes at each point of a pack, runs `then` there, and stores what is stored.
-    pub(crate) fn compute(&self, suffix: &str, then: &str) -> String {
-        let statements = statements(&self.body.program, &self.here(suffix), &|_| true);
+    /// Computes the registers that are `wanted` at each point of a pack, runs `then` there, and stores
+    /// what is stored.
+    pub(crate) fn compute(
+        &self,
+        suffix: &str,
+        wanted: &dyn Fn(Register) -> bool,
+        then: &str,
+    ) -> String {
+        let statements = statements(&self.body.program, &self.here(suffix), wanted);
         self.store(&format!("{statements}{then}"))
     }
 

@@ -7,6 +7,7 @@ use backprop_core::{DType, Inst, Primitive, Reduction, Register, Rows};
 
 use crate::lowered::{Launch, Lowered, THREADS, arguments, blocks};
 use crate::pack::Pack;
+use crate::reduction::{Reducing, Total};
 use crate::schedule::{Along, Schedule};
 use crate::source::{
     Point, head, load, parameters, position, reduce, rounded, start, statements, store, value,
@@ -18,13 +19,13 @@ const KEPT: usize = 32;
 /// Points that are read from memory again in each phase at most, where registers do not hold a row.
 const REREAD: usize = 1 << 20;
 
-/// Rows that one block can go over in good time.
+/// Rows that one block can go over in good time, or that are gone over once.
 pub(crate) fn supports(spec: &Rows) -> bool {
     let schedule = Schedule::new(spec.space, spec.axes);
-    if schedule.chunks() > 1 {
-        return false;
-    }
     let kernel = Kernel::new(spec, schedule);
+    if schedule.chunks() > 1 {
+        return kernel.is_reduction();
+    }
     let loops = (0..=kernel.last_phase()).filter(|&phase| kernel.has_loop(phase));
     kernel.packs.is_some() || loops.count() < 2 || schedule.kept * schedule.reduced <= REREAD
 }
@@ -33,6 +34,11 @@ pub(crate) fn lower(spec: &Rows) -> Lowered {
     let primitive = Primitive::Rows(spec.clone());
     let schedule = Schedule::new(spec.space, spec.axes);
     let kernel = Kernel::new(spec, schedule);
+    if schedule.chunks() > 1 {
+        let each = |register: Register| kernel.valued[register.index()];
+        let reducing = kernel.reducing(&each);
+        return reducing.lower(parameters(&primitive), arguments(&primitive));
+    }
     Lowered::one(Launch::of(
         &kernel.text(&parameters(&primitive)),
         [blocks(schedule.kept, schedule.rows()), 1, 1],
@@ -87,6 +93,51 @@ impl<'a> Kernel<'a> {
             valued,
             phase,
             packs: keeps.then_some(packs),
+        }
+    }
+
+    /// Whether a row is gone over once: what is stored at its points is known there, and all that
+    /// reductions are needed for is one value a row.
+    fn is_reduction(&self) -> bool {
+        let outputs = 0..self.spec.body.outputs.len();
+        let mut stored = outputs.filter(|&output| self.is_stored_at_points(output));
+        self.last_phase() == 1
+            && !(1..=self.last_phase()).any(|phase| self.valued_in(phase))
+            && stored.all(|output| self.phase[self.spec.body.outputs[output].register.index()] == 0)
+    }
+
+    /// Whether a phase has registers with a value at each point.
+    fn valued_in(&self, phase: usize) -> bool {
+        let phases = self.phase.iter().zip(&self.valued);
+        phases
+            .into_iter()
+            .any(|(&own, &valued)| valued && own == phase)
+    }
+
+    /// The rows as a reduction, after which there is one value a row.
+    fn reducing<'k>(&'k self, each: &'k dyn Fn(Register) -> bool) -> Reducing<'k> {
+        let mut results = String::new();
+        let mut totals = Vec::new();
+        for (register, reduction, operand, dtype) in self.reductions(0) {
+            let total = Total {
+                number: register.index(),
+                register: operand,
+                reduction,
+                kept_in: dtype.accumulator(),
+            };
+            let (of, sum) = (value(dtype), rounded(dtype, &total.name()));
+            let _ = writeln!(results, "const {of} v{} = {sum};", register.0);
+            totals.push(total);
+        }
+        let before = self.scalars(0);
+        results += &(self.scalars(1) + &self.stores());
+        Reducing {
+            schedule: self.schedule,
+            totals,
+            pack: self.pack.clone(),
+            before,
+            each,
+            results,
         }
     }
 
@@ -321,8 +372,8 @@ impl<'a> Kernel<'a> {
         text
     }
 
-    /// Stores what has one value a row, after everybody has read what it may take the place of.
-    fn finish(&self) -> String {
+    /// Stores what has one value a row.
+    fn stores(&self) -> String {
         let mut stores = String::new();
         for (i, output) in self.spec.body.outputs.iter().enumerate() {
             if !self.is_stored_at_points(i) {
@@ -331,6 +382,12 @@ impl<'a> Kernel<'a> {
                 let _ = writeln!(stores, "w{i}[{at}] = {value};");
             }
         }
+        stores
+    }
+
+    /// The same, after everybody has read what it may take the place of.
+    fn finish(&self) -> String {
+        let stores = self.stores();
         let barrier = match self.schedule.along {
             Along::Reduced { lanes: 32, .. } => "__syncwarp",
             _ => "__syncthreads",

@@ -73,7 +73,7 @@ impl<'a> Epilogue<'a> {
     }
 
     pub(super) fn compute(&self) -> String {
-        self.pack.compute("", "")
+        self.pack.compute("", &|_| true, "")
     }
 
     /// The number of the point at a row and a column of the product.
@@ -115,9 +115,10 @@ impl<'a> Epilogue<'a> {
         )
     }
 
-    /// The epilogue of all points of a tile: what comes before the sums are handed over, and after.
-    /// Where every thread has its points at once, it loads what they need before.
-    pub(super) fn of_tile(&self, Sums { tile, sizes }: Sums) -> [String; 2] {
+    /// The epilogue of all points of a tile: what comes before products are summed, before the sums
+    /// are handed over, and after. Where every thread has its points at once, it loads what they need
+    /// before; and before everything else if that is one pack.
+    pub(super) fn of_tile(&self, Sums { tile, sizes }: Sums) -> [String; 3] {
         let width = self.pack.width;
         let (across, threads) = (tile.n / width, tile.threads());
         let packs = tile.m * across;
@@ -143,25 +144,28 @@ impl<'a> Epilogue<'a> {
                  const int u = 0;\n{at}{added}\
                  *(bp_pack<{of}, {width}>*)(p + ((long long)blockIdx.y * {points} + number)) = g0;\n}}\n}}\n"
             );
-            return [String::new(), stored];
+            return [String::new(), String::new(), stored];
         }
         let unravel = self.pack.fold.unravel("number", false, index);
         let alignment = self.pack.alignment();
         let room = self.pack.room(&format!("[{ahead}]"));
-        let compute = self.pack.compute("[u]", "");
+        let compute = self.pack.compute("[u]", &|_| true, "");
         let each = format!("#pragma unroll\nfor (int u = 0; u < {ahead}; ++u) {{\n{at}");
         let loaded = format!("{each}{unravel}{}}}\n}}\n", self.pack.loads("[u]"));
         let computed = format!("{each}{added}{unravel}{compute}}}\n}}\n");
         if packs <= ahead * threads {
             let before = format!("const int first = threadIdx.x;\n{alignment}{room}{loaded}");
-            return [before, computed];
+            return match ahead {
+                1 => [before, String::new(), computed],
+                _ => [String::new(), before, computed],
+            };
         }
         let after = format!(
             "{alignment}#pragma unroll 1\nfor (int first = threadIdx.x; first < {packs}; first += {}) {{\n\
              {room}{loaded}{computed}}}\n",
             ahead * threads
         );
-        [String::new(), after]
+        [String::new(), String::new(), after]
     }
 
     /// Adds up what several blocks left in scratch memory, and goes on.
@@ -178,7 +182,7 @@ impl<'a> Epilogue<'a> {
         text += &self.pack.room("");
         text += &self.pack.loads("");
         text += &self.added(("p + number", points, parts));
-        text += &self.pack.compute("", "");
+        text += &self.pack.compute("", &|_| true, "");
         text += "}\n";
         Launch::each(&text, points.div_ceil(width), args)
     }

@@ -133,9 +133,10 @@ impl<'a> Kernel<'a> {
             Engine::Lanes => lanes::parts(tile, accumulator, second),
             Engine::Tensor => tensor::parts(tile, second),
         };
+        let [first, before, after] = epilogue.of_tile(Sums { tile, sizes });
+        text += &first;
         text += &begin;
         text += &self.steps([left, right], (&multiply, second));
-        let [before, after] = epilogue.of_tile(Sums { tile, sizes });
         text + &before + &exchange + &after + "}\n"
     }
 

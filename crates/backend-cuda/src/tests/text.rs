@@ -59,21 +59,21 @@ fn body(space: &[usize], sink: Sink, result: &[usize]) -> Body {
 #[test]
 fn a_sweep_that_stores() {
     let sweep = Primitive::Sweep(Sweep {
-        space: shape(&[6, 8]),
-        body: body(&[6, 8], Sink::Store, &[6, 8]),
+        space: shape(&[512, 264]),
+        body: body(&[512, 264], Sink::Store, &[512, 264]),
     });
     expect![[r#"
-        [1, 1, 1] x 256
+        [132, 1, 1] x 256
         extern "C" __global__ void __launch_bounds__(256) kernel(const float* r0, const float* __restrict__ r1, float* w0) {
         BP_BEGIN();
         const int number = ((int)blockIdx.x * 256 + threadIdx.x) * 4;
-        if (number >= 48) return;
-        const int c0 = number / 8;
-        const int c1 = (number) % 8;
+        if (number >= 135168) return;
+        const int c0 = number / 264;
+        const int c1 = (number) % 264;
         const bool aligned = bp_aligned(r0) && bp_aligned(r1) && bp_aligned(w0);
         bp_pack<float, 4> x0;
         bp_pack<float, 4> x1;
-        x0 = bp_load<4>(r0 + (c0 * 8 + c1), aligned);
+        x0 = bp_load<4>(r0 + (c0 * 264 + c1), aligned);
         x1 = bp_load<4>(r1 + (c1), aligned);
         bp_pack<float, 4> y_w0;
         #pragma unroll
@@ -84,7 +84,7 @@ fn a_sweep_that_stores() {
         const float v3 = (v2 <= 0 ? 0 : v2);
         y_w0.at[i] = v3;
          }
-        bp_store<4>(w0 + (c0 * 8 + c1), y_w0, aligned);
+        bp_store<4>(w0 + (c0 * 264 + c1), y_w0, aligned);
         }
         BP_ENTRY(kernel)
     "#]].assert_eq(&printed(&sweep));
@@ -106,12 +106,12 @@ fn a_sweep_that_reduces() {
         const bool own = asked < 7;
         const int row = own ? asked : 7 - 1;
         const int c1 = row;
+        const int begin = (int)blockIdx.y * 100;
+        const int end = begin + 100 < 100 ? begin + 100 : 100;
         bp_pack<float, 1> x1;
         #pragma unroll
         for (int i = 0; i < 1; ++i) { x1.at[i] = r1[c1]; }
         float t0 = 0.0f;
-        const int begin = (int)blockIdx.y * 100;
-        const int end = begin + 100 < 100 ? begin + 100 : 100;
         for (int base = own ? begin + lane * 1 : end; base < end; base += 512) {
         bp_pack<float, 1> x0[16];
         #pragma unroll

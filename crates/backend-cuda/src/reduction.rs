@@ -1,0 +1,235 @@
+//! Many points reduced to fewer values. Where these are few, blocks share the points of one, and a
+//! second launch adds up what they have.
+
+use std::fmt::Write;
+
+use backprop_core::{DType, Reduction, Register};
+
+use crate::lowered::{Arg, LARGE, Launch, Lowered, THREADS, blocks};
+use crate::pack::Pack;
+use crate::schedule::{Schedule, halves};
+use crate::source::{head, head_that, index_type, reduce, start, value};
+
+/// Blocks of a multiprocessor at a time, which [`Schedule`] counts on where blocks share points.
+const TOGETHER: usize = 4;
+
+/// Threads of a block in the second launch that add up one value, where there are many.
+const SHARES: usize = 8;
+
+/// One reduced value.
+pub(crate) struct Total {
+    /// What makes its name.
+    pub(crate) number: usize,
+    /// What is reduced.
+    pub(crate) register: Register,
+    pub(crate) reduction: Reduction,
+    /// The type in which it is added up.
+    pub(crate) kept_in: DType,
+}
+
+impl Total {
+    pub(crate) fn name(&self) -> String {
+        format!("t{}", self.number)
+    }
+
+    fn add(&self, total: &str, next: &str) -> String {
+        reduce(self.reduction, total, next, self.kept_in)
+    }
+
+    fn start(&self) -> String {
+        start(self.reduction, self.kept_in)
+    }
+
+    fn type_name(&self) -> &'static str {
+        value(self.kept_in)
+    }
+}
+
+/// A body over a space of which some axes are reduced.
+pub(crate) struct Reducing<'a> {
+    pub(crate) schedule: Schedule,
+    pub(crate) totals: Vec<Total>,
+    pub(crate) pack: Pack<'a>,
+    /// Statements before anything else is done for `row`, which also `results` builds on.
+    pub(crate) before: String,
+    /// The registers that are computed at each point.
+    pub(crate) each: &'a dyn Fn(Register) -> bool,
+    /// Statements that make results of the totals of `row`.
+    pub(crate) results: String,
+}
+
+impl Reducing<'_> {
+    /// One launch, or two. The parameters and arguments are those of the primitive.
+    pub(crate) fn lower(&self, mut parameters: Vec<String>, mut args: Vec<Arg>) -> Lowered {
+        let (chunks, kept) = (self.schedule.chunks(), self.schedule.kept);
+        let mut scratch = 0;
+        if chunks > 1 {
+            for total in &self.totals {
+                parameters.push(format!("{}* p{}", total.type_name(), total.number));
+                args.push(Arg::Scratch(scratch));
+                scratch += (chunks * kept * total.kept_in.size()).next_multiple_of(16);
+            }
+        }
+        let across = u32::try_from(chunks).unwrap_or(u32::MAX);
+        let grid = [blocks(kept, self.schedule.rows()), across, 1];
+        let mut launches = vec![Launch::of(&self.text(&parameters), grid, args.clone())];
+        if chunks > 1 {
+            launches.push(self.finish(&parameters, args));
+        }
+        Lowered::kernels(launches, scratch)
+    }
+
+    fn text(&self, parameters: &[String]) -> String {
+        let (schedule, pack) = (self.schedule, &self.pack);
+        let place = schedule.place() + &pack.fold.unravel("row", false, schedule.index());
+        let shared = schedule.chunks() > 1;
+        let mut text = match shared && pack.largest() >= LARGE {
+            true => {
+                let early = format!("{place}{}{}", self.ends(), self.bring());
+                head_that(parameters, format!("{THREADS}, {TOGETHER}"), &early)
+            }
+            false => head(parameters, THREADS) + &place + &self.ends(),
+        };
+        text += &pack.alignment();
+        text += &pack.steady();
+        text += &self.before;
+        text += &self.starts();
+        text += &self.walk();
+        for total in &self.totals {
+            let add = |a: &str, b: &str| total.add(a, b);
+            text += &schedule.exchange(&total.name(), total.type_name(), &add);
+        }
+        let results = match shared {
+            true => self.shares(),
+            false => self.results.clone(),
+        };
+        text + "if (lane == 0 && own) {\n" + &results + "}\n}\n"
+    }
+
+    fn starts(&self) -> String {
+        let start = |total: &Total| {
+            format!(
+                "{} {} = {};\n",
+                total.type_name(),
+                total.name(),
+                total.start()
+            )
+        };
+        self.totals.iter().map(start).collect()
+    }
+
+    /// Where the points of this block begin and end.
+    fn ends(&self) -> String {
+        let Schedule { reduced, chunk, .. } = self.schedule;
+        let index = self.schedule.index();
+        format!(
+            "const {index} begin = ({index})blockIdx.y * {chunk};\n\
+             const {index} end = begin + {chunk} < {reduced} ? begin + {chunk} : {reduced};\n"
+        )
+    }
+
+    /// Opens the points that this lane loads together from `base` on.
+    fn together(&self, packs: usize) -> String {
+        let index = self.schedule.index();
+        let step = self.schedule.lanes() * self.schedule.width();
+        format!(
+            "#pragma unroll\nfor (int u = 0; u < {packs}; ++u) {{\n\
+             const {index} at = base + u * {step};\nif (at < end) {{\n{}",
+            self.pack.fold.unravel("at", true, index)
+        )
+    }
+
+    /// Has the first points of this lane brought nearer.
+    fn bring(&self) -> String {
+        let (index, width) = (self.schedule.index(), self.schedule.width());
+        format!(
+            "{{\nconst {index} base = own ? begin + lane * {width} : end;\n{}{}}}\n}}\n}}\n",
+            self.together(2 * self.pack.ahead()),
+            self.pack.brings(LARGE)
+        )
+    }
+
+    /// Goes over the points of this lane, some at once, whose inputs are all loaded before any is
+    /// computed with.
+    fn walk(&self) -> String {
+        let (pack, schedule) = (&self.pack, self.schedule);
+        let (index, width, ahead) = (schedule.index(), schedule.width(), pack.ahead());
+        let add = |total: &Total| {
+            let name = total.name();
+            let next = total.add(&name, &format!("v{}", total.register.0));
+            format!("{name} = {next};\n")
+        };
+        let adds: String = self.totals.iter().map(add).collect();
+        let together = self.together(ahead);
+        let (room, loads) = (pack.room(&format!("[{ahead}]")), pack.loads("[u]"));
+        let compute = pack.compute("[u]", self.each, &adds);
+        format!(
+            "for ({index} base = own ? begin + lane * {width} : end; base < end; base += {}) {{\n\
+             {room}{together}{loads}}}\n}}\n{together}{compute}}}\n}}\n}}\n",
+            ahead * schedule.lanes() * width,
+        )
+    }
+
+    /// Leaves the totals of a chunk for the second launch.
+    fn shares(&self) -> String {
+        let kept = self.schedule.kept;
+        let share = |total: &Total| {
+            let (number, name) = (total.number, total.name());
+            format!("p{number}[blockIdx.y * {kept} + row] = {name};\n")
+        };
+        self.totals.iter().map(share).collect()
+    }
+
+    /// Adds up the shares of chunks: some threads a value.
+    fn finish(&self, parameters: &[String], args: Vec<Arg>) -> Launch {
+        let (kept, chunks) = (self.schedule.kept, self.schedule.chunks());
+        let index = index_type(kept * chunks);
+        // Neighbours read neighbours if there are enough of them to fill the device.
+        let many = kept >= 32 * SHARES;
+        let (rows, lanes) = match many {
+            true => (THREADS / SHARES, SHARES),
+            false => (THREADS / 32, 32),
+        };
+        let (row, lane) = match many {
+            true => (format!("% {rows}"), format!("/ {rows}")),
+            false => (format!("/ {lanes}"), format!("% {lanes}")),
+        };
+        let mut text = head(parameters, THREADS);
+        let _ = writeln!(
+            text,
+            "const int lane = threadIdx.x {lane};\n\
+             const {index} asked = ({index})blockIdx.x * {rows} + threadIdx.x {row};\n\
+             const bool own = asked < {kept};\n\
+             const {index} row = own ? asked : {kept} - 1;"
+        );
+        text += &self.pack.fold.unravel("row", false, index);
+        text += &self.starts();
+        for total in &self.totals {
+            let (name, number) = (total.name(), total.number);
+            let next = total.add(&name, &format!("p{number}[({index})chunk * {kept} + row]"));
+            let _ = writeln!(
+                text,
+                "#pragma unroll 8\nfor (int chunk = lane; chunk < {chunks}; chunk += {lanes}) {name} = {next};"
+            );
+            let add = |a: &str, b: &str| total.add(a, b);
+            text += &match many {
+                true => meet(total, rows),
+                false => halves(&name, total.type_name(), (16, 1), &add),
+            };
+        }
+        let (before, results) = (&self.before, &self.results);
+        let _ = writeln!(text, "if (lane == 0 && own) {{\n{before}{results}}}\n}}");
+        Launch::of(&text, [blocks(kept, rows), 1, 1], args)
+    }
+}
+
+/// Adds up what the threads of each of so many values have, in their order.
+fn meet(total: &Total, rows: usize) -> String {
+    let (name, of) = (total.name(), total.type_name());
+    let next = total.add(&name, &format!("s{name}[part * {rows} + threadIdx.x]"));
+    format!(
+        "__shared__ {of} s{name}[{THREADS}];\ns{name}[threadIdx.x] = {name};\n__syncthreads();\n\
+         if (lane == 0) {{\n\
+         for (int part = 1; part < {SHARES}; ++part) {name} = {next};\n}}\n"
+    )
+}
