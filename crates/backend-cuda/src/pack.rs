@@ -27,6 +27,8 @@ pub(crate) struct Pack<'a> {
     pub(crate) width: usize,
     body: &'a Body,
     inputs: usize,
+    /// What is stored at each point: the registers of the operands after the inputs.
+    stored: Vec<Register>,
     /// The inputs that are loaded at each pack.
     loaded: Vec<usize>,
     /// Those that are loaded once for all reduced points.
@@ -40,9 +42,17 @@ impl<'a> Pack<'a> {
     pub(crate) fn new(space: Shape, body: &'a Body, reduced: &dyn Fn(usize) -> bool) -> Pack<'a> {
         let inputs = body.inputs.iter().enumerate();
         let mut operands: Vec<Operand> = inputs.map(|(i, s)| Operand::read(i, s)).collect();
+        let mut stored = Vec::new();
         for (i, output) in body.outputs.iter().enumerate() {
-            if output.sink == Sink::Store && output.tensor.shape.count() == space.count() {
-                operands.push(Operand::write(i, &output.tensor, space));
+            let at_points = match output.sink {
+                Sink::Store => output.tensor.shape.count() == space.count(),
+                Sink::Concat(_) => true,
+                Sink::Reduce(..) => false,
+            };
+            for (piece, register) in output.registers().enumerate().filter(|_| at_points) {
+                let place = output.place(space, piece);
+                operands.push(Operand::placed(i, &output.tensor, place));
+                stored.push(register);
             }
         }
         Pack {
@@ -50,6 +60,7 @@ impl<'a> Pack<'a> {
             width: 1,
             body,
             inputs: body.inputs.len(),
+            stored,
             loaded: (0..body.inputs.len()).collect(),
             steady: Vec::new(),
             given: 0,
@@ -262,41 +273,33 @@ impl<'a> Pack<'a> {
     /// Runs `each` at every point, which defines the registers, and stores what is stored.
     pub(crate) fn store(&self, each: &str) -> String {
         let mut text = String::new();
-        let stored = self.inputs..self.fold.operands.len();
         let mut set = String::new();
-        for operand in stored.clone() {
-            let Operand { name, tensor, .. } = &self.fold.operands[operand];
+        let stored = self.fold.operands.iter().skip(self.inputs);
+        for (y, (Operand { tensor, .. }, register)) in stored.zip(&self.stored).enumerate() {
             let (element, width) = (storage(tensor.dtype), self.width);
-            let _ = writeln!(text, "bp_pack<{element}, {width}> y_{name};");
-            let value = store(tensor.dtype, &format!("v{}", self.stored(name).0));
-            let _ = writeln!(set, "y_{name}.at[i] = {value};");
+            let _ = writeln!(text, "bp_pack<{element}, {width}> y{y};");
+            let value = store(tensor.dtype, &format!("v{}", register.0));
+            let _ = writeln!(set, "y{y}.at[i] = {value};");
         }
         let _ = writeln!(text, "{}", self.each(&format!("\n{each}{set}")));
-        for operand in stored {
+        for operand in self.inputs..self.fold.operands.len() {
             let Operand { name, tensor, .. } = &self.fold.operands[operand];
+            let y = operand - self.inputs;
             let number = self.fold.address(operand).number();
             let _ = match self.way(operand) {
                 Way::Whole => writeln!(
                     text,
-                    "bp_store<{}>({name} + ({number}), y_{name}, aligned);",
+                    "bp_store<{}>({name} + ({number}), y{y}, aligned);",
                     self.width
                 ),
                 Way::Splat | Way::Apart => {
                     let at = position(tensor, &self.beside(&number, operand, "i"));
-                    let each = self.each(&format!("{name}[{at}] = y_{name}.at[i];"));
+                    let each = self.each(&format!("{name}[{at}] = y{y}.at[i];"));
                     writeln!(text, "{each}")
                 }
             };
         }
         text
-    }
-
-    fn stored(&self, name: &str) -> Register {
-        let number = name[1..].parse().unwrap_or(0);
-        self.body
-            .outputs
-            .get::<usize>(number)
-            .map_or(Register(0), |output| output.register)
     }
 }
 

@@ -41,8 +41,8 @@ pub use executable::{Executable, OneByOne, Watch};
 pub use layout::Layout;
 pub use plan::{Args, Plan};
 pub use primitive::{
-    Attention, AttentionVjp, Body, Conv, Heads, Indexing, KeyMask, MatMul, Operand, Order, Output,
-    Piece, Pool, Primitive, Random, Reduction, Relocate, Rows, Sink, Sort, Source, Sweep,
+    Attention, AttentionVjp, Body, Concat, Conv, Heads, Indexing, KeyMask, MatMul, Operand, Order,
+    Output, Piece, Pool, Primitive, Random, Reduction, Relocate, Rows, Sink, Sort, Source, Sweep,
     TensorType, Window,
 };
 pub use program::{Inst, Program, Register};

@@ -237,8 +237,12 @@ fn reductions(body: &Body, level: Level) -> Result<Vec<Reduced>, String> {
 
 /// Whether a sweep can be prepared.
 pub(crate) fn supports(spec: &Spec) -> bool {
-    let reduced = |output: &&backprop_core::Output| output.sink != Sink::Store;
-    common_axes(spec).is_some() && spec.body.outputs.iter().filter(reduced).count() <= REDUCTIONS
+    let outputs = &spec.body.outputs;
+    let reduced = |output: &&backprop_core::Output| matches!(output.sink, Sink::Reduce(..));
+    let whole = |output: &backprop_core::Output| !matches!(output.sink, Sink::Concat(_));
+    common_axes(spec).is_some()
+        && outputs.iter().all(whole)
+        && outputs.iter().filter(reduced).count() <= REDUCTIONS
 }
 
 impl Work {

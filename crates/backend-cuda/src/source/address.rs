@@ -22,10 +22,15 @@ impl Operand {
 
     /// A result that is stored at every point of a space, in order.
     pub(crate) fn write(number: usize, tensor: &TensorType, space: Shape) -> Operand {
+        Operand::placed(number, tensor, View::dense(space))
+    }
+
+    /// A result that is stored where a view says.
+    pub(crate) fn placed(number: usize, tensor: &TensorType, view: View) -> Operand {
         Operand {
             name: format!("w{number}"),
             tensor: tensor.clone(),
-            view: View::dense(space),
+            view,
         }
     }
 

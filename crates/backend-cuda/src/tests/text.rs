@@ -75,16 +75,16 @@ fn a_sweep_that_stores() {
         bp_pack<float, 4> x1;
         x0 = bp_load<4>(r0 + (c0 * 264 + c1), aligned);
         x1 = bp_load<4>(r1 + (c1), aligned);
-        bp_pack<float, 4> y_w0;
+        bp_pack<float, 4> y0;
         #pragma unroll
         for (int i = 0; i < 4; ++i) { 
         const float v0 = x0.at[i];
         const float v1 = x1.at[i];
         const float v2 = (v0 + v1);
         const float v3 = (v2 <= 0 ? 0 : v2);
-        y_w0.at[i] = v3;
+        y0.at[i] = v3;
          }
-        bp_store<4>(w0 + (c0 * 264 + c1), y_w0, aligned);
+        bp_store<4>(w0 + (c0 * 264 + c1), y0, aligned);
         }
         BP_ENTRY(kernel)
     "#]].assert_eq(&printed(&sweep));
@@ -223,14 +223,14 @@ fn rows() {
         const int at = (u * 32 + lane) * 4;
         if (own && at < 40) {
         const int c1 = at;
-        bp_pack<float, 4> y_w0;
+        bp_pack<float, 4> y0;
         #pragma unroll
         for (int i = 0; i < 4; ++i) { 
         const float v0 = x0[u].at[i];
         const float v2 = (v0 - v1);
-        y_w0.at[i] = v2;
+        y0.at[i] = v2;
          }
-        bp_store<4>(w0 + (c0 * 40 + c1), y_w0, aligned);
+        bp_store<4>(w0 + (c0 * 40 + c1), y0, aligned);
         }
         }
         }

@@ -1,9 +1,9 @@
 //! The common part of every fused primitive: a program with its operands and results.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use super::{Check, TensorType, ensure};
-use crate::{Axes, DType, Inst, Program, Register, Shape, View};
+use crate::{Axes, DType, Inst, MAX_RANK, Program, Register, Shape, View};
 
 /// How many values become one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -111,6 +111,46 @@ pub enum Sink {
     Store,
     /// Reduced over these axes, and stored densely over the others.
     Reduce(Reduction, Axes),
+    /// Stored at every point of the space, with other registers beside it.
+    Concat(Concat),
+}
+
+/// Registers that are stored beside another along an axis: what is written has the points of the
+/// space once for each of them, one after the other along that axis.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Concat {
+    axis: u8,
+    count: u8,
+    others: [Register; Concat::MOST - 1],
+}
+
+impl Concat {
+    /// The most registers that one output stores, the first among them.
+    pub const MOST: usize = 8;
+
+    /// The registers after the first, in order; `None` where there are too many.
+    #[must_use]
+    pub fn new(axis: usize, others: &[Register]) -> Option<Concat> {
+        let mut held = [Register(0); Concat::MOST - 1];
+        held.get_mut(..others.len())?.copy_from_slice(others);
+        Some(Concat {
+            axis: u8::try_from(axis).ok()?,
+            count: others.len() as u8,
+            others: held,
+        })
+    }
+
+    /// The registers after the first.
+    #[must_use]
+    pub fn others(&self) -> &[Register] {
+        &self.others[..usize::from(self.count)]
+    }
+
+    /// The axis of the space along which they lie beside each other.
+    #[must_use]
+    pub fn axis(&self) -> usize {
+        usize::from(self.axis)
+    }
 }
 
 /// One result of a body.
@@ -122,6 +162,32 @@ pub struct Output {
     pub sink: Sink,
     /// What is written; its elements in row-major order are the stored points in order.
     pub tensor: TensorType,
+}
+
+impl Output {
+    /// The registers stored: one, or several beside each other.
+    pub fn registers(&self) -> impl Iterator<Item = Register> {
+        let others = match &self.sink {
+            Sink::Concat(concat) => concat.others(),
+            Sink::Store | Sink::Reduce(..) => &[],
+        };
+        iter::once(self.register).chain(others.iter().copied())
+    }
+
+    /// Where the points of `space` lie in what is written, for the register with this number among
+    /// [`Output::registers`]: in order, unless there are several.
+    #[must_use]
+    pub fn place(&self, space: Shape, number: usize) -> View {
+        let Sink::Concat(concat) = &self.sink else {
+            return View::dense(space);
+        };
+        let (axis, count) = (concat.axis(), 1 + concat.others().len());
+        let size = |a: usize| space.size(a) * if a == axis { count } else { 1 };
+        let whole: Shape = (0..space.rank()).map(size).collect();
+        let mut start = [0; MAX_RANK];
+        start[axis] = number * space.size(axis);
+        View::dense(whole).slice(&start, &[1; MAX_RANK], space)
+    }
 }
 
 /// A program with its inputs and outputs, over an index space that its owner knows.
@@ -204,12 +270,16 @@ impl Body {
         check_program(&self.program, &self.inputs, space, accumulator)?;
         ensure(!self.outputs.is_empty(), || "no output".into())?;
         for output in &self.outputs {
-            let dtype = self.program.dtype(output.register);
-            ensure(dtype == Some(output.tensor.dtype), || {
-                format!("{} stored as {}", output.register, output.tensor)
-            })?;
-            if let Sink::Reduce(_, axes) = output.sink {
-                check_axes(axes, space)?;
+            for register in output.registers() {
+                let dtype = self.program.dtype(register);
+                ensure(dtype == Some(output.tensor.dtype), || {
+                    format!("{register} stored as {}", output.tensor)
+                })?;
+            }
+            match output.sink {
+                Sink::Store => {}
+                Sink::Reduce(_, axes) => check_axes(axes, space)?,
+                Sink::Concat(concat) => check_axes([concat.axis()].into_iter().collect(), space)?,
             }
         }
         Ok(())
@@ -222,6 +292,7 @@ impl Body {
         self.check_counts(|output| match output.sink {
             Sink::Store => space.count(),
             Sink::Reduce(_, axes) => space.without(axes).count(),
+            Sink::Concat(concat) => space.count().saturating_mul(1 + concat.others().len()),
         })
     }
 
@@ -278,10 +349,12 @@ impl fmt::Display for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let functions: Vec<String> = self.program.functions().collect();
         f.write_str(&functions.join(" "))?;
+        let gap = if functions.is_empty() { "" } else { " " };
         for output in &self.outputs {
-            if let Sink::Reduce(reduction, axes) = output.sink {
-                let space = if functions.is_empty() { "" } else { " " };
-                write!(f, "{space}{reduction} over {axes}")?;
+            match output.sink {
+                Sink::Store => {}
+                Sink::Reduce(reduction, axes) => write!(f, "{gap}{reduction} over {axes}")?,
+                Sink::Concat(concat) => write!(f, "{gap}concat along {}", concat.axis())?,
             }
         }
         if f.alternate() {
@@ -290,7 +363,8 @@ impl fmt::Display for Body {
             }
             write!(f, "\n{}", self.program)?;
             for output in &self.outputs {
-                writeln!(f, "  {} -> {}", output.register, output.tensor)?;
+                let registers: Vec<String> = output.registers().map(|r| r.to_string()).collect();
+                writeln!(f, "  {} -> {}", registers.join(" "), output.tensor)?;
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ mod work;
 use std::fmt;
 
 pub use attention::{Attention, AttentionVjp, Heads, KeyMask};
-pub use body::{Body, Operand, Output, Reduction, Sink, Source};
+pub use body::{Body, Concat, Operand, Output, Reduction, Sink, Source};
 pub use conv::Conv;
 pub use indexing::Indexing;
 pub use matmul::MatMul;

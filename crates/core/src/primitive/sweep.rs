@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Body, Check, Sink};
+use super::{Body, Check, Output, Sink};
 use crate::Shape;
 
 /// One pass over an index space: a program at every point, whose results are stored or reduced.
@@ -12,7 +12,7 @@ use crate::Shape;
 /// visited in the same order. All inputs of a point are loaded before any result of it is stored.
 ///
 /// Plain (what every backend executes): any program, any views, and either stored results only, or
-/// exactly one result, which is reduced.
+/// exactly one result, which is reduced. A result of several registers ([`Sink::Concat`]) is optional.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Sweep {
     /// The index space.
@@ -24,7 +24,9 @@ pub struct Sweep {
 impl Sweep {
     pub(super) fn is_plain(&self) -> bool {
         let outputs = &self.body.outputs;
-        outputs.len() == 1 || outputs.iter().all(|output| output.sink == Sink::Store)
+        let reduced = |output: &Output| matches!(output.sink, Sink::Reduce(..));
+        outputs.iter().all(|output| output.sink == Sink::Store)
+            || (outputs.len() == 1 && reduced(&outputs[0]))
     }
 
     pub(super) fn check(&self) -> Check {

@@ -93,6 +93,7 @@ pub(super) fn sweep(
         .iter()
         .map(|output| match output.sink {
             Sink::Store => Vec::with_capacity(space.count()),
+            Sink::Concat(_) => vec![Number::Whole(0); output.tensor.shape.count()],
             Sink::Reduce(reduction, _) => {
                 vec![start(reduction, output.tensor.dtype); output.tensor.shape.count()]
             }
@@ -107,6 +108,12 @@ pub(super) fn sweep(
             let value = registers[output.register.index()];
             match output.sink {
                 Sink::Store => result.push(value),
+                Sink::Concat(_) => {
+                    for (number, register) in output.registers().enumerate() {
+                        let place = output.place(space, number).element(&at);
+                        result[place] = registers[register.index()];
+                    }
+                }
                 Sink::Reduce(reduction, axes) => {
                     let kept = space.without(axes);
                     let place = (0..space.rank())

@@ -1,8 +1,8 @@
 //! Short ways to write specs.
 
 use backprop_core::{
-    Axes, Body, DType, Inst, Output, Primitive, Program, Reduction, Register, Rows, Scalar, Shape,
-    Sink, Source, Sweep, TensorType, View,
+    Axes, Body, Concat, DType, Inst, Output, Primitive, Program, Reduction, Register, Rows, Scalar,
+    Shape, Sink, Source, Sweep, TensorType, View,
 };
 
 pub(crate) fn shape(sizes: &[usize]) -> Shape {
@@ -81,6 +81,18 @@ impl Code {
 
     pub(crate) fn store(&mut self, register: Register, sizes: &[usize]) -> &mut Code {
         self.output(register, Sink::Store, shape(sizes))
+    }
+
+    /// Stores registers beside each other along an axis of a space.
+    pub(crate) fn concat(
+        &mut self,
+        registers: &[Register],
+        (space, axis): (&[usize], usize),
+    ) -> &mut Code {
+        let mut whole = space.to_vec();
+        whole[axis] *= registers.len();
+        let sink = Concat::new(axis, &registers[1..]).map_or(Sink::Store, Sink::Concat);
+        self.output(registers[0], sink, shape(&whole))
     }
 
     /// Reduces over axes of a space.

@@ -76,6 +76,38 @@ pub(super) fn seen_from_a_space() -> Vec<Case> {
         }
     }
     cases.extend(in_place());
+    cases.extend(beside());
+    cases
+}
+
+/// Results beside each other along each axis, together with one of their own.
+fn beside() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut draw = Draw::new(6);
+    for dtype in [DType::F32, DType::F64, DType::BF16, DType::I32] {
+        for (space, axis) in [
+            (&SPACE[..], 0),
+            (&SPACE, 1),
+            (&SPACE, 2),
+            (&[6, 16], 1),
+            (&[70], 0),
+        ] {
+            let mut code = Code::default();
+            let (a, b) = (code.input(0, dtype), code.input(1, dtype));
+            let [sum, product] = [Scalar::Add, Scalar::Mul].map(|f| code.apply(f, &[a, b]));
+            code.concat(&[sum, a, product, sum], (space, axis));
+            code.store(product, space);
+            code.concat(&[b, a], (space, axis));
+            let reads = vec![
+                whole(&mut draw, dtype, shape(space).count()),
+                whole(&mut draw, dtype, space[space.len() - 1]),
+            ];
+            let last = |view: View| view.broadcast(shape(space));
+            let row = seen(dtype, &[space[space.len() - 1]], last);
+            let spec = code.sweep(space, vec![dense(dtype, space), row]);
+            cases.push(Case::new(spec, reads, Accuracy::Exact));
+        }
+    }
     cases
 }
 

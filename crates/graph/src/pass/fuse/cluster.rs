@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use backprop_core::{Axes, Shape, View};
+use backprop_core::{Axes, Concat, Shape, View};
 
 use super::stored::is_made;
 use super::views::{Seen, Views};
@@ -287,8 +287,27 @@ impl Builder<'_> {
         match (self.kind(first), self.kind(id)) {
             (Kind::Contraction, Kind::Points) => self.joins_product(cluster, id, reads, c),
             (Kind::Points, Kind::Points) => self.joins_points((cluster, form), id, reads, c),
+            (Kind::Points, Kind::Single) => self.joins_pieces(cluster, id, c),
             _ => false,
         }
+    }
+
+    /// A concatenation of values that one launch makes, each at all of its points.
+    fn joins_pieces(&self, cluster: &Cluster, id: NodeId, c: usize) -> bool {
+        let node = self.node(id);
+        let is_piece = |&input: &NodeId| {
+            let seen = self.views.of(input);
+            let made = self.clusters.of.get(&seen.base) == Some(&c);
+            made && !is_resident(self.node(seen.base))
+                && seen.view.is_dense()
+                && seen.view.shape == cluster.space
+                && self.node(seen.base).shape == cluster.space
+                && is_elementwise(self.node(seen.base))
+        };
+        matches!(node.op, Op::Concat(_))
+            && cluster.axes.is_none()
+            && (2..=Concat::MOST).contains(&node.inputs.len())
+            && node.inputs.iter().all(is_piece)
     }
 
     /// Only stored results of one space, read from each other in order: what every backend does.

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use backprop_core::{
-    Axes, Body, DType, Indexing, Inst, MatMul, Operand, Output, Piece, Primitive, Program, Random,
-    Register, Relocate, Rows, Shape, Sink, Source, Sweep, View,
+    Axes, Body, Concat, DType, Indexing, Inst, MatMul, Operand, Output, Piece, Primitive, Program,
+    Random, Register, Relocate, Rows, Shape, Sink, Source, Sweep, View,
 };
 
 use super::cluster::{Cluster, Clusters, same_points};
@@ -306,6 +306,13 @@ impl<'w> Emitter<'w> {
                         sink = Sink::Reduce(reduction, axes);
                         operand
                     }
+                }
+                Op::Concat(axis) => {
+                    let pieces = node.inputs.iter();
+                    let pieces: Vec<Register> = pieces.map(|&x| self.operand(x, x)).collect();
+                    let beside = Concat::new(usize::from(axis), &pieces[1..]);
+                    sink = beside.map_or(sink, Sink::Concat);
+                    pieces[0]
                 }
                 _ => self.compute(id),
             };

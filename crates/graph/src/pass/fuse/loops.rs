@@ -329,7 +329,7 @@ impl Connector<'_> {
 fn stores_points(launch: &Launch, points: usize) -> bool {
     match &launch.primitive {
         Primitive::Sweep(Sweep { space, body }) => {
-            let stores = |output: &Output| output.sink == Sink::Store;
+            let stores = |output: &Output| !matches!(output.sink, Sink::Reduce(..));
             space.count() == points && body.outputs.iter().all(stores)
         }
         _ => false,

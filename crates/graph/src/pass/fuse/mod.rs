@@ -91,6 +91,14 @@ pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launch
         }
         for c in declined {
             let cluster = &clusters.list[c];
+            let joined = cluster.members.iter().skip(1);
+            let concats = joined.filter(|m| matches!(work.ir.node(**m).op, Op::Concat(_)));
+            let concats: Vec<NodeId> = concats.copied().collect();
+            if !concats.is_empty() {
+                // By themselves first.
+                concats.iter().for_each(|m| forms[m.index()] = Form::Plain);
+                continue;
+            }
             let widest = cluster.members.iter().map(|m| forms[m.index()]).max();
             let next = match widest {
                 Some(Form::Any) if cluster.by_rows => Form::Points,
