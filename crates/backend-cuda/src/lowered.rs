@@ -10,10 +10,6 @@ use crate::blas::Product;
 /// Threads of a block, where a kernel has no reason for others.
 pub(crate) const THREADS: usize = 256;
 
-/// Bytes of an operand from which on it pays to have a block's part of it brought nearer while the
-/// launch ahead still runs.
-pub(crate) const LARGE: usize = 1 << 18;
-
 /// One kernel in CUDA C. Everything but addresses stands in it as constants.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Source {

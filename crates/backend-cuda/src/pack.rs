@@ -220,25 +220,6 @@ impl<'a> Pack<'a> {
         text
     }
 
-    /// Bytes of the largest input that is loaded at each pack.
-    pub(crate) fn largest(&self) -> usize {
-        let bytes = |&i: &usize| self.fold.operands[i].tensor.bytes();
-        self.loaded.iter().map(bytes).max().unwrap_or(0)
-    }
-
-    /// Has the inputs of the pack at the coordinates that are of so many bytes or more brought nearer.
-    pub(crate) fn brings(&self, bytes: usize) -> String {
-        let large = self.loaded.iter().filter(|&&i| {
-            let whole = self.fold.operands[i].tensor.bytes();
-            whole >= bytes
-        });
-        let bring = |&i: &usize| {
-            let Operand { name, .. } = &self.fold.operands[i];
-            format!("bp_bring(&{name}[{}]);\n", self.fold.address(i).position())
-        };
-        large.map(bring).collect()
-    }
-
     /// The number of an element, `step` points on.
     fn beside(&self, number: &str, operand: usize, step: &str) -> String {
         match (self.width, self.stride(operand)) {

@@ -5,13 +5,10 @@ use std::fmt::Write;
 
 use backprop_core::{DType, Reduction, Register};
 
-use crate::lowered::{Arg, LARGE, Launch, Lowered, THREADS, blocks};
+use crate::lowered::{Arg, Launch, Lowered, THREADS, blocks};
 use crate::pack::Pack;
 use crate::schedule::{Schedule, halves};
-use crate::source::{head, head_that, index_type, reduce, start, value};
-
-/// Blocks of a multiprocessor at a time, which [`Schedule`] counts on where blocks share points.
-const TOGETHER: usize = 4;
+use crate::source::{head, index_type, reduce, start, value};
 
 /// Threads of a block in the second launch that add up one value, where there are many.
 const SHARES: usize = 8;
@@ -83,13 +80,7 @@ impl Reducing<'_> {
         let (schedule, pack) = (self.schedule, &self.pack);
         let place = schedule.place() + &pack.fold.unravel("row", false, schedule.index());
         let shared = schedule.chunks() > 1;
-        let mut text = match shared && pack.largest() >= LARGE {
-            true => {
-                let early = format!("{place}{}{}", self.ends(), self.bring());
-                head_that(parameters, format!("{THREADS}, {TOGETHER}"), &early)
-            }
-            false => head(parameters, THREADS) + &place + &self.ends(),
-        };
+        let mut text = head(parameters, THREADS) + &place + &self.ends();
         text += &pack.alignment();
         text += &pack.steady();
         text += &self.before;
@@ -136,16 +127,6 @@ impl Reducing<'_> {
             "#pragma unroll\nfor (int u = 0; u < {packs}; ++u) {{\n\
              const {index} at = base + u * {step};\nif (at < end) {{\n{}",
             self.pack.fold.unravel("at", true, index)
-        )
-    }
-
-    /// Has the first points of this lane brought nearer.
-    fn bring(&self) -> String {
-        let (index, width) = (self.schedule.index(), self.schedule.width());
-        format!(
-            "{{\nconst {index} base = own ? begin + lane * {width} : end;\n{}{}}}\n}}\n}}\n",
-            self.together(2 * self.pack.ahead()),
-            self.pack.brings(LARGE)
         )
     }
 

@@ -6,8 +6,10 @@ use backprop_core::{Axes, Shape};
 use crate::lowered::THREADS;
 use crate::source::index_type;
 
-/// Blocks that keep a large device busy.
+/// Blocks that keep a large device busy, and how many where there is [much](MUCH) to read: all do not
+/// begin, nor end, at once.
 const ENOUGH_BLOCKS: usize = 528;
+const MANY_BLOCKS: usize = 1056;
 
 /// Points that are more than caches hold.
 const MUCH: usize = 1 << 22;
@@ -83,12 +85,15 @@ impl Schedule {
     fn along_kept(kept: usize, reduced: usize) -> Schedule {
         // Few neighbours fill a sector of 32 bytes and leave many lanes to a column; where there is
         // much to read, memory has to be visited by longer runs.
-        let widest = if kept * reduced < MUCH { 8 } else { THREADS };
+        let (widest, enough) = match kept * reduced < MUCH {
+            true => (8, ENOUGH_BLOCKS),
+            false => (THREADS, MANY_BLOCKS),
+        };
         let columns = kept.next_power_of_two().min(widest);
         let lanes = THREADS / columns;
-        let wanted = ENOUGH_BLOCKS / kept.div_ceil(columns);
+        let wanted = enough / kept.div_ceil(columns);
         let chunk = match reduced > 64 * lanes && wanted > 1 {
-            true => reduced.div_ceil(wanted).max(16 * lanes),
+            true => reduced.div_ceil(wanted).next_multiple_of(16 * lanes),
             false => reduced,
         };
         Schedule {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use backprop_core::{Axes, Body, Primitive, Sink, Sweep};
+use backprop_core::{Axes, Body, Output, Primitive, Sink, Sweep};
 
 use crate::lowered::{Launch, Lowered, THREADS, arguments};
 use crate::pack::Pack;
@@ -33,7 +33,7 @@ fn common_axes(body: &Body) -> Option<Axes> {
 
 pub(crate) fn lower(spec: &Sweep) -> Lowered {
     let primitive = Primitive::Sweep(spec.clone());
-    let stored = |output: &backprop_core::Output| output.sink == Sink::Store;
+    let stored = |output: &Output| !matches!(output.sink, Sink::Reduce(..));
     match spec.body.outputs.iter().all(stored) {
         true => map(spec, &primitive),
         false => reduction(spec, &primitive),

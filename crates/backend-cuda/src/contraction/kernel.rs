@@ -97,6 +97,7 @@ impl<'a> Kernel<'a> {
             reach: tile.part(k) * tile.splits,
             pitch: tile.pitch(size),
             engine: tile.engine,
+            alone: tile.tiles(k) == 1,
         };
         let accumulator = self.problem.accumulator;
         match part {

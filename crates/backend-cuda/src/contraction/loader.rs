@@ -63,6 +63,8 @@ pub(super) struct Share {
     pub(super) reach: usize,
     pub(super) pitch: usize,
     pub(super) engine: Engine,
+    /// Whether there is one tile, so that nothing is to be done while it is on its way.
+    pub(super) alone: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -80,7 +82,10 @@ impl<'a> Loader<'a> {
         } else {
             Part::Free
         };
-        let copies = share.engine == Engine::Lanes && copy::suits(matrix, accumulator);
+        // What lies along `k` is copied element by element, which pays if something else goes on.
+        let copies = share.engine == Engine::Lanes
+            && copy::suits(matrix, accumulator)
+            && !(share.alone && along == Part::Inner);
         let mut loader = Loader {
             matrix,
             name,

@@ -9,11 +9,12 @@ const PER_CYCLE: f64 = 128.0;
 
 // What follows was fitted to times of some 650 kernels on an H200, in cycles.
 
-/// A launch after another; blocks that run together until their first tile is there; a second launch,
-/// much of which goes on during the first.
+/// A launch after another; blocks that run together until their first tile is there.
 const LAUNCH: f64 = 200.0;
 const LOAD: f64 = 100.0;
-const FINISH: f64 = 210.0;
+/// A second launch. Not fitted: where the same kernel ran again and again it seemed ten times cheaper
+/// than it is in the chain of an LSTM's step.
+const FINISH: f64 = 2000.0;
 /// Warps that lose half of the time of a multiprocessor: with few, each waits for what it asked for.
 const FEW: f64 = 5.5;
 /// Bytes in a cycle that the cache delivers to all multiprocessors, and that one can take.
@@ -106,10 +107,6 @@ const TENSOR_SHAPES: [([usize; 4], usize); 9] = [
     ([16, 32, 16, 16], 120),
     ([16, 16, 16, 8], 90),
 ];
-
-/// Multiplications below which a product is one launch: in a chain of small ones, as in an LSTM, a
-/// second launch takes longer than it saves.
-const SPLIT: usize = 1 << 22;
 
 /// Steps of `k` at a time.
 const STEPS: [usize; 2] = [8, 16];
@@ -204,11 +201,7 @@ impl Tile {
 
     /// Numbers of blocks along `k` that are worth trying.
     fn splits(&self, sizes: Sizes) -> impl Iterator<Item = usize> {
-        let all = sizes.batch * sizes.m * sizes.n * sizes.k;
-        let most = match all < SPLIT {
-            true => 1,
-            false => (sizes.k / (4 * self.depth())).max(1),
-        };
+        let most = (sizes.k / (4 * self.depth())).max(1);
         let tiles = self.count(sizes);
         let wanted = move |times: usize| (times * MULTIPROCESSORS / tiles.max(1)).clamp(1, most);
         let some = [1, wanted(1), wanted(2), wanted(4)];

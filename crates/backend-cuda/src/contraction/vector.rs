@@ -7,15 +7,15 @@
 
 use std::fmt::Write;
 
-use backprop_core::{DType, Primitive, Reduction, Source};
+use backprop_core::{DType, Primitive, Reduction};
 
 use super::epilogue::Epilogue;
 use super::matrix::sum;
 use super::problem::{Matrix, Part, Problem};
 use super::tile::Sizes;
-use crate::lowered::{LARGE, Launch, Lowered, Source as Text, arguments};
+use crate::lowered::{Launch, Lowered, Source, arguments};
 use crate::schedule::halves;
-use crate::source::{Point, head_that, load, parameters, position, reduce, value};
+use crate::source::{Point, head, load, parameters, position, reduce, value};
 
 /// The most rows or columns of what is called the vector here.
 const FEW: usize = 4;
@@ -26,9 +26,6 @@ const WARPS: usize = 8;
 /// Columns of a block, and threads of a column in each chunk.
 const COLUMNS: usize = 32;
 const DEEP: usize = 8;
-
-/// Bytes of a line of memory.
-const LINE: usize = 128;
 
 /// Whether products of these sizes are summed this way.
 pub(super) fn suits(sizes: Sizes) -> bool {
@@ -94,16 +91,13 @@ impl<'a> Vector<'a> {
             true => (WARPS / self.chunks(), WARPS * 32),
             false => (COLUMNS, COLUMNS * DEEP * self.chunks()),
         };
+        let mut text = head(&parameters(primitive), threads);
         let per_batch = self.rows().div_ceil(rows);
-        let early = format!(
-            "const int bt = blockIdx.x / {per_batch};\n\
-             const int first = blockIdx.x % {per_batch} * {rows};\n{}",
-            self.bring(by_rows, (rows, threads))
-        );
-        let mut text = head_that(&parameters(primitive), threads, &early);
         let _ = writeln!(
             text,
-            "__shared__ {} parts[{}];",
+            "const int bt = blockIdx.x / {per_batch};\n\
+             const int first = blockIdx.x % {per_batch} * {rows};\n\
+             __shared__ {} parts[{}];",
             value(self.accumulator()),
             self.chunks() * self.vectors() * rows,
         );
@@ -134,52 +128,12 @@ impl<'a> Vector<'a> {
             epilogue.compute(),
         );
         Lowered::one(Launch {
-            source: Text::new(&text),
+            source: Source::new(&text),
             grid: [(per_batch * self.sizes.batch) as u32, 1, 1],
             block: threads as u32,
             shared: 0,
             args: arguments(primitive),
         })
-    }
-
-    /// Has the block's part of a large matrix brought nearer, line by line of memory.
-    fn bring(&self, by_rows: bool, (rows, threads): (usize, usize)) -> String {
-        let large = |(_, source): &(usize, &Source)| source.tensor.bytes() >= LARGE;
-        let matrix = self.many;
-        let inputs = matrix.inputs().iter().enumerate().filter(large);
-        let bring = |(input, source): (usize, &Source)| {
-            let (size, k) = (source.tensor.dtype.size(), self.sizes.k);
-            let line = LINE / size;
-            let (lines, own, inner) = match by_rows {
-                true => (
-                    k.div_ceil(line),
-                    format!("i / {}", k.div_ceil(line)),
-                    format!("i % {} * {line}", k.div_ceil(line)),
-                ),
-                false => {
-                    let beside = rows.div_ceil(line);
-                    (
-                        k * beside,
-                        format!("i % {beside} * {line}"),
-                        format!("i / {beside}"),
-                    )
-                }
-            };
-            let all = if by_rows { rows * lines } else { lines };
-            let at = At {
-                matrix,
-                free: "own",
-            };
-            let element = position(&source.tensor, &at.number(input));
-            format!(
-                "for (int i = threadIdx.x; i < {all}; i += {threads}) {{\n\
-                 const int own = first + {own}, k = {inner};\n\
-                 if (own < {}) bp_bring(&r{}[{element}]);\n}}\n",
-                self.rows(),
-                matrix.first + input,
-            )
-        };
-        inputs.map(bring).collect()
     }
 
     /// Opens the part of a thread that has a result of its own.

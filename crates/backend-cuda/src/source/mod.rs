@@ -41,24 +41,10 @@ pub(crate) fn coordinates(body: &Body) -> Vec<usize> {
     .collect()
 }
 
-/// The head of a kernel, which waits for the launch ahead of it.
+/// The head of a kernel.
 pub(crate) fn head(parameters: &[String], threads: impl Display) -> String {
-    opening(parameters, threads, "BP_BEGIN();\n")
-}
-
-/// The head of a kernel that does something before it waits for the launch ahead of it: it may
-/// compute where things lie, and have them brought nearer.
-pub(crate) fn head_that(parameters: &[String], threads: impl Display, early: &str) -> String {
-    opening(
-        parameters,
-        threads,
-        &format!("BP_START();\n{early}BP_WAIT();\n"),
-    )
-}
-
-fn opening(parameters: &[String], threads: impl Display, begin: &str) -> String {
     let parameters = parameters.join(", ");
     format!(
-        "extern \"C\" __global__ void __launch_bounds__({threads}) {ENTRY}({parameters}) {{\n{begin}"
+        "extern \"C\" __global__ void __launch_bounds__({threads}) {ENTRY}({parameters}) {{\nBP_BEGIN();\n"
     )
 }
