@@ -40,3 +40,47 @@ fn large_matrices_are_summed_along_either_axis() -> Result<(), Box<dyn std::erro
     }
     Ok(())
 }
+
+/// What follows a sum, and what is stored where it is summed, belong to the same launch: a layer of a
+/// deep network on one example, whose weights are read once and updated.
+#[test]
+fn a_sum_shared_by_blocks_is_used_again() -> Result<(), Box<dyn std::error::Error>> {
+    let Some(cuda) = gpu::device(module_path!())? else {
+        return Ok(());
+    };
+    let g = Graph::new();
+    let [rows, columns] = SIZES;
+    let w = g.input("w", SIZES, DType::F32);
+    let (a, b) = (
+        g.input("a", [rows, 1], DType::F32),
+        g.input("b", [columns], DType::F32),
+    );
+    let total = (w * a).sum([0]);
+    let tail = (total * 0.5 + b).relu();
+    let next = w - a * b * 0.25;
+    let fetched = [tail.key(), next.key()];
+    let (w, a, b) = (w.key(), a.key(), b.key());
+    let mut session = Session::compile(&g, cuda, &fetched, Updates::none())?;
+    let plan = session.step_plan();
+    assert_eq!(plan.launches(), 1, "{plan}");
+    let eighths = |k: usize, of: usize| (k * 7 % of) as f32 / 8.0 - 1.0;
+    let all: Vec<f32> = (0..rows * columns).map(|k| eighths(k, 17)).collect();
+    let (left, above): (Vec<f32>, Vec<f32>) = (
+        (0..rows).map(|i| eighths(i, 13)).collect(),
+        (0..columns).map(|j| eighths(j, 11)).collect(),
+    );
+    session
+        .feed(w, &all)?
+        .feed(a, &left)?
+        .feed(b, &above)?
+        .step()?;
+    for (j, got) in session.fetch::<f32>(fetched[0])?.into_iter().enumerate() {
+        let sum: f32 = (0..rows).map(|i| all[i * columns + j] * left[i]).sum();
+        assert_eq!(got, (sum * 0.5 + above[j]).max(0.0), "column {j}");
+    }
+    for (k, got) in session.fetch::<f32>(fetched[1])?.into_iter().enumerate() {
+        let expected = all[k] - left[k / columns] * above[k % columns] * 0.25;
+        assert_eq!(got, expected, "element {k}");
+    }
+    Ok(())
+}
