@@ -1,6 +1,6 @@
 //! Memory on the device.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use backprop_core::{Error, ErrorKind, Result};
 use cudarc::driver::{result, sys};
@@ -63,9 +63,12 @@ impl Buffer {
             return Ok(());
         }
         device.enter()?;
-        // SAFETY: the range lies inside of the allocation. Memory that is not page-locked has been
-        // read when the call returns.
-        unsafe { result::memcpy_htod_async(start, bytes, device.stream) }
+        let mut staging = device
+            .staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the range lies inside of the allocation; nothing is recorded while values are fed.
+        unsafe { staging.upload((start, device.stream), bytes) }
             .map_err(|error| failed("copying to the CUDA device", error))
     }
 

@@ -83,25 +83,27 @@ impl Compiler {
     }
 
     fn unit(&self, sources: &[&Source]) -> Result<Image> {
-        let entries = sources
-            .iter()
-            .map(|source| Arc::clone(&source.entry))
-            .collect();
+        let entries = sources.iter().map(|source| Arc::clone(&source.entry));
+        let kept = self.cache.get(&self.named(sources).0);
+        let image = kept.map_or_else(|| self.anew(sources), Ok)?;
+        Ok((image, entries.collect()))
+    }
+
+    /// The image of a translation unit, whatever lies on disk.
+    pub(super) fn anew(&self, sources: &[&Source]) -> Result<Vec<u8>> {
+        let (name, text) = self.named(sources);
+        let (image, _) = self.translated(&text)?;
+        self.cache.put(&name, &image);
+        Ok(image)
+    }
+
+    /// The name under which the image of a translation unit is kept, and its text.
+    fn named(&self, sources: &[&Source]) -> (String, String) {
         let texts: Vec<&str> = sources.iter().map(|source| &*source.text).collect();
         let text = format!("{PRELUDE}\n{}", texts.join("\n"));
         let mut hasher = DefaultHasher::new();
         (&self.stamp, &text).hash(&mut hasher);
-        let name = format!("{:016x}.cubin", hasher.finish());
-        if let Some(image) = self.cache.get(&name) {
-            return Ok((image, entries));
-        }
-        let image = self.translate(&text)?;
-        self.cache.put(&name, &image);
-        Ok((image, entries))
-    }
-
-    fn translate(&self, text: &str) -> Result<Vec<u8>> {
-        self.translated(text).map(|(image, _)| image)
+        (format!("{:016x}.cubin", hasher.finish()), text)
     }
 
     /// The image of a translation unit, and what the compiler says of it.

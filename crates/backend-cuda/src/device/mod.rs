@@ -5,6 +5,7 @@ mod cache;
 mod compiler;
 mod graph;
 mod libraries;
+mod staging;
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -22,6 +23,7 @@ use crate::blas::{Addresses, Library, Plan, Product};
 use crate::lowered::Source;
 use cache::Cache;
 use compiler::Compiler;
+use staging::Staging;
 
 /// The version of CUDA that the driver has to support: 13.0.
 const DRIVER_NEEDED: i32 = 13_000;
@@ -48,6 +50,7 @@ pub(crate) struct Device {
     stream: sys::CUstream,
     compiler: Compiler,
     blas: Option<Library>,
+    staging: Mutex<Staging>,
     loaded: Mutex<HashMap<Arc<str>, Function>>,
 }
 
@@ -141,6 +144,7 @@ impl Device {
             stream,
             compiler,
             blas,
+            staging: Mutex::default(),
             loaded: Mutex::default(),
         }))
     }
@@ -205,8 +209,14 @@ impl Device {
         }
         self.enter()?;
         for (image, entries) in self.compiler.compile(&missing)? {
-            let functions = load(&image, &entries, self.shared)
-                .map_err(|error| failed("loading kernels onto the CUDA device", error))?;
+            let refused = |error| failed("loading kernels onto the CUDA device", error);
+            let functions = load(&image, &entries, self.shared).or_else(|_| {
+                // What lay on disk may be another driver's, or damaged.
+                let of_unit = |source: &&&Source| entries.contains(&source.entry);
+                let unit: Vec<&Source> = missing.iter().filter(of_unit).copied().collect();
+                let image = self.compiler.anew(&unit)?;
+                load(&image, &entries, self.shared).map_err(refused)
+            })?;
             loaded.extend(entries.into_iter().zip(functions));
         }
         let found = sources
@@ -272,6 +282,7 @@ impl Drop for Device {
             let _ = result::stream::synchronize(self.stream);
             // While its context is there.
             drop(self.blas.take());
+            drop(std::mem::take(&mut self.staging));
             let _ = result::stream::destroy(self.stream);
             let _ = result::primary_ctx::release(self.raw);
         }

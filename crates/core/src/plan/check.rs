@@ -316,12 +316,7 @@ impl<'d> Checker<'d> {
             args: Args {
                 reads: slots(reads),
                 writes: slots(writes),
-                scratch: scratch.map(|span| Slot {
-                    buffer: span.buffer,
-                    offset: span.offset,
-                    bytes: span.bytes,
-                    strides: [0; MAX_LOOPS],
-                }),
+                scratch: scratch.map(|span| Slot::new(span, [0; MAX_LOOPS])),
             },
         })
     }
@@ -366,18 +361,12 @@ impl<'d> Checker<'d> {
         }
         let now = self.reach(access, tensor, value, loops)?;
         let (buffer, bytes) = (value.span.buffer, tensor.bytes());
-        let slot = Slot {
+        let at = |within: usize| Span {
             buffer,
-            offset: value.span.offset + access.offset,
-            bytes,
-            strides: access.strides,
-        };
-        let span = Span {
-            buffer,
-            offset: value.span.offset + now,
+            offset: value.span.offset + within,
             bytes,
         };
-        Ok((span, slot))
+        Ok((at(now), Slot::new(at(access.offset), access.strides)))
     }
 
     /// P1 for an operand: where it begins within its value at the iteration being executed.

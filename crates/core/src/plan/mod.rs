@@ -230,9 +230,21 @@ pub struct Slot {
     offset: usize,
     bytes: usize,
     strides: [usize; MAX_LOOPS],
+    /// Whether any stride is not 0: most launches are in no loop.
+    moves: bool,
 }
 
 impl Slot {
+    fn new(span: Span, strides: [usize; MAX_LOOPS]) -> Slot {
+        Slot {
+            buffer: span.buffer,
+            offset: span.offset,
+            bytes: span.bytes,
+            strides,
+            moves: strides != [0; MAX_LOOPS],
+        }
+    }
+
     /// The buffer.
     #[inline]
     #[must_use]
@@ -251,6 +263,9 @@ impl Slot {
     #[inline]
     #[must_use]
     pub fn offset(&self, at: Iteration) -> usize {
+        if !self.moves {
+            return self.offset;
+        }
         let moved = self.strides.iter().zip(at.0).map(|(stride, t)| stride * t);
         self.offset + moved.sum::<usize>()
     }
