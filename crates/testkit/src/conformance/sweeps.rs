@@ -108,7 +108,23 @@ fn beside() -> Vec<Case> {
             cases.push(Case::new(spec, reads, Accuracy::Exact));
         }
     }
+    cases.push(beside_a_sum(&mut draw));
     cases
+}
+
+/// Results beside each other, of points that are reduced too.
+fn beside_a_sum(draw: &mut Draw) -> Case {
+    let mut code = Code::default();
+    let (a, b) = (code.input(0, DType::F32), code.input(1, DType::F32));
+    let product = code.apply(Scalar::Mul, &[a, b]);
+    code.concat(&[product, b], (&SPACE, 1));
+    code.reduce(Reduction::Sum, product, (&SPACE, axes(&[2])));
+    let reads = vec![
+        whole(draw, DType::F32, shape(&SPACE).count()),
+        whole(draw, DType::F32, shape(&SPACE).count()),
+    ];
+    let inputs = vec![dense(DType::F32, &SPACE), dense(DType::F32, &SPACE)];
+    Case::new(code.sweep(&SPACE, inputs), reads, Accuracy::Exact)
 }
 
 /// Results over their operands, crossed over too.
