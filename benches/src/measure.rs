@@ -153,6 +153,13 @@ pub fn memory() -> Option<u64> {
     status("VmRSS:")
 }
 
+/// The part of the memory in use now that holds files, in bytes, where the system says: the program
+/// and its libraries, as far as they have run. The system takes it back whenever it likes.
+#[must_use]
+pub fn file_memory() -> Option<u64> {
+    status("RssFile:")
+}
+
 /// A figure of memory that the system keeps about this process, in bytes.
 fn status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -1,5 +1,4 @@
-//! Runs the fuzzer of the test kit: as the tests are built, with checks of overflow, and with the
-//! kernels optimised.
+//! Runs the fuzzer of the test kit, optimised and with checks of overflow.
 
 use crate::Outcome;
 use crate::command::Line;
@@ -7,6 +6,7 @@ use crate::command::Line;
 const FUZZ: Line = Line::new(&[
     "cargo",
     "run",
+    "--profile=fuzz",
     "-p",
     "backprop-testkit",
     "--example",

@@ -9,12 +9,17 @@ use crate::{Outcome, root};
 
 /// The most that a step may take longer where half of the saved activations are kept.
 const MOST_TIME: f64 = 1.4;
-/// How far resident memory may be above the plan and what the process takes before it.
+/// How far resident memory may be above the plan and what the process takes before it, but for the
+/// pages of the program itself that were read in since.
 const MOST_BESIDE: f64 = 0.1;
 const MIB: f64 = (1 << 20) as f64;
 
 /// Builds the program, times steps that keep all, half and a quarter of the saved activations, and
 /// runs each in a process of its own for its resident memory. Takes the options of `memory times`.
+///
+/// What is resident *above* the plan and the base is in part the *program*: files that the system maps
+/// as code runs for the first time, and takes back when it likes. The rest is memory *beside* the plan:
+/// the graph, the plan and the kernels, and what the allocator keeps.
 pub(super) fn run(options: &[String]) -> Outcome {
     let build = [
         "build",
@@ -34,8 +39,8 @@ pub(super) fn run(options: &[String]) -> Outcome {
     let times = program("times", options)?;
     let rows = times.as_array().ok_or("no rows")?;
     println!(
-        "{:>5} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7}",
-        "kept", "plan MiB", "saved MiB", "resident", "beside", "again", "time"
+        "{:>5} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>7}",
+        "kept", "plan MiB", "saved MiB", "resident", "above", "program", "beside", "again", "time"
     );
     let mut wrong = Vec::new();
     for row in rows {
@@ -44,13 +49,17 @@ pub(super) fn run(options: &[String]) -> Outcome {
         let alone = program("run", &["--budget".to_owned(), budget])?;
         let (planned, base) = (number(&alone, "planned")?, number(&alone, "base_resident")?);
         let resident = number(&alone, "peak_resident")?;
-        let beside = (resident - base) / planned - 1.0;
+        let files = number(&alone, "files")? - number(&alone, "base_files")?;
+        let above = (resident - base) / planned - 1.0;
+        let beside = above - files / planned;
         let time = number(row, "median_seconds")? / number(&rows[0], "median_seconds")?;
         println!(
-            "{kept:>4}% {:>9.1} {:>9.1} {:>9.1} {:>8.1}% {:>6.1}% {time:>7.3}",
+            "{kept:>4}% {:>9.1} {:>9.1} {:>9.1} {:>8.1}% {:>9.1} {:>8.1}% {:>6.1}% {time:>7.3}",
             planned / MIB,
             number(row, "saved_activations")? / MIB,
             resident / MIB,
+            100.0 * above,
+            files / MIB,
             100.0 * beside,
             100.0 * number(row, "again_share")?,
         );
@@ -64,8 +73,10 @@ pub(super) fn run(options: &[String]) -> Outcome {
         if kept == 50.0 && time > MOST_TIME {
             wrong.push(format!("{kept}%: {time:.2} times the time"));
         }
-        if kept == 100.0 && beside.abs() > MOST_BESIDE {
-            wrong.push(format!("resident memory is {beside:+.3} off the plan"));
+        if beside.abs() > MOST_BESIDE {
+            wrong.push(format!(
+                "{kept}%: resident memory is {beside:+.3} off the plan"
+            ));
         }
     }
     match wrong.is_empty() {

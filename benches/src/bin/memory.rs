@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use backprop::{CompileOptions, Cpu};
-use backprop_benches::measure::{memory, peak_memory};
+use backprop_benches::measure::{file_memory, memory, peak_memory};
 use backprop_benches::workload::{DEEP_GPT, SEED, Training, Variant};
 use lexopt::prelude::*;
 use serde_json::{Value, json};
@@ -123,12 +123,14 @@ fn of_plan(training: &Training<Cpu>) -> Value {
 
 fn train(options: &Options) -> Outcome<Value> {
     let cpu = cpu(options)?;
-    let base = memory();
+    let (base, base_files) = (memory(), file_memory());
     let (mut training, seconds) = compile(cpu, options.budget)?;
     let losses = training.losses(options.steps.unwrap_or(10))?;
     let mut found = of_plan(&training);
     found["compile_seconds"] = json!(seconds);
     found["base_resident"] = json!(base);
+    found["base_files"] = json!(base_files);
+    found["files"] = json!(file_memory());
     found["peak_resident"] = json!(peak_memory());
     found["losses"] = json!(losses);
     if let Some(file) = &options.chart {

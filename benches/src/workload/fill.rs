@@ -66,20 +66,28 @@ impl Fill {
             Fill::Zeros => vec![0.0; count],
             Fill::Ones => vec![1.0; count],
             Fill::Constant(value) => vec![value; count],
-            Fill::Uniform => uniform.map(|u| u as f32).collect(),
+            Fill::Uniform => collect(count, uniform.map(|u| u as f32)),
             Fill::Normal(std) => {
                 let normals = (0..).flat_map(|i| gaussians(pair(i)));
-                normals.take(count).map(|x| (x * std) as f32).collect()
+                collect(count, normals.map(|x| (x * std) as f32))
             }
             Fill::Sinusoids => {
                 let width = shape.sizes().last().copied().unwrap_or(1).max(1);
                 let times = uniform.take(count / width);
-                times
-                    .flat_map(|u| sinusoids((u * 1000.0).floor(), width))
-                    .collect()
+                collect(
+                    count,
+                    times.flat_map(|u| sinusoids((u * 1000.0).floor(), width)),
+                )
             }
         })
     }
+}
+
+/// So many values, in no more memory than they take.
+fn collect(count: usize, values: impl Iterator<Item = f32>) -> Vec<f32> {
+    let mut all = Vec::with_capacity(count);
+    all.extend(values.take(count));
+    all
 }
 
 /// Two normal numbers of two uniform ones: Box and Muller's transformation. 1 - u is never 0.

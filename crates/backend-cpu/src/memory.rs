@@ -70,6 +70,7 @@ mod pages {
 
     /// Maps zeroed memory that begins with a large page.
     pub(super) fn map(bytes: usize) -> Option<NonNull<u8>> {
+        trim();
         let all = bytes.checked_next_multiple_of(PAGE)?.checked_add(PAGE)?;
         // SAFETY: new memory, of which pieces before and after what is kept are given back. Advice may
         // be declined.
@@ -91,6 +92,16 @@ mod pages {
             libc::munmap(start.add(kept).cast(), all - before - kept);
             libc::madvise(start.cast(), kept, libc::MADV_HUGEPAGE);
             NonNull::new(start)
+        }
+    }
+
+    /// Has the allocator give back what was freed, as by compiling just before: by itself it keeps what
+    /// lies below anything that lives.
+    fn trim() {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: nothing that is in use changes.
+        unsafe {
+            libc::malloc_trim(0);
         }
     }
 

@@ -9,7 +9,7 @@ use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{DType, Element, Error, ErrorKind, Place, Result, Shape};
 
 use crate::init::Init;
-use crate::ir::{Input, Inspection, Ir, Node, NodeId, Op, Origin, Parameter, RegionId};
+use crate::ir::{Input, Inspection, Node, NodeId, Op, Origin, Parameter, RegionId, Shared};
 use crate::operand::Operand;
 use crate::scan::Open;
 use crate::tensor::{Key, Param, Tensor};
@@ -25,7 +25,7 @@ static GRAPHS: AtomicU64 = AtomicU64::new(1);
 pub struct Graph {
     pub(crate) id: u64,
     pub(crate) seed: u64,
-    pub(crate) ir: RefCell<Ir>,
+    pub(crate) ir: Shared,
     pub(crate) build: RefCell<Build>,
 }
 
@@ -129,7 +129,7 @@ impl Graph {
         Graph {
             id: GRAPHS.fetch_add(1, Ordering::Relaxed),
             seed,
-            ir: RefCell::default(),
+            ir: Shared::default(),
             build: RefCell::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! The nodes of a graph: an append-only array in which inputs have smaller ids than their users.
 
+use std::cell::{Ref, RefCell, RefMut};
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -324,6 +325,26 @@ pub(crate) struct Ir {
     /// The parameters that count random keys: what reads one has to move it.
     pub(crate) counters: Vec<u32>,
     interned: Interned,
+}
+
+/// The nodes of a graph under construction. Sessions share them as they were when compiled: a graph is
+/// held once, however many there are, unless it grows afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(RefCell<Arc<Ir>>);
+
+impl Shared {
+    pub(crate) fn borrow(&self) -> Ref<'_, Ir> {
+        Ref::map(self.0.borrow(), |ir| &**ir)
+    }
+
+    pub(crate) fn borrow_mut(&self) -> RefMut<'_, Ir> {
+        RefMut::map(self.0.borrow_mut(), Arc::make_mut)
+    }
+
+    /// The nodes as they are now.
+    pub(crate) fn snapshot(&self) -> Arc<Ir> {
+        Arc::clone(&self.0.borrow())
+    }
 }
 
 impl Default for Ir {

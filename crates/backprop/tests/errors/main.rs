@@ -6,6 +6,7 @@
 )]
 
 mod files;
+mod networks;
 mod operations;
 mod regions;
 mod sessions;

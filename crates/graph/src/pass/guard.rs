@@ -54,7 +54,7 @@ pub(crate) fn guard(work: &mut Work) -> Vec<Requirement> {
 fn outside(work: &mut Work, requirement: &Requirement) -> NodeId {
     let mut violated = requirement.violated;
     while work.ir.node(violated).region != RegionId::default() {
-        let Some(stacked) = work.ir.stacked(violated) else {
+        let Some(stacked) = Arc::make_mut(&mut work.ir).stacked(violated) else {
             break;
         };
         violated = stacked;
@@ -102,5 +102,5 @@ fn push(
         shape,
         region: Default::default(),
     };
-    work.ir.push(node, origin)
+    Arc::make_mut(&mut work.ir).push(node, origin)
 }

@@ -43,7 +43,8 @@ pub(crate) struct Value {
 /// A launch.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
-    pub(crate) primitive: Primitive,
+    /// Equal launches share it.
+    pub(crate) primitive: Arc<Primitive>,
     /// Positions in [`Launches::values`].
     pub(crate) reads: Vec<usize>,
     pub(crate) writes: Vec<usize>,
@@ -145,7 +146,7 @@ pub(crate) fn copy(
         output: values[to].tensor.clone(),
     });
     Step::Launch(Box::new(Launch {
-        primitive,
+        primitive: Arc::new(primitive),
         reads: vec![from],
         writes: vec![to],
         origin,
@@ -160,7 +161,7 @@ pub(crate) fn zeros(values: &[Value], to: usize, origin: Option<Origin>) -> Laun
         output: values[to].tensor.clone(),
     });
     Launch {
-        primitive,
+        primitive: Arc::new(primitive),
         reads: Vec::new(),
         writes: vec![to],
         origin,

@@ -30,7 +30,8 @@ mod simplify;
 mod tests;
 mod truth;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use backprop_core::plan::Draft;
 use backprop_core::{Backend, Plan, Primitive, Result};
@@ -44,7 +45,7 @@ pub(crate) use place::Homes;
 /// Nodes with those among them that a step is for.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
-    pub(crate) ir: Ir,
+    pub(crate) ir: Arc<Ir>,
     /// What the host fetches.
     pub(crate) fetches: Vec<NodeId>,
     /// Parameters and the nodes that become their values.
@@ -104,7 +105,7 @@ impl Work {
             new[id.index()] = rewrite(&mut ir, id, node, self.ir.origins[id.index()]);
         }
         Work {
-            ir,
+            ir: Arc::new(ir),
             fetches: self.fetches.iter().map(|id| new[id.index()]).collect(),
             updates: self
                 .updates
@@ -144,24 +145,24 @@ pub(crate) fn compile<B: Backend>(
         .iter()
         .map(|kernel| backend.scratch(kernel))
         .collect();
-    let draft = Draft {
-        primitives,
-        scratch,
-        ..Draft::default()
-    };
     let outside = homes.state_bytes + homes.io_bytes;
-    let numbers = draft.primitives.iter().zip(&draft.scratch);
-    let numbers: HashMap<&Primitive, usize> = numbers.map(|(p, &bytes)| (p, bytes)).collect();
+    let known = primitives.iter().zip(scratch.iter().copied()).enumerate();
+    let known: place::Kernels<'_> = known.map(|(i, (p, bytes))| (p, (i, bytes))).collect();
     let placing = rematerialise::Placing {
         limit: options.budget.map(|budget| budget.saturating_sub(outside)),
-        scratch: &|launch| numbers.get(&launch.primitive).copied().unwrap_or(0),
-        place: &|launches| place::place(launches, draft.clone(), homes),
+        scratch: &|launch| known.get(&*launch.primitive).map_or(0, |&(_, bytes)| bytes),
+        place: &|launches| place::place(launches, &known, homes),
     };
     let (placed, without) = match rematerialise::rematerialise(&launches, &placing) {
         Ok(placed) => (placed, None),
         Err(exceeded) => (*exceeded.smallest, Some(exceeded.without + outside)),
     };
-    let plan = Plan::check(placed)?;
+    drop(launches);
+    let plan = Plan::check(Draft {
+        primitives,
+        scratch,
+        ..placed
+    })?;
     // What is left of a budget that parameters alone exceed is 0, and a step may need no more.
     match options
         .budget
@@ -182,7 +183,7 @@ fn distinct(launches: &Launches) -> Vec<Primitive> {
     let mut seen: HashSet<&Primitive> = HashSet::new();
     let all = launches::flat(&launches.list).into_iter();
     let first = all
-        .map(|launch| &launch.primitive)
+        .map(|launch| &*launch.primitive)
         .filter(|p| seen.insert(p));
     first.cloned().collect()
 }

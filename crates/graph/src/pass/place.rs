@@ -25,20 +25,20 @@ pub(crate) struct Homes {
     pub(crate) io_bytes: usize,
 }
 
-/// Turns launches into a draft.
-pub(super) fn place(launches: &Launches, mut draft: Draft, homes: &Homes) -> Draft {
+/// The position of each primitive and the scratch memory of its kernel.
+pub(super) type Kernels<'k> = HashMap<&'k Primitive, (usize, usize)>;
+
+/// Turns launches into a draft, but for its primitives.
+pub(super) fn place(launches: &Launches, kernels: &Kernels<'_>, homes: &Homes) -> Draft {
     let resident = |v| resident(launches, homes, v);
-    let primitives = draft.primitives.iter().enumerate();
     let mut placer = Placer {
         launches,
-        primitives: primitives
-            .map(|(i, p)| (p.clone(), (i, draft.scratch[i])))
-            .collect(),
+        kernels,
         arena: Arena::default(),
         spans: (0..launches.values.len()).map(resident).collect(),
         ids: ids(launches),
     };
-    draft.steps = placer.list(&launches.list);
+    let steps = placer.list(&launches.list);
     let (old, mut values) = outer_values(launches, &placer.ids, homes);
     for (v, value) in launches.values.iter().enumerate() {
         if let Some(id) = placer.ids[v] {
@@ -46,9 +46,13 @@ pub(super) fn place(launches: &Launches, mut draft: Draft, homes: &Homes) -> Dra
             values[id.index()].span = placer.spans[v].unwrap_or(NOWHERE);
         }
     }
-    draft.values = values;
-    draft.sizes = [placer.arena.size, homes.state_bytes, homes.io_bytes];
-    draft
+    values.shrink_to_fit();
+    Draft {
+        values,
+        steps,
+        sizes: [placer.arena.size, homes.state_bytes, homes.io_bytes],
+        ..Draft::default()
+    }
 }
 
 /// The values of the plan: all but those that are slices of others.
@@ -71,8 +75,7 @@ const NOWHERE: Span = Span {
 
 struct Placer<'l> {
     launches: &'l Launches,
-    /// The position of each primitive and the scratch of its kernel.
-    primitives: HashMap<Primitive, (usize, usize)>,
+    kernels: &'l Kernels<'l>,
     arena: Arena,
     spans: Vec<Option<Span>>,
     ids: Vec<Option<ValueId>>,
@@ -136,7 +139,7 @@ impl Placer<'_> {
 
     /// Scratch memory of a launch, while it lasts.
     fn scratch(&mut self, launch: &Launch) -> Option<Span> {
-        let (_, bytes) = self.primitives[&launch.primitive];
+        let (_, bytes) = self.kernels[&*launch.primitive];
         (bytes > 0).then(|| self.arena.take(bytes))
     }
 
@@ -145,7 +148,7 @@ impl Placer<'_> {
         if let Some(span) = scratch {
             self.arena.give(span);
         }
-        let (primitive, _) = self.primitives[&launch.primitive];
+        let (primitive, _) = self.kernels[&*launch.primitive];
         let access = |&v: &usize| self.access(v);
         let scope = launch
             .origin

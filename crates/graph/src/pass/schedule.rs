@@ -48,7 +48,10 @@ fn ordered(values: &mut Vec<Value>, mut list: Vec<Step>) -> Result<Vec<Step>> {
         .iter()
         .filter_map(|&preference| graph.order(values, &list, preference).ok());
     match orders.min_by_key(|order| peak(values, &list, order)) {
-        Some(order) => Ok(order.into_iter().map(|i| list[i].clone()).collect()),
+        Some(order) => {
+            let mut steps: Vec<Option<Step>> = list.into_iter().map(Some).collect();
+            Ok(order.into_iter().filter_map(|i| steps[i].take()).collect())
+        }
         None => Ok(list),
     }
 }

@@ -13,7 +13,7 @@ use crate::updates::Updates;
 
 fn work(graph: &Graph, fetches: &[Tensor<'_>]) -> Work {
     Work {
-        ir: graph.ir.borrow().clone(),
+        ir: graph.ir.snapshot(),
         fetches: fetches.iter().map(|x| x.id).collect(),
         updates: Vec::new(),
     }
@@ -226,7 +226,7 @@ fn a_backend_of_plain_forms_gets_plain_forms() {
     assert_eq!(kinds, ["matmul", "sweep", "sweep", "sweep", "sweep"]);
     assert!(
         list.iter()
-            .all(|l| !matches!(l.primitive, Primitive::Rows(_)))
+            .all(|l| !matches!(*l.primitive, Primitive::Rows(_)))
     );
 }
 

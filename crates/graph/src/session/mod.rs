@@ -25,7 +25,7 @@ use storage::Storage;
 use crate::graph::Graph;
 use crate::init::Stream;
 use crate::ir::{Ir, NodeId, Origin};
-use crate::pass::{self, CompileOptions, Home, Launches, Requirement, Work};
+use crate::pass::{self, CompileOptions, Home, Homes, Launches, Requirement, Work};
 use crate::summary;
 use crate::tensor::Key;
 use crate::updates::Updates;
@@ -233,7 +233,7 @@ impl<B: Backend> Session<B> {
     ) -> Result<Session<B>> {
         graph.check()?;
         let work = Work {
-            ir: graph.ir.borrow().clone(),
+            ir: graph.ir.snapshot(),
             fetches: Vec::new(),
             updates: Vec::new(),
         };
@@ -345,9 +345,10 @@ impl<B: Backend> Session<B> {
         let inputs = inputs_of(&launches);
         check_size(storage, &launches)?;
         let homes = storage.place(&work.ir, &launches, &fetches);
+        let data = data_of(&launches, &homes);
         // A step takes its memory next: what was only needed to get here may be part of it.
         drop(work);
-        let compiled = pass::compile(launches.clone(), &self.backend, &homes, options);
+        let compiled = pass::compile(launches, &self.backend, &homes, options);
         let compiled = compiled.map_err(|error| match error.kind() {
             ErrorKind::OverBudget { .. } => error.at(place),
             _ => error,
@@ -355,11 +356,9 @@ impl<B: Backend> Session<B> {
         let plan = Arc::new(compiled.plan);
         let executable = self.backend.load(Arc::clone(&plan), compiled.kernels)?;
         self.grow(storage, &plan)?;
-        for (v, span) in &homes.data {
-            if let Home::Data(bytes) = &launches.values[*v].home {
-                self.backend
-                    .upload(&mut self.memory.io, span.offset, bytes)?;
-            }
+        for (span, bytes) in &data {
+            self.backend
+                .upload(&mut self.memory.io, span.offset, bytes)?;
         }
         Ok(Loaded {
             plan,
@@ -569,6 +568,16 @@ impl<B: Backend> Session<B> {
     pub fn memory_bytes(&self) -> usize {
         self.arena_bytes + self.storage.state_bytes() + self.storage.io_bytes()
     }
+}
+
+/// What is known when the graph is built, with its places.
+fn data_of(launches: &Launches, homes: &Homes) -> Vec<(Span, Arc<[u8]>)> {
+    let homes = homes.data.iter();
+    let data = homes.filter_map(|(&v, &span)| match &launches.values[v].home {
+        Home::Data(bytes) => Some((span, Arc::clone(bytes))),
+        _ => None,
+    });
+    data.collect()
 }
 
 /// The inputs that launches read, each once.

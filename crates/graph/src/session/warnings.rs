@@ -1,6 +1,7 @@
 //! What works, and is probably not meant.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use backprop_core::{Backend, Place, Scalar, Warning, WarningKind};
 
@@ -34,7 +35,7 @@ impl<B: Backend> Session<B> {
         let ir = &self.work.ir;
         let all = || self.plans.iter();
         let work = Work {
-            ir: ir.clone(),
+            ir: Arc::clone(ir),
             fetches: all().flat_map(|plan| plan.fetches_of_graph(ir)).collect(),
             updates: all().flat_map(|plan| plan.updates.clone()).collect(),
         };

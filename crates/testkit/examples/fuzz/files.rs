@@ -13,7 +13,9 @@ fn is_format(error: &Error) -> Result<String, String> {
             return Err(format!("not a fault of the file: {error}"));
         };
         // Numbers and names differ from file to file.
-        outcome.extend(what.split_whitespace().take(4).map(str::to_owned));
+        let words = what.split_whitespace().take(4);
+        let words = words.filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+        outcome.extend(words.map(str::to_owned));
     }
     outcome.truncate(8);
     Ok(outcome.join(" "))

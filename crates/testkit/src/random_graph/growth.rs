@@ -96,7 +96,8 @@ impl<'g> Growth<'g> {
             10 => x.erf(),
             11 => x.clamp(-1.25, 1.25),
             12 => x.abs(),
-            _ => (x - 0.0) * 1.0 + x.floor() * 0.25,
+            // Differences that are 0 but for rounding are no whole numbers below 0.
+            _ => (x - 0.0) * 1.0 + (x + 0.3).floor() * 0.25,
         }
     }
 
@@ -231,12 +232,11 @@ impl<'g> Growth<'g> {
     fn chosen(&mut self, x: Tensor<'g>) -> Tensor<'g> {
         let other = self.real();
         let y = self.fitted(other, x);
-        let condition = if self.draw.once_in(2) {
-            x.gt(y)
-        } else {
-            x.le(0.125)
-        };
-        condition.select(x, y * 0.5)
+        match self.draw.once_in(2) {
+            // Where the two are equal but for rounding, either choice is as good.
+            true => x.gt(y).select(x, y * 1.5 - x * 0.5),
+            false => x.le(0.125).select(x, y * 0.5),
+        }
     }
 
     /// Whole numbers from real ones, or from other whole ones, and back.

@@ -1,9 +1,10 @@
 //! The values between launches, the loops around them, and where the host and parameters want theirs.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use backprop_core::plan::Purpose;
-use backprop_core::{TensorType, View};
+use backprop_core::{Primitive, TensorType, View};
 
 use super::cluster::Clusters;
 use super::emit::Emitted;
@@ -30,6 +31,7 @@ pub(super) fn connect(
         views,
         by_region,
         gradients: gradients(work, views),
+        primitives: HashSet::new(),
         all: Vec::new(),
         values: HashMap::new(),
     };
@@ -61,6 +63,8 @@ pub(super) struct Connector<'w> {
     by_region: HashMap<RegionId, Vec<(NodeId, Emitted)>>,
     /// The stored nodes that are gradients of parameters.
     gradients: HashSet<NodeId>,
+    /// What is launched so far.
+    primitives: HashSet<Arc<Primitive>>,
     pub(super) all: Vec<Value>,
     /// The value of each stored node.
     pub(super) values: HashMap<NodeId, usize>,
@@ -137,7 +141,7 @@ impl Connector<'_> {
                     let writes = writes.collect();
                     let origin = Some(self.work.ir.origins[first.index()]);
                     steps.push(Step::Launch(Box::new(Launch {
-                        primitive: *primitive,
+                        primitive: self.shared(*primitive),
                         reads,
                         writes,
                         origin,
@@ -146,6 +150,16 @@ impl Connector<'_> {
             }
         }
         steps
+    }
+
+    /// The one primitive that is equal to this one.
+    fn shared(&mut self, primitive: Primitive) -> Arc<Primitive> {
+        if let Some(known) = self.primitives.get(&primitive) {
+            return Arc::clone(known);
+        }
+        let primitive = Arc::new(primitive);
+        self.primitives.insert(Arc::clone(&primitive));
+        primitive
     }
 
     /// A copy of what a node is seen as, in a value of its own.

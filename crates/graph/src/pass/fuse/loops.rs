@@ -1,6 +1,7 @@
 //! The loops of scans: what enters, what moves, what is left and where it lies.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use backprop_core::{Inst, Output, Primitive, Register, Sink, Source, Sweep, View};
 
@@ -209,7 +210,7 @@ impl Connector<'_> {
         let Some(register) = self.register(launch, from) else {
             return false;
         };
-        if let Primitive::Sweep(Sweep { body, .. }) = &mut launch.primitive {
+        if let Primitive::Sweep(Sweep { body, .. }) = Arc::make_mut(&mut launch.primitive) {
             body.outputs.push(Output {
                 register,
                 sink: Sink::Store,
@@ -222,7 +223,7 @@ impl Connector<'_> {
 
     /// The register of a sweep in which a value is that it makes or may read.
     fn register(&self, launch: &mut Launch, value: usize) -> Option<Register> {
-        let Primitive::Sweep(Sweep { space, body }) = &mut launch.primitive else {
+        let Primitive::Sweep(Sweep { space, body }) = Arc::make_mut(&mut launch.primitive) else {
             return None;
         };
         if let Some(write) = launch.writes.iter().position(|&write| write == value) {
@@ -327,7 +328,7 @@ impl Connector<'_> {
 
 /// Whether a launch is a sweep over so many points that stores all its results.
 fn stores_points(launch: &Launch, points: usize) -> bool {
-    match &launch.primitive {
+    match &*launch.primitive {
         Primitive::Sweep(Sweep { space, body }) => {
             let stores = |output: &Output| !matches!(output.sink, Sink::Reduce(..));
             space.count() == points && body.outputs.iter().all(stores)

@@ -67,11 +67,11 @@ pub(super) fn rematerialise(launches: &Launches, to: &Placing<'_>) -> Result<Dra
     if arena(&without) <= limit {
         return Ok(without);
     }
-    let mut smallest = without.clone();
+    let whole = arena(&without);
+    let mut smallest = without;
     // What is looked for within a limit may not fit once there are gaps between values; then the
     // choices that take least are looked for, whatever the limit.
     for target in [limit, 0] {
-        smallest = without.clone();
         for choice in chosen(&program, &segments, target) {
             let replay = program.replay(&segments.dropped(choice));
             let draft = place(&replay.launches(&program));
@@ -85,7 +85,7 @@ pub(super) fn rematerialise(launches: &Launches, to: &Placing<'_>) -> Result<Dra
     }
     Err(Exceeded {
         smallest: Box::new(smallest),
-        without: arena(&without),
+        without: whole,
     })
 }
 

@@ -205,7 +205,7 @@ fn most_live(values: &[Value], body: &[Step], scratch: &dyn Fn(&Launch) -> usize
 fn is_cheap(launch: &Launch) -> bool {
     use backprop_core::Primitive;
     matches!(
-        launch.primitive,
+        *launch.primitive,
         Primitive::Sweep(_)
             | Primitive::Rows(_)
             | Primitive::Relocate(_)

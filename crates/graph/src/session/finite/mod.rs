@@ -12,6 +12,7 @@ mod report;
 mod subjects;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use backprop_core::{Backend, Error, Place, Result};
 
@@ -172,7 +173,7 @@ impl<B: Backend> Session<B> {
     fn work_of(&self, id: PlanId) -> Work {
         let loaded = &self.plans[id.0];
         Work {
-            ir: self.work.ir.clone(),
+            ir: Arc::clone(&self.work.ir),
             fetches: loaded.asked.clone(),
             updates: loaded.updates.clone(),
         }
@@ -304,7 +305,7 @@ impl<B: Backend> Session<B> {
 
     /// The values of nodes, those in scans of iteration number `at`.
     fn look(&mut self, work: &Work, ids: &[NodeId], at: usize) -> Result<Vec<Values>> {
-        let mut ir = work.ir.clone();
+        let mut ir = Arc::clone(&work.ir);
         let outside: Vec<NodeId> = ids.iter().map(|&id| stacked(&mut ir, id)).collect();
         let asked = Work {
             fetches: outside,
@@ -333,10 +334,10 @@ impl<B: Backend> Session<B> {
 }
 
 /// A value as it is seen outside of all scans.
-fn stacked(ir: &mut Ir, id: NodeId) -> NodeId {
+fn stacked(ir: &mut Arc<Ir>, id: NodeId) -> NodeId {
     let mut id = id;
     while ir.node(id).region != Default::default() {
-        match ir.stacked(id) {
+        match Arc::make_mut(ir).stacked(id) {
             Some(outside) => id = outside,
             None => break,
         }
