@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn sixteen_bits_widen_exactly() {
-        for bits in 0..=u16::MAX {
+        for bits in (0..=u16::MAX).step_by(if cfg!(miri) { 251 } else { 1 }) {
             let (f, b) = (f16::from_bits(bits), bf16::from_bits(bits));
             let same = |got: f32, want: f32| got == want || (got.is_nan() && want.is_nan());
             assert!(same(from_half(f), f.to_f32()), "f16 {bits:#x}");
