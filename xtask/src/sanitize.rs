@@ -4,37 +4,43 @@
 use crate::Outcome;
 use crate::command::Line;
 
-const fn miri(words: &'static [&'static str]) -> Line {
-    Line::new(words).with("MIRIFLAGS", "-Zmiri-disable-isolation")
+/// A command of Miri's: tests of a package, with options of `cargo test`.
+macro_rules! miri {
+    ($package:literal, $($word:literal),+) => {
+        Line::new(&["cargo", "+nightly", "miri", "test", "-p", $package, $($word),+])
+            .with("MIRIFLAGS", "-Zmiri-disable-isolation")
+    };
 }
 
-/// Miri watches every access of what it interprets, and is slow: so the crates without `unsafe` by
-/// the tests beside their code, and of the CPU backend the pool and the instructions that every
-/// processor has.
-const MIRI: [Line; 3] = [
-    miri(&["cargo", "+nightly", "miri", "test", "-p", "backprop-core"]),
-    miri(&[
-        "cargo",
-        "+nightly",
-        "miri",
-        "test",
-        "-p",
+/// Miri watches every access of what it interprets, and is a thousand times slower: so it gets the
+/// tests beside the code of core, some of the compiler's passes, and of the CPU backend the pool and
+/// a whole step on the kernels that every processor has.
+const MIRI: [Line; 4] = [
+    miri!("backprop-core", "--lib"),
+    miri!(
         "backprop-graph",
         "--lib",
-    ]),
-    miri(&[
-        "cargo",
-        "+nightly",
-        "miri",
-        "test",
-        "-p",
+        "--",
+        "constants_fold",
+        "adding_zero",
+        "rearrangements"
+    ),
+    miri!(
         "backprop-cpu",
         "--lib",
-    ]),
+        "--",
+        "pool::",
+        "builder::",
+        "level::",
+        "gemm::plan",
+        "gemm::source",
+        "tile::narrow"
+    ),
+    miri!("backprop-cpu", "--test", "scalar"),
 ];
 
 /// The thread sanitizer watches the pool at full speed; the standard library has to be built with
-/// it.
+/// it. Kernels are not what it is about, and take long to optimise.
 const THREADS: Line = Line::new(&[
     "cargo",
     "+nightly",
@@ -42,6 +48,7 @@ const THREADS: Line = Line::new(&[
     "-Zbuild-std",
     "--target=x86_64-unknown-linux-gnu",
     "--target-dir=target/threads",
+    "--config=profile.dev.package.backprop-cpu.opt-level=0",
     "-p",
     "backprop-cpu",
     "--lib",
