@@ -390,6 +390,7 @@ fn in_the_body_of_a_scan() {
         error: log: makes NaN in step 1
            = operand: add f32[]: -3.2587
            = result: f32[]: nothing finite, 1 NaN
+           = iteration: 3 of 4
            = run:     the step
            = help: log wants positive numbers: `maximum` with something small, or `log1p`"#]],
     );
@@ -425,6 +426,7 @@ fn in_the_reverse_of_a_scan_in_a_scan() {
            = operand 0: gradient of scan 2 f32[3, 3]: 1
            = operand 1: scan 2 f32[2, 3, 3]: 0 to 4
            = result: f32[3, 3]: 0.125 to 0.1768, 3 infinite, first at [1, 0]
+           = iteration: 2 of 2
            = run:       the step
            = help: the derivative of sqrt at 0 is infinite: add something small first"#]],
     );

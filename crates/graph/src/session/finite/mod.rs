@@ -264,6 +264,7 @@ impl<B: Backend> Session<B> {
             part: part.as_ref(),
             level,
             step: self.plans[id.0].steps + 1,
+            at,
             run: place,
         };
         finding.error(&work.ir, &values)

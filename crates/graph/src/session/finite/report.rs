@@ -6,7 +6,7 @@ use backprop_core::{Error, ErrorKind, Place, Scalar, Shape};
 
 use super::Level;
 use super::subjects::Subject;
-use crate::ir::{Ir, NodeId, Op};
+use crate::ir::{Ir, NodeId, Op, Scan};
 use crate::unit::Unit;
 
 /// The most operands that are shown.
@@ -22,6 +22,8 @@ pub(super) struct Finding<'s> {
     pub(super) part: Option<&'s Subject>,
     pub(super) level: Level,
     pub(super) step: u64,
+    /// Which of the iterations of the scans around it, all counted together.
+    pub(super) at: usize,
     pub(super) run: Place,
     /// A parameter that has grown far beyond use, and its largest element.
     pub(super) grown: Option<(String, f64)>,
@@ -95,6 +97,23 @@ impl fmt::Display for Short {
     }
 }
 
+/// Which iteration of each scan around a node, outermost first.
+fn iteration(ir: &Ir, id: NodeId, mut at: usize) -> Option<String> {
+    let mut iterations = Vec::new();
+    let mut region = ir.region(ir.node(id).region);
+    while let Some(scan) = region.scan {
+        if let Op::Scan(Scan { times, .. }) = ir.node(scan).op
+            && times > 1
+        {
+            iterations.push(format!("{} of {times}", at % times + 1));
+            at /= times;
+        }
+        region = ir.region(region.parent);
+    }
+    iterations.reverse();
+    (!iterations.is_empty()).then(|| iterations.join(", "))
+}
+
 impl Finding<'_> {
     /// The error, given the values of the subject and then of its operands.
     pub(super) fn error(&self, ir: &Ir, values: &[Values]) -> Error {
@@ -130,6 +149,9 @@ impl Finding<'_> {
         }
         if count > MOST_OPERANDS {
             error = error.note("and", format!("{} operands", count - MOST_OPERANDS), None);
+        }
+        if let Some(iteration) = iteration(ir, node, self.at) {
+            error = error.note("iteration", iteration, None);
         }
         error = error.note("run", "the step", Some(self.run));
         match (&self.grown, self.help(ir)) {
