@@ -39,8 +39,13 @@ fn step<B: Backend>(backend: B) -> Vec<f32> {
 #[test]
 fn a_step_is_the_same_on_one_thread_and_three_and_near_the_reference() {
     let cpu = |threads| Cpu::builder().level(Level::Scalar).threads(threads);
+    let three = step(cpu(3).build().unwrap());
+    // Miri takes minutes to compile a plan, and one is enough to watch the kernels.
+    if cfg!(miri) {
+        return;
+    }
     let one = step(cpu(1).build().unwrap());
-    assert_eq!(one, step(cpu(3).build().unwrap()));
+    assert_eq!(one, three);
     let expected = step(Reference);
     assert_eq!(one.len(), expected.len());
     for (x, y) in one.iter().zip(&expected) {
