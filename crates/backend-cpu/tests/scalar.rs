@@ -1,4 +1,4 @@
-//! The portable kernels from end to end, small enough for Miri, which knows no vector instructions.
+//! The portable kernels from end to end.
 #![allow(
     clippy::unwrap_used,
     reason = "a test that panics is a test that fails"
@@ -40,10 +40,6 @@ fn step<B: Backend>(backend: B) -> Vec<f32> {
 fn a_step_is_the_same_on_one_thread_and_three_and_near_the_reference() {
     let cpu = |threads| Cpu::builder().level(Level::Scalar).threads(threads);
     let three = step(cpu(3).build().unwrap());
-    // Miri takes minutes to compile a plan, and one is enough to watch the kernels.
-    if cfg!(miri) {
-        return;
-    }
     let one = step(cpu(1).build().unwrap());
     assert_eq!(one, three);
     let expected = step(Reference);
