@@ -7,6 +7,9 @@ use backprop_core::Primitive;
 
 use crate::blas::Product;
 
+/// Multiprocessors of the device that kernels are shaped for.
+pub(crate) const MULTIPROCESSORS: usize = 132;
+
 /// Threads of a block, where a kernel has no reason for others.
 pub(crate) const THREADS: usize = 256;
 

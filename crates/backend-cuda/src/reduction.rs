@@ -20,8 +20,7 @@ pub(crate) struct Total {
     /// What is reduced.
     pub(crate) register: Register,
     pub(crate) reduction: Reduction,
-    /// The type in which it is added up.
-    pub(crate) kept_in: DType,
+    pub(crate) dtype: DType,
 }
 
 impl Total {
@@ -29,16 +28,36 @@ impl Total {
         format!("t{}", self.number)
     }
 
-    fn add(&self, total: &str, next: &str) -> String {
-        reduce(self.reduction, total, next, self.kept_in)
-    }
-
-    fn start(&self) -> String {
-        start(self.reduction, self.kept_in)
+    /// The type in which it is added up.
+    fn kept_in(&self) -> DType {
+        self.dtype.accumulator()
     }
 
     fn type_name(&self) -> &'static str {
-        value(self.kept_in)
+        value(self.kept_in())
+    }
+
+    fn add(&self, total: &str, next: &str) -> String {
+        reduce(self.reduction, total, next, self.kept_in())
+    }
+
+    /// Declares it, of nothing yet.
+    pub(crate) fn declared(&self) -> String {
+        let start = start(self.reduction, self.kept_in());
+        format!("{} {} = {start};\n", self.type_name(), self.name())
+    }
+
+    /// Adds the value at a point.
+    pub(crate) fn taken(&self) -> String {
+        let name = self.name();
+        let next = self.add(&name, &format!("v{}", self.register.0));
+        format!("{name} = {next};\n")
+    }
+
+    /// Adds it up over the lanes.
+    pub(crate) fn exchanged(&self, schedule: &Schedule) -> String {
+        let add = |a: &str, b: &str| self.add(a, b);
+        schedule.exchange(&self.name(), self.type_name(), &add)
     }
 }
 
@@ -64,7 +83,7 @@ impl Reducing<'_> {
             for total in &self.totals {
                 parameters.push(format!("{}* p{}", total.type_name(), total.number));
                 args.push(Arg::Scratch(scratch));
-                scratch += (chunks * kept * total.kept_in.size()).next_multiple_of(16);
+                scratch += (chunks * kept * total.kept_in().size()).next_multiple_of(16);
             }
         }
         let across = u32::try_from(chunks).unwrap_or(u32::MAX);
@@ -78,35 +97,26 @@ impl Reducing<'_> {
 
     fn text(&self, parameters: &[String]) -> String {
         let (schedule, pack) = (self.schedule, &self.pack);
-        let place = schedule.place() + &pack.fold.unravel("row", false, schedule.index());
-        let shared = schedule.chunks() > 1;
-        let mut text = head(parameters, THREADS) + &place + &self.ends();
+        let mut text = head(parameters, THREADS) + &schedule.place();
+        text += &pack.fold.unravel("row", false, schedule.index());
+        text += &self.ends();
         text += &pack.alignment();
         text += &pack.steady();
         text += &self.before;
         text += &self.starts();
         text += &self.walk();
         for total in &self.totals {
-            let add = |a: &str, b: &str| total.add(a, b);
-            text += &schedule.exchange(&total.name(), total.type_name(), &add);
+            text += &total.exchanged(&schedule);
         }
-        let results = match shared {
-            true => self.shares(),
-            false => self.results.clone(),
+        let results = match schedule.chunks() {
+            1 => self.results.clone(),
+            _ => self.shares(),
         };
         text + "if (lane == 0 && own) {\n" + &results + "}\n}\n"
     }
 
     fn starts(&self) -> String {
-        let start = |total: &Total| {
-            format!(
-                "{} {} = {};\n",
-                total.type_name(),
-                total.name(),
-                total.start()
-            )
-        };
-        self.totals.iter().map(start).collect()
+        self.totals.iter().map(Total::declared).collect()
     }
 
     /// Where the points of this block begin and end.
@@ -120,8 +130,8 @@ impl Reducing<'_> {
     }
 
     /// Opens the points that this lane loads together from `base` on.
-    fn together(&self, packs: usize) -> String {
-        let index = self.schedule.index();
+    fn together(&self) -> String {
+        let (index, packs) = (self.schedule.index(), self.pack.ahead());
         let step = self.schedule.lanes() * self.schedule.width();
         format!(
             "#pragma unroll\nfor (int u = 0; u < {packs}; ++u) {{\n\
@@ -135,13 +145,8 @@ impl Reducing<'_> {
     fn walk(&self) -> String {
         let (pack, schedule) = (&self.pack, self.schedule);
         let (index, width, ahead) = (schedule.index(), schedule.width(), pack.ahead());
-        let add = |total: &Total| {
-            let name = total.name();
-            let next = total.add(&name, &format!("v{}", total.register.0));
-            format!("{name} = {next};\n")
-        };
-        let adds: String = self.totals.iter().map(add).collect();
-        let together = self.together(ahead);
+        let adds: String = self.totals.iter().map(Total::taken).collect();
+        let together = self.together();
         let (room, loads) = (pack.room(&format!("[{ahead}]")), pack.loads("[u]"));
         let compute = pack.compute("[u]", self.each, &adds);
         format!(
@@ -167,10 +172,8 @@ impl Reducing<'_> {
         let index = index_type(kept * chunks);
         // Neighbours read neighbours if there are enough of them to fill the device.
         let many = kept >= 32 * SHARES;
-        let (rows, lanes) = match many {
-            true => (THREADS / SHARES, SHARES),
-            false => (THREADS / 32, 32),
-        };
+        let lanes = if many { SHARES } else { 32 };
+        let rows = THREADS / lanes;
         let (row, lane) = match many {
             true => (format!("% {rows}"), format!("/ {rows}")),
             false => (format!("/ {lanes}"), format!("% {lanes}")),

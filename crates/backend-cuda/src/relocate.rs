@@ -65,8 +65,7 @@ fn copy(spec: &Relocate, primitive: &Primitive) -> Launch {
 /// The statements that move some neighbours of a box, and how many.
 fn move_box(number: usize, piece: &Piece, spec: &Relocate) -> (String, usize) {
     let space = piece.into.shape;
-    let mut target = Operand::write(0, &spec.output, space);
-    target.view = piece.into;
+    let target = Operand::placed(0, &spec.output, piece.into);
     let source = Operand::read(number, &piece.from);
     let (from, to) = (source.dtype(), spec.output.dtype);
     let fold = Fold::new(space, vec![source, target], &[], &|_| false);

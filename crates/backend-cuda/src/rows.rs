@@ -3,15 +3,13 @@
 
 use std::fmt::Write;
 
-use backprop_core::{DType, Inst, Primitive, Reduction, Register, Rows};
+use backprop_core::{DType, Inst, Primitive, Register, Rows};
 
 use crate::lowered::{Launch, Lowered, THREADS, arguments, blocks};
 use crate::pack::Pack;
 use crate::reduction::{Reducing, Total};
 use crate::schedule::{Along, Schedule};
-use crate::source::{
-    Point, head, load, parameters, position, reduce, rounded, start, statements, store, value,
-};
+use crate::source::{Point, head, load, parameters, position, rounded, statements, store, value};
 
 /// Points of a row that a lane keeps in registers at most.
 const KEPT: usize = 32;
@@ -45,9 +43,6 @@ pub(crate) fn lower(spec: &Rows) -> Lowered {
         arguments(&primitive),
     ))
 }
-
-/// A reduced register, how, from which register, and its type.
-type Reduced = (Register, Reduction, Register, DType);
 
 /// A row program is run in phases, between which values are reduced.
 struct Kernel<'a> {
@@ -96,48 +91,26 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// Whether a row is gone over once: what is stored at its points is known there, and all that
-    /// reductions are needed for is one value a row.
+    /// Whether a row is gone over once: all that reductions are needed for is one value a row.
     fn is_reduction(&self) -> bool {
-        let outputs = 0..self.spec.body.outputs.len();
-        let mut stored = outputs.filter(|&output| self.is_stored_at_points(output));
-        self.last_phase() == 1
-            && !(1..=self.last_phase()).any(|phase| self.valued_in(phase))
-            && stored.all(|output| self.phase[self.spec.body.outputs[output].register.index()] == 0)
-    }
-
-    /// Whether a phase has registers with a value at each point.
-    fn valued_in(&self, phase: usize) -> bool {
         let phases = self.phase.iter().zip(&self.valued);
-        phases
-            .into_iter()
-            .any(|(&own, &valued)| valued && own == phase)
+        self.last_phase() == 1
+            && phases
+                .into_iter()
+                .all(|(&phase, &valued)| phase == 0 || !valued)
     }
 
     /// The rows as a reduction, after which there is one value a row.
     fn reducing<'k>(&'k self, each: &'k dyn Fn(Register) -> bool) -> Reducing<'k> {
-        let mut results = String::new();
-        let mut totals = Vec::new();
-        for (register, reduction, operand, dtype) in self.reductions(0) {
-            let total = Total {
-                number: register.index(),
-                register: operand,
-                reduction,
-                kept_in: dtype.accumulator(),
-            };
-            let (of, sum) = (value(dtype), rounded(dtype, &total.name()));
-            let _ = writeln!(results, "const {of} v{} = {sum};", register.0);
-            totals.push(total);
-        }
-        let before = self.scalars(0);
-        results += &(self.scalars(1) + &self.stores());
+        let totals = self.reductions(0);
+        let reduced: String = totals.iter().map(defined).collect();
         Reducing {
             schedule: self.schedule,
             totals,
             pack: self.pack.clone(),
-            before,
+            before: self.scalars(0),
             each,
-            results,
+            results: reduced + &self.scalars(1) + &self.stores(),
         }
     }
 
@@ -246,11 +219,16 @@ impl<'a> Kernel<'a> {
     }
 
     /// The reductions whose operands are there in a phase.
-    fn reductions(&self, phase: usize) -> Vec<Reduced> {
+    fn reductions(&self, phase: usize) -> Vec<Total> {
         self.code()
             .filter_map(|(register, inst, dtype)| match inst {
                 Inst::Reduce(reduction, operand) if self.phase[register.index()] == phase + 1 => {
-                    Some((register, reduction, operand, dtype))
+                    Some(Total {
+                        number: register.index(),
+                        register: operand,
+                        reduction,
+                        dtype,
+                    })
                 }
                 _ => None,
             })
@@ -261,8 +239,8 @@ impl<'a> Kernel<'a> {
     /// the last one, stored, and what these need that is not kept from before.
     fn needed(&self, phase: usize) -> Vec<bool> {
         let mut needed = vec![false; self.valued.len()];
-        for (_, _, operand, _) in self.reductions(phase) {
-            needed[operand.index()] = true;
+        for total in self.reductions(phase) {
+            needed[total.register.index()] = true;
         }
         if phase == self.last_phase() {
             for output in &self.spec.body.outputs {
@@ -309,11 +287,8 @@ impl<'a> Kernel<'a> {
                 let _ = writeln!(text, "{kept} = {name};");
             }
         }
-        for (register, reduction, operand, dtype) in self.reductions(phase) {
-            let total = format!("t{}", register.0);
-            let next = format!("v{}", operand.0);
-            let sum = reduce(reduction, &total, &next, dtype.accumulator());
-            let _ = writeln!(text, "{total} = {sum};");
+        for total in self.reductions(phase) {
+            text += &total.taken();
         }
         text
     }
@@ -345,31 +320,11 @@ impl<'a> Kernel<'a> {
             Some(_) => self.walk_registers(&body),
             None => self.walk_memory(&body),
         };
-        self.declared(&reductions) + &walk + &self.exchange(&reductions)
-    }
-
-    fn declared(&self, reductions: &[Reduced]) -> String {
-        let declare = |&(register, reduction, _, dtype): &Reduced| {
-            let kept_in = dtype.accumulator();
-            let start = start(reduction, kept_in);
-            format!("{} t{} = {start};\n", value(kept_in), register.0)
-        };
-        reductions.iter().map(declare).collect()
-    }
-
-    /// Adds up over lanes, and defines the reduced registers.
-    fn exchange(&self, reductions: &[Reduced]) -> String {
-        let mut text = String::new();
-        for &(register, reduction, _, dtype) in reductions {
-            let kept_in = dtype.accumulator();
-            let add = |a: &str, b: &str| reduce(reduction, a, b, kept_in);
-            let name = format!("t{}", register.0);
-            text += &self.schedule.exchange(&name, value(kept_in), &add);
-            let value_type = value(dtype);
-            let sum = rounded(dtype, &name);
-            let _ = writeln!(text, "const {value_type} v{} = {sum};", register.0);
-        }
-        text
+        let declared: String = reductions.iter().map(Total::declared).collect();
+        let exchanged = reductions
+            .iter()
+            .map(|total| total.exchanged(&self.schedule) + &defined(total));
+        declared + &walk + &exchanged.collect::<String>()
     }
 
     /// Stores what has one value a row.
@@ -401,6 +356,12 @@ impl<'a> Kernel<'a> {
     fn is_stored_at_points(&self, output: usize) -> bool {
         self.valued[self.spec.body.outputs[output].register.index()]
     }
+}
+
+/// Defines the register that a total is for.
+fn defined(total: &Total) -> String {
+    let (of, sum) = (value(total.dtype), rounded(total.dtype, &total.name()));
+    format!("const {of} v{} = {sum};\n", total.number)
 }
 
 /// What registers with one value a row find.

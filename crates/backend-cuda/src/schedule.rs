@@ -3,13 +3,13 @@
 
 use backprop_core::{Axes, Shape};
 
-use crate::lowered::THREADS;
+use crate::lowered::{MULTIPROCESSORS, THREADS};
 use crate::source::index_type;
 
 /// Blocks that keep a large device busy, and how many where there is [much](MUCH) to read: all do not
 /// begin, nor end, at once.
-const ENOUGH_BLOCKS: usize = 528;
-const MANY_BLOCKS: usize = 1056;
+const ENOUGH_BLOCKS: usize = 4 * MULTIPROCESSORS;
+const MANY_BLOCKS: usize = 8 * MULTIPROCESSORS;
 
 /// Points that are more than caches hold.
 const MUCH: usize = 1 << 22;

@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use backprop_core::{Axes, Body, Output, Primitive, Sink, Sweep};
 
-use crate::lowered::{Launch, Lowered, THREADS, arguments};
+use crate::lowered::{Launch, Lowered, MULTIPROCESSORS, THREADS, arguments};
 use crate::pack::Pack;
 use crate::reduction::{Reducing, Total};
 use crate::schedule::Schedule;
 use crate::source::{head, index_type, parameters, position, store};
 
 /// Threads of a map below which it takes as long as one of them.
-const FEW: usize = 132 * THREADS;
+const FEW: usize = MULTIPROCESSORS * THREADS;
 
 /// Any results that are stored, and any that are reduced over the same axes.
 pub(crate) fn supports(spec: &Sweep) -> bool {
@@ -88,7 +88,7 @@ fn reduction(spec: &Sweep, primitive: &Primitive) -> Lowered {
             number,
             register: output.register,
             reduction,
-            kept_in: dtype.accumulator(),
+            dtype,
         };
         let at = position(&output.tensor, "row");
         let value = store(dtype, &total.name());

@@ -12,18 +12,6 @@ use backprop_graph::{Graph, Session, Updates};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// A device that keeps what it compiles in a folder.
-fn device(folder: &Path) -> Result<Option<Cuda>, Box<dyn std::error::Error>> {
-    let builder = Cuda::builder().cache(folder);
-    if gpu::is_required() {
-        return Ok(Some(builder.build()?));
-    }
-    match emulator::libraries() {
-        Ok(libraries) => Ok(Some(builder.libraries(libraries).build()?)),
-        Err(_) => gpu::device(module_path!()),
-    }
-}
-
 /// `2 x + 1`, of more values than one copy takes, fed while the step before may still run.
 fn doubled(cuda: Cuda) -> Outcome {
     const COUNT: usize = 3 << 19;
@@ -45,7 +33,8 @@ fn doubled(cuda: Cuda) -> Outcome {
 fn a_damaged_image_is_compiled_anew() -> Outcome {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("damaged-cuda-cache");
     let _ = fs::remove_dir_all(&folder);
-    let Some(cuda) = device(&folder)? else {
+    let device = || gpu::device_with(module_path!(), |builder| builder.cache(&folder));
+    let Some(cuda) = device()? else {
         return Ok(());
     };
     doubled(cuda)?;
@@ -53,7 +42,7 @@ fn a_damaged_image_is_compiled_anew() -> Outcome {
     for image in images()? {
         fs::write(image.path(), b"no image\0")?;
     }
-    if let Some(cuda) = device(&folder)? {
+    if let Some(cuda) = device()? {
         doubled(cuda)?;
     }
     for image in images()? {

@@ -6,7 +6,7 @@ mod gpu;
 
 use backprop_core::{Backend, Element};
 use backprop_cpu::Cpu;
-use backprop_cuda::{Cuda, Precision, Products};
+use backprop_cuda::{Builder, Precision, Products};
 use backprop_graph::{Graph, Session};
 use half::{bf16, f16};
 
@@ -74,9 +74,8 @@ fn products<B: Backend, T: Element>(
 }
 
 fn agree<T: Element>(test: &str, precision: Precision, sizes: [usize; 3]) -> Outcome {
-    let builder = Cuda::builder().precision(precision);
-    let builder = builder.products(Products::CuBlas);
-    let Some(cuda) = gpu::device_with(test, builder)? else {
+    let settings = |builder: Builder| builder.precision(precision).products(Products::CuBlas);
+    let Some(cuda) = gpu::device_with(test, settings)? else {
         return Ok(());
     };
     let expected = products::<_, T>(Cpu::new()?, sizes)?;

@@ -2,11 +2,13 @@
 
 use backprop_core::DType;
 
+use crate::lowered::MULTIPROCESSORS;
+
 /// Neighbouring threads that share a row.
 pub(super) const LANES: usize = 16;
 
 /// Blocks that keep a large device busy.
-const ENOUGH_BLOCKS: usize = 132;
+const ENOUGH_BLOCKS: usize = MULTIPROCESSORS;
 
 /// Bytes of shared memory that let some blocks share a multiprocessor, and those that there are.
 const SHARED: [usize; 2] = [100 << 10, 200 << 10];

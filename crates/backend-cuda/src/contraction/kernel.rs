@@ -7,9 +7,9 @@ use backprop_core::Primitive;
 use super::epilogue::{Epilogue, Sums};
 use super::loader::{Loader, Share};
 use super::problem::{Part, Problem};
-use super::tile::{Engine, MULTIPROCESSORS, Means, Sizes, Tile};
+use super::tile::{Engine, Means, Sizes, Tile};
 use super::{copy, lanes, tensor};
-use crate::lowered::{Arg, Launch, Lowered, Source, arguments};
+use crate::lowered::{Arg, Launch, Lowered, MULTIPROCESSORS, Source, arguments};
 use crate::source::{head, parameters, value};
 
 /// The kernel of a problem that is cut into tiles.

@@ -2,8 +2,8 @@
 
 use backprop_core::DType;
 
-/// Multiprocessors of the device that shapes are chosen for.
-pub(super) const MULTIPROCESSORS: usize = 132;
+use crate::lowered::MULTIPROCESSORS;
+
 /// Fused multiply-adds of floats in a cycle of a multiprocessor.
 const PER_CYCLE: f64 = 128.0;
 

@@ -84,16 +84,20 @@ impl Compiler {
 
     fn unit(&self, sources: &[&Source]) -> Result<Image> {
         let entries = sources.iter().map(|source| Arc::clone(&source.entry));
-        let kept = self.cache.get(&self.named(sources).0);
-        let image = kept.map_or_else(|| self.anew(sources), Ok)?;
+        let unit = self.named(sources);
+        let kept = self.cache.get(&unit.0);
+        let image = kept.map_or_else(|| self.translate(&unit), Ok)?;
         Ok((image, entries.collect()))
     }
 
     /// The image of a translation unit, whatever lies on disk.
     pub(super) fn anew(&self, sources: &[&Source]) -> Result<Vec<u8>> {
-        let (name, text) = self.named(sources);
-        let (image, _) = self.translated(&text)?;
-        self.cache.put(&name, &image);
+        self.translate(&self.named(sources))
+    }
+
+    fn translate(&self, (name, text): &(String, String)) -> Result<Vec<u8>> {
+        let (image, _) = self.translated(text)?;
+        self.cache.put(name, &image);
         Ok(image)
     }
 

@@ -12,7 +12,7 @@
 // then may the next one start: on an H200, blocks that wait in threes and fours made steps of small
 // launches a fifth slower.
 #if !defined(BP_HOST) && __CUDA_ARCH__ >= 900
-#define BP_BEGIN()                                         \
+#define BP_BEGIN()                                     \
     asm volatile("griddepcontrol.wait;" ::: "memory"); \
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory")
 #else

@@ -16,7 +16,7 @@ const CHECKED: &str = "BACKPROP_CUDA_CHECKED";
 /// The GPU, or an emulated one. `None`, with a line that says so, where neither can be had.
 #[allow(dead_code, reason = "every test binary uses a part")]
 pub(crate) fn device(test: &str) -> Result<Option<Cuda>, Box<dyn std::error::Error>> {
-    device_with(test, Cuda::builder())
+    device_with(test, |builder| builder)
 }
 
 /// Whether a GPU has to be there.
@@ -29,12 +29,13 @@ pub(crate) fn is_required() -> bool {
 #[allow(clippy::print_stdout, reason = "a test that cannot run says so")]
 pub(crate) fn device_with(
     test: &str,
-    builder: Builder,
+    settings: impl FnOnce(Builder) -> Builder,
 ) -> Result<Option<Cuda>, Box<dyn std::error::Error>> {
     match PLACE.get_or_init(Place::find) {
-        Place::Gpu => Ok(Some(builder.build()?)),
+        Place::Gpu => Ok(Some(settings(Cuda::builder()).build()?)),
         Place::Emulated(libraries) => {
-            let builder = builder.libraries(libraries).cache(libraries.join("cache"));
+            let builder = Cuda::builder().libraries(libraries);
+            let builder = settings(builder.cache(libraries.join("cache")));
             Ok(Some(builder.build()?))
         }
         Place::Nowhere(why) => {

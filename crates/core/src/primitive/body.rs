@@ -181,7 +181,7 @@ impl Output {
         let Sink::Concat(concat) = &self.sink else {
             return View::dense(space);
         };
-        let (axis, count) = (concat.axis(), 1 + concat.others().len());
+        let (axis, count) = (concat.axis(), self.registers().count());
         let size = |a: usize| space.size(a) * if a == axis { count } else { 1 };
         let whole: Shape = (0..space.rank()).map(size).collect();
         let mut start = [0; MAX_RANK];
@@ -292,7 +292,7 @@ impl Body {
         self.check_counts(|output| match output.sink {
             Sink::Store => space.count(),
             Sink::Reduce(_, axes) => space.without(axes).count(),
-            Sink::Concat(concat) => space.count().saturating_mul(1 + concat.others().len()),
+            Sink::Concat(_) => space.count().saturating_mul(output.registers().count()),
         })
     }
 

@@ -298,8 +298,7 @@ impl Builder<'_> {
         let is_piece = |&input: &NodeId| {
             let seen = self.views.of(input);
             let made = self.clusters.of.get(&seen.base) == Some(&c);
-            made && !is_resident(self.node(seen.base))
-                && seen.view.is_dense()
+            made && seen.view.is_dense()
                 && seen.view.shape == cluster.space
                 && self.node(seen.base).shape == cluster.space
                 && is_elementwise(self.node(seen.base))
