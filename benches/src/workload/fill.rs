@@ -90,18 +90,23 @@ fn collect(count: usize, values: impl Iterator<Item = f32>) -> Vec<f32> {
     all
 }
 
-/// Two normal numbers of two uniform ones: Box and Muller's transformation. 1 - u is never 0.
+/// Two normal numbers of two uniform ones: Box and Muller's transformation. 1 - u is never 0. The same
+/// on every system, whose own functions would differ.
 fn gaussians([u, v]: [f64; 2]) -> [f64; 2] {
-    let radius = (-2.0 * (1.0 - u).ln()).sqrt();
-    let (sine, cosine) = (TAU * v).sin_cos();
+    let radius = (-2.0 * libm::log(1.0 - u)).sqrt();
+    let (sine, cosine) = libm::sincos(TAU * v);
     [radius * cosine, radius * sine]
 }
 
 fn sinusoids(time: f64, width: usize) -> impl Iterator<Item = f32> {
     let half = width / 2;
     (0..width).map(move |i| {
-        let angle = time * 10000f64.powf(-((i % half.max(1)) as f64) / half.max(1) as f64);
-        let value = if i < half { angle.sin() } else { angle.cos() };
+        let angle = time * libm::pow(10000.0, -((i % half.max(1)) as f64) / half.max(1) as f64);
+        let value = if i < half {
+            libm::sin(angle)
+        } else {
+            libm::cos(angle)
+        };
         value as f32
     })
 }

@@ -7,6 +7,7 @@
 //!
 //! Derivatives are generic over [`Calculus`]: with graph tensors they build nodes, with `f64` they
 //! compute, so that one loop over [`Scalar::ALL`] checks all of them against finite differences.
+//! Values are those of `libm` for Rust, because the system's functions differ between systems.
 //! Where a derivative jumps, the table follows PyTorch: 0 for the steps, shared equally at the ties
 //! of `max` and `min`, 0 at `relu(0)` and `abs(0)`.
 
@@ -182,23 +183,23 @@ scalars! {
     Trunc(x) -> y: Real on (-2.0, 2.0) => {
         eval: x.trunc(), cuda: "trunc({0})", vjp(g): [g.like(0.0)] }
     Exp(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.exp(), cuda: "exp({0})", vjp(g): [g * y] }
+        eval: libm::exp(x), cuda: "exp({0})", vjp(g): [g * y] }
     /// 2 to the power `x`.
     Exp2(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.exp2(), cuda: "exp2({0})", vjp(g): [g * y * std::f64::consts::LN_2] }
+        eval: libm::exp2(x), cuda: "exp2({0})", vjp(g): [g * y * std::f64::consts::LN_2] }
     /// `exp(x) - 1` without cancellation near 0.
     Expm1(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.exp_m1(), cuda: "expm1({0})", vjp(g): [g * (y + 1.0)] }
+        eval: libm::expm1(x), cuda: "expm1({0})", vjp(g): [g * (y + 1.0)] }
     /// The natural logarithm.
     Log(x) -> y: Real on (0.2, 3.0) => {
-        eval: x.ln(), cuda: "log({0})", vjp(g): [g / x] }
+        eval: libm::log(x), cuda: "log({0})", vjp(g): [g / x] }
     Log2(x) -> y: Real on (0.2, 3.0) => {
-        eval: x.log2(), cuda: "log2({0})", vjp(g): [g * std::f64::consts::LOG2_E / x] }
+        eval: libm::log2(x), cuda: "log2({0})", vjp(g): [g * std::f64::consts::LOG2_E / x] }
     Log10(x) -> y: Real on (0.2, 3.0) => {
-        eval: x.log10(), cuda: "log10({0})", vjp(g): [g * std::f64::consts::LOG10_E / x] }
+        eval: libm::log10(x), cuda: "log10({0})", vjp(g): [g * std::f64::consts::LOG10_E / x] }
     /// `log(1 + x)` without cancellation near 0.
     Log1p(x) -> y: Real on (-0.8, 2.0) => {
-        eval: x.ln_1p(), cuda: "log1p({0})", vjp(g): [g / (x + 1.0)] }
+        eval: libm::log1p(x), cuda: "log1p({0})", vjp(g): [g / (x + 1.0)] }
     Sqrt(x) -> y: Real on (0.2, 3.0) => {
         eval: x.sqrt(), cuda: "sqrt({0})", vjp(g): [g * 0.5 / y] }
     /// `1 / sqrt(x)`.
@@ -210,23 +211,23 @@ scalars! {
     Square(x) -> y: Arithmetic on (-2.0, 2.0) => {
         eval: x * x, int: x.wrapping_mul(x), cuda: "({0} * {0})", vjp(g): [g * (x * 2.0)] }
     Sin(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.sin(), cuda: "sin({0})", vjp(g): [g * C::apply(Scalar::Cos, &[x])] }
+        eval: libm::sin(x), cuda: "sin({0})", vjp(g): [g * C::apply(Scalar::Cos, &[x])] }
     Cos(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.cos(), cuda: "cos({0})", vjp(g): [-(g * C::apply(Scalar::Sin, &[x]))] }
+        eval: libm::cos(x), cuda: "cos({0})", vjp(g): [-(g * C::apply(Scalar::Sin, &[x]))] }
     Tan(x) -> y: Real on (-1.2, 1.2) => {
-        eval: x.tan(), cuda: "tan({0})", vjp(g): [g * (y * y + 1.0)] }
+        eval: libm::tan(x), cuda: "tan({0})", vjp(g): [g * (y * y + 1.0)] }
     Asin(x) -> y: Real on (-0.8, 0.8) => {
-        eval: x.asin(), cuda: "asin({0})", vjp(g): [g * rsqrt(-(x * x) + 1.0)] }
+        eval: libm::asin(x), cuda: "asin({0})", vjp(g): [g * rsqrt(-(x * x) + 1.0)] }
     Acos(x) -> y: Real on (-0.8, 0.8) => {
-        eval: x.acos(), cuda: "acos({0})", vjp(g): [-(g * rsqrt(-(x * x) + 1.0))] }
+        eval: libm::acos(x), cuda: "acos({0})", vjp(g): [-(g * rsqrt(-(x * x) + 1.0))] }
     Atan(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.atan(), cuda: "atan({0})", vjp(g): [g / (x * x + 1.0)] }
+        eval: libm::atan(x), cuda: "atan({0})", vjp(g): [g / (x * x + 1.0)] }
     Sinh(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.sinh(), cuda: "sinh({0})", vjp(g): [g * C::apply(Scalar::Cosh, &[x])] }
+        eval: libm::sinh(x), cuda: "sinh({0})", vjp(g): [g * C::apply(Scalar::Cosh, &[x])] }
     Cosh(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.cosh(), cuda: "cosh({0})", vjp(g): [g * C::apply(Scalar::Sinh, &[x])] }
+        eval: libm::cosh(x), cuda: "cosh({0})", vjp(g): [g * C::apply(Scalar::Sinh, &[x])] }
     Tanh(x) -> y: Real on (-2.0, 2.0) => {
-        eval: x.tanh(), cuda: "tanh({0})", vjp(g): [g * (-(y * y) + 1.0)] }
+        eval: libm::tanh(x), cuda: "tanh({0})", vjp(g): [g * (-(y * y) + 1.0)] }
     Asinh(x) -> y: Real on (-2.0, 2.0) => {
         eval: libm::asinh(x), cuda: "asinh({0})", vjp(g): [g * rsqrt(x * x + 1.0)] }
     Acosh(x) -> y: Real on (1.2, 3.0) => {
@@ -252,10 +253,10 @@ scalars! {
         vjp(g): [g * C::apply(Scalar::Polygamma, &[x.like(1.0), x])] }
     /// `1 / (1 + exp(-x))`.
     Sigmoid(x) -> y: Real on (-2.0, 2.0) => {
-        eval: 1.0 / (1.0 + (-x).exp()), cuda: "(1 / (1 + exp(-{0})))", vjp(g): [g * (y * (-y + 1.0))] }
+        eval: 1.0 / (1.0 + libm::exp(-x)), cuda: "(1 / (1 + exp(-{0})))", vjp(g): [g * (y * (-y + 1.0))] }
     /// `log(1 + exp(x))` without overflow.
     Softplus(x) -> y: Real on (-2.0, 2.0) => {
-        eval: if x.is_nan() { x } else { x.max(0.0) + (-x.abs()).exp().ln_1p() },
+        eval: if x.is_nan() { x } else { x.max(0.0) + libm::log1p(libm::exp(-x.abs())) },
         cuda: "(({0} > 0 || {0} != {0} ? {0} : 0) + log1p(exp(-fabs({0}))))",
         vjp(g): [g * C::apply(Scalar::Sigmoid, &[x])] }
     /// `max(x, 0)`; NaN stays NaN.
@@ -279,18 +280,18 @@ scalars! {
         vjp(g): [g, -(g * C::apply(Scalar::Trunc, &[a / b]))] }
     /// `a` to the power `b`.
     Pow(a, b) -> y: Real on (0.2, 3.0) => {
-        eval: a.powf(b), cuda: "pow({0}, {1})",
+        eval: libm::pow(a, b), cuda: "pow({0}, {1})",
         vjp(g): [
             select(eq(b, b.like(0.0)), g.like(0.0), g * (b * C::apply(Scalar::Pow, &[a, b - 1.0]))),
             select(vanishes(a, b), g.like(0.0), g * (y * C::apply(Scalar::Log, &[a])))
         ] }
     /// The angle of the point (`b`, `a`).
     Atan2(a, b) -> y: Real on (0.2, 3.0) => {
-        eval: a.atan2(b), cuda: "atan2({0}, {1})",
+        eval: libm::atan2(a, b), cuda: "atan2({0}, {1})",
         vjp(g): [g * (b / square_norm(a, b)), -(g * (a / square_norm(a, b)))] }
     /// `sqrt(a^2 + b^2)` without overflow.
     Hypot(a, b) -> y: Real on (0.2, 3.0) => {
-        eval: a.hypot(b), cuda: "hypot({0}, {1})", vjp(g): [g * (a / y), g * (b / y)] }
+        eval: libm::hypot(a, b), cuda: "hypot({0}, {1})", vjp(g): [g * (a / y), g * (b / y)] }
     /// The magnitude of `a` with the sign of `b` (IEEE 754: that of a zero and a NaN too).
     Copysign(a, b) -> y: Real on (0.2, 3.0) => {
         eval: a.copysign(b), cuda: "copysign({0}, {1})",

@@ -50,7 +50,7 @@ pub(crate) fn digamma(x: f64) -> f64 {
         .iter()
         .rev()
         .fold(0.0, |sum, c| (sum + c) * square);
-    sum + x.ln() - 0.5 / x - series
+    sum + libm::log(x) - 0.5 / x - series
 }
 
 /// The derivative of order `n` of [`digamma`], by Hurwitz's zeta function (NIST DLMF 25.11.12) and by
@@ -74,7 +74,7 @@ pub(crate) fn polygamma(n: f64, x: f64) -> f64 {
     if x == x.floor() {
         return if odd { f64::INFINITY } else { f64::NAN };
     }
-    let slope = PI.powf(n + 1.0) * cotangent_derivative(order, cotangent(x));
+    let slope = libm::pow(PI, n + 1.0) * cotangent_derivative(order, cotangent(x));
     -sign * polygamma(n, 1.0 - x) - slope
 }
 
@@ -86,10 +86,10 @@ fn zeta(s: f64, q: f64) -> f64 {
     }
     let (mut q, mut sum) = (q, 0.0);
     while q < ASYMPTOTIC + s {
-        sum += q.powf(-s);
+        sum += libm::pow(q, -s);
         q += 1.0;
     }
-    let power = q.powf(-s);
+    let power = libm::pow(q, -s);
     let mut factor = s * power / q;
     sum += power * (q / (s - 1.0) + 0.5);
     for (j, coefficient) in EULER_MACLAURIN.iter().enumerate() {
@@ -106,7 +106,7 @@ fn cotangent(x: f64) -> f64 {
     if part == 0.0 {
         f64::NAN
     } else {
-        1.0 / (PI * part).tan()
+        1.0 / libm::tan(PI * part)
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) fn erfinv(y: f64) -> f64 {
         return y / FRAC_2_SQRT_PI;
     }
     const A: f64 = 0.147;
-    let log = ((1.0 - size) * (1.0 + size)).ln();
+    let log = libm::log((1.0 - size) * (1.0 + size));
     let half = 2.0 / (PI * A) + 0.5 * log;
     let mut x = ((half * half - log / A).sqrt() - half).sqrt();
     for _ in 0..3 {
@@ -152,7 +152,7 @@ pub(crate) fn erfinv(y: f64) -> f64 {
             true => libm::erf(x) - size,
             false => (1.0 - size) - libm::erfc(x),
         };
-        let newton = error / (FRAC_2_SQRT_PI * (-x * x).exp());
+        let newton = error / (FRAC_2_SQRT_PI * libm::exp(-x * x));
         x -= newton / (1.0 + x * newton);
     }
     x.copysign(y)

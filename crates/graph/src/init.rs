@@ -128,10 +128,11 @@ impl Stream {
         (uniform_f64(a, b), uniform_f64(c, d))
     }
 
-    /// A normal number, by Box and Muller's transformation; 1 - u is never 0.
+    /// A normal number, by Box and Muller's transformation; 1 - u is never 0. The system's logarithm and
+    /// cosine would differ between systems.
     fn normal(self, i: usize) -> f64 {
         let (u, v) = self.pair(i);
-        (-2.0 * (1.0 - u).ln()).sqrt() * (TAU * v).cos()
+        (-2.0 * libm::log(1.0 - u)).sqrt() * libm::cos(TAU * v)
     }
 }
 

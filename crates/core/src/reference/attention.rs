@@ -112,8 +112,8 @@ fn log_sum_exp(scores: &[f64]) -> f64 {
         // The weights of a query that sees nothing are 0.
         return f64::INFINITY;
     }
-    let sum: f64 = scores.iter().map(|score| (score - high).exp()).sum();
-    high + sum.ln()
+    let sum: f64 = scores.iter().map(|score| libm::exp(score - high)).sum();
+    high + libm::log(sum)
 }
 
 pub(super) fn attention(spec: &Attention, reads: &[Vec<Number>]) -> Vec<Vec<Number>> {
@@ -125,7 +125,11 @@ pub(super) fn attention(spec: &Attention, reads: &[Vec<Number>]) -> Vec<Vec<Numb
         let lse = log_sum_exp(&scores);
         let mut out = vec![0.0; heads.width];
         for (j, score) in scores.into_iter().enumerate() {
-            add(&mut out, (score - lse).exp(), values.value(heads, row, j));
+            add(
+                &mut out,
+                libm::exp(score - lse),
+                values.value(heads, row, j),
+            );
         }
         all_lse.push(Number::Real(lse).round(spec.lse.dtype));
         sums.extend(
@@ -151,7 +155,7 @@ pub(super) fn attention_vjp(spec: &AttentionVjp, reads: &[Vec<Number>]) -> Vec<V
         let (out, g) = (&out[row * width..][..width], &g[row * width..][..width]);
         let query = &values.query[row * depth..][..depth];
         for (j, score) in values.scores(heads, row).into_iter().enumerate() {
-            let p = (score - lse[row]).exp();
+            let p = libm::exp(score - lse[row]);
             let ds = p * (dot(g, values.value(heads, row, j)) - dot(g, out)) * scale;
             let at = row / heads.queries * heads.keys + j;
             add(&mut dv[at * width..][..width], p, g);

@@ -63,7 +63,7 @@ impl<'g> Tensor<'g> {
                 let excess = (eps - variance).stop_gradient().relu();
                 let variance = variance + excess;
                 let distance = (x - target).square() / variance;
-                Ok((variance.log() + distance + TAU.ln()) * 0.5)
+                Ok((variance.log() + distance + libm::log(TAU)) * 0.5)
             },
         )
     }

@@ -103,7 +103,7 @@ impl<'g> Rotary<'g> {
             return Err(bad_shape(name, what));
         }
         let pairs = features / 2;
-        let speed = |pair: usize| self.base.powf(-(pair as f64) / pairs as f64);
+        let speed = |pair: usize| libm::pow(self.base, -(pair as f64) / pairs as f64);
         let speeds: Vec<f64> = (0..pairs).map(speed).collect();
         let speeds = x.graph.data([pairs], &speeds).cast(dtype);
         Ok(positions.unsqueeze(-1).cast(dtype) * speeds)

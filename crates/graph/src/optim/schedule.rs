@@ -153,7 +153,7 @@ impl WarmRestarts {
             // the logarithm of a restart from being rounded to the period before.
             _ => {
                 let grown = (t + 0.5) * ((stretch - 1.0) / first) + 1.0;
-                let begun = (grown.log() * stretch.ln().recip()).floor();
+                let begun = (grown.log() * libm::log(stretch).recip()).floor();
                 let length = t.number(stretch).pow(begun).round();
                 let begin = (length - 1.0) * (first / (stretch - 1.0));
                 (t - begin) / (length * first)
