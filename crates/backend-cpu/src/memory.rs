@@ -181,7 +181,7 @@ impl<'a> Operands<'a> {
         sizes: &[usize],
     ) -> Result<Self> {
         let scratch = args.scratch();
-        let slots = args.reads().iter().chain(args.writes()).chain(&scratch);
+        let slots = args.reads().iter().chain(args.writes()).chain(scratch);
         let mut count = 0;
         for (slot, size) in slots.zip(sizes) {
             let end = slot.offset(at).checked_add(*size);

@@ -90,10 +90,12 @@ impl Shape {
     /// The sizes of the axes for which `keep` holds.
     #[must_use]
     pub fn filter(&self, keep: impl Fn(usize) -> bool) -> Shape {
-        (0..self.rank())
-            .filter(|&axis| keep(axis))
-            .map(|axis| self.sizes[axis])
-            .collect()
+        let mut kept = Shape::SCALAR;
+        for axis in (0..self.rank()).filter(|&axis| keep(axis)) {
+            kept.sizes[kept.rank()] = self.sizes[axis];
+            kept.rank += 1;
+        }
+        kept
     }
 
     /// The shape without the axes in `axes`.

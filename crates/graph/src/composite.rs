@@ -7,7 +7,7 @@ use std::sync::Arc;
 use backprop_core::{DType, Place, Primitive, TensorType};
 
 use crate::graph::{Graph, bad_shape};
-use crate::ir::{Custom, Node, Op};
+use crate::ir::{Custom, Inputs, Node, Op};
 use crate::tensor::Tensor;
 
 /// An operation defined by others. Everything but the decomposition is derived from it, and may be
@@ -164,7 +164,7 @@ impl Graph {
         what: &str,
     ) -> Tensor<'g> {
         let problem = bad_shape(operation, what);
-        self.apply(operation, operands, Location::caller(), |_| Err(problem))
+        self.refuse(operation, operands, Location::caller(), problem)
     }
 
     /// Makes `outputs` of what was built from `inputs` go by a rule of differentiation.
@@ -180,7 +180,7 @@ impl Graph {
         }
         let origin = self.origin(place);
         let local = |x: &Tensor<'g>| self.localize(x.id);
-        let operands: Option<Vec<_>> = inputs.iter().chain(outputs).map(local).collect();
+        let operands: Option<Inputs> = inputs.iter().chain(outputs).map(local).collect();
         let Some(operands) = operands else {
             self.leak(rule.name(), inputs, place);
             return vec![self.poison(origin); outputs.len()];

@@ -84,7 +84,7 @@ impl Graph {
                     true => bad_dtype("grad", what),
                     false => bad_shape("grad", what),
                 };
-                self.apply("grad", &[*output, *cotangent], place, |_| Err(problem));
+                self.refuse("grad", &[*output, *cotangent], place, problem);
             }
         }
         self.check()?;

@@ -11,7 +11,7 @@ use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{DType, Element, Error, ErrorKind, Place, Result, Shape};
 
 use crate::init::Init;
-use crate::ir::{Input, Inspection, Node, NodeId, Op, Origin, Parameter, RegionId, Shared};
+use crate::ir::{Input, Inputs, Inspection, Node, NodeId, Op, Origin, Parameter, RegionId, Shared};
 use crate::operand::Operand;
 use crate::scan::Open;
 use crate::tensor::{Key, Param, Tensor};
@@ -421,30 +421,47 @@ impl Graph {
         place: Place,
         infer: impl FnOnce(&[Type]) -> Result<(Op, Type), Problem>,
     ) -> Tensor<'g> {
-        let origin = self.origin(place);
+        match self.types(operation, inputs, place) {
+            Ok(types) => self.append((operation, inputs, place), infer(&types)),
+            Err(failed) => failed,
+        }
+    }
+
+    /// The types of operands that are in order; otherwise what the operation comes to.
+    fn types<'g>(
+        &'g self,
+        operation: &str,
+        inputs: &[Tensor<'g>],
+        place: Place,
+    ) -> Result<Vec<Type>, Tensor<'g>> {
         if inputs.iter().any(|x| !std::ptr::eq(x.graph, self)) {
             let operation = operation.to_owned();
             let error = Error::new(ErrorKind::MixedGraphs { operation });
-            return self.fail(self.show(error, inputs), origin);
+            return Err(self.fail(self.show(error, inputs), self.origin(place)));
         }
-        let types: Vec<Type> = inputs.iter().map(|x| (x.dtype(), x.shape())).collect();
-        if inputs
-            .iter()
-            .any(|x| self.ir.borrow().node(x.id).op == Op::Poison)
-        {
-            return self.poison(origin);
+        match inputs.iter().all(|x| self.is_sound(*x)) {
+            true => Ok(inputs.iter().map(|x| (x.dtype(), x.shape())).collect()),
+            false => Err(self.poison(self.origin(place))),
         }
-        let outcome = infer(&types).and_then(|(op, ty)| match is_addressable(ty) {
+    }
+
+    fn append<'g>(
+        &'g self,
+        (operation, inputs, place): (&str, &[Tensor<'g>], Place),
+        inferred: Result<(Op, Type), Problem>,
+    ) -> Tensor<'g> {
+        let origin = self.origin(place);
+        let inferred = inferred.and_then(|(op, ty)| match is_addressable(ty) {
             true => Ok((op, ty)),
             false => Err(bad_shape(
                 operation,
                 format!("{} has too many elements", ty.1),
             )),
         });
-        match outcome {
+        match inferred {
             Ok((op, (dtype, shape))) => {
                 let local = inputs.iter().map(|x| self.localize(x.id)).collect();
-                let Some(inputs): Option<Vec<NodeId>> = local else {
+                let Some(inputs): Option<Inputs> = local else {
                     self.leak(operation, inputs, place);
                     return self.poison(origin);
                 };
@@ -493,7 +510,7 @@ pub(crate) fn has_value(dtype: DType, value: f64) -> bool {
 fn leaf(op: Op, dtype: DType, shape: Shape) -> Node {
     Node {
         op,
-        inputs: Vec::new(),
+        inputs: Inputs::new(),
         dtype,
         shape,
         region: RegionId::default(),

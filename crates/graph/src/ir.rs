@@ -9,6 +9,8 @@ use std::sync::Arc;
 use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{Axes, DType, Place, Primitive, Reduction, Scalar, Shape, TensorType};
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::composite::Rule;
 use crate::init::Init;
 use crate::unit::Units;
@@ -190,11 +192,14 @@ impl fmt::Debug for Custom {
     }
 }
 
+/// The operands of a node. There may be very many nodes, and few have more than four.
+pub(crate) type Inputs = SmallVec<[NodeId; 4]>;
+
 /// A node: what it computes, from what, and the type of the result.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Node {
     pub(crate) op: Op,
-    pub(crate) inputs: Vec<NodeId>,
+    pub(crate) inputs: Inputs,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
     pub(crate) region: RegionId,
@@ -409,7 +414,7 @@ impl Ir {
     ) -> NodeId {
         let node = Node {
             op: Op::Output(number as u32),
-            inputs: vec![marker],
+            inputs: smallvec![marker],
             dtype,
             shape,
             region: self.node(marker).region,

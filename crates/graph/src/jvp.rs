@@ -10,7 +10,7 @@ use backprop_core::{Place, Result};
 
 use crate::grad::Walk;
 use crate::graph::{Graph, bad_shape};
-use crate::ir::{Node, NodeId, Op};
+use crate::ir::{Inputs, Node, NodeId, Op};
 use crate::operand::Operand;
 use crate::tensor::Tensor;
 
@@ -81,13 +81,13 @@ impl Graph {
             .filter(|y| foreign(**y) || !y.dtype().is_float())
         {
             let problem = bad_shape("jvp", format!("of {}{}", y.dtype(), y.shape()));
-            self.apply("jvp", &[y], place, |_| Err(problem));
+            self.refuse("jvp", &[y], place, problem);
         }
         for &(x, tangent) in moved {
             let [a, b] = [x, tangent].map(|x| (x.dtype(), x.shape()));
             if foreign(x) || foreign(tangent) || a != b || !a.0.is_float() {
                 let what = format!("of {}{} along {}{}", a.0, a.1, b.0, b.1);
-                self.apply("jvp", &[x, tangent], place, |_| Err(bad_shape("jvp", what)));
+                self.refuse("jvp", &[x, tangent], place, bad_shape("jvp", what));
             }
         }
     }
@@ -98,7 +98,7 @@ impl Graph {
         let number = self.len() as u32;
         let node = Node {
             op: Op::Unchosen(number),
-            inputs: Vec::new(),
+            inputs: Inputs::new(),
             dtype: y.dtype(),
             shape: y.shape(),
             region: self.ir.borrow().node(y.id).region,

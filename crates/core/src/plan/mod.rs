@@ -224,14 +224,13 @@ pub struct Draft {
 pub struct Iteration(pub [usize; MAX_LOOPS]);
 
 /// A checked range of bytes, which may move with the iteration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Slot {
     buffer: Buffer,
     offset: usize,
     bytes: usize,
-    strides: [usize; MAX_LOOPS],
-    /// Whether any stride is not 0: most launches are in no loop.
-    moves: bool,
+    /// Bytes per iteration of each loop, where there are any: most launches are in no loop.
+    strides: Option<Box<[usize; MAX_LOOPS]>>,
 }
 
 impl Slot {
@@ -240,8 +239,7 @@ impl Slot {
             buffer: span.buffer,
             offset: span.offset,
             bytes: span.bytes,
-            strides,
-            moves: strides != [0; MAX_LOOPS],
+            strides: (strides != [0; MAX_LOOPS]).then(|| Box::new(strides)),
         }
     }
 
@@ -263,10 +261,10 @@ impl Slot {
     #[inline]
     #[must_use]
     pub fn offset(&self, at: Iteration) -> usize {
-        if !self.moves {
+        let Some(strides) = &self.strides else {
             return self.offset;
-        }
-        let moved = self.strides.iter().zip(at.0).map(|(stride, t)| stride * t);
+        };
+        let moved = strides.iter().zip(at.0).map(|(stride, t)| stride * t);
         self.offset + moved.sum::<usize>()
     }
 }
@@ -298,8 +296,8 @@ impl Args {
     /// Scratch memory, of at least as many bytes as the kernel asked for.
     #[inline]
     #[must_use]
-    pub fn scratch(&self) -> Option<Slot> {
-        self.scratch
+    pub fn scratch(&self) -> Option<&Slot> {
+        self.scratch.as_ref()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::panic::Location;
 
-use backprop_core::{DType, Error, ErrorKind, Result, Shape};
+use backprop_core::{DType, Error, ErrorKind, Place, Result, Shape};
 
 use super::{Graph, leaf};
 use crate::ir::{Op, Origin};
@@ -78,6 +78,17 @@ impl Graph {
         let result = build();
         self.build.borrow_mut().errors.truncate(before + 1);
         result
+    }
+
+    /// What an operation comes to that has a problem: an error that shows the operands.
+    pub(crate) fn refuse<'g>(
+        &'g self,
+        operation: &str,
+        operands: &[Tensor<'g>],
+        place: Place,
+        problem: Problem,
+    ) -> Tensor<'g> {
+        self.apply(operation, operands, place, |_| Err(problem))
     }
 
     pub(crate) fn poison(&self, origin: Origin) -> Tensor<'_> {

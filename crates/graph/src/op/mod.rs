@@ -86,12 +86,11 @@ impl Graph {
     ) -> Tensor<'g> {
         self.within(self.origin_of(operation, place), || {
             let sound = operands.iter().all(|x| self.is_sound(*x));
-            let problem = match sound.then(|| self.first_error(build)) {
-                Some(Ok(result)) => return result,
-                Some(Err(problem)) => problem,
-                None => bad_attribute(operation, "an operand failed to build"),
+            let built = match sound {
+                true => self.first_error(build),
+                false => Err(bad_attribute(operation, "an operand failed to build")),
             };
-            self.apply(operation, operands, place, |_| Err(problem))
+            built.unwrap_or_else(|problem| self.refuse(operation, operands, place, problem))
         })
     }
 }

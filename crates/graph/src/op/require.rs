@@ -47,7 +47,7 @@ impl Graph {
             _ => bad_shape(operation, format!("a condition of shape {shape}"))
                 .help("`.all(..)` or `.any(..)` makes it a single one"),
         };
-        self.apply(operation, &[condition], place, |_| Err(problem))
+        self.refuse(operation, &[condition], place, problem)
     }
 }
 

@@ -310,7 +310,7 @@ impl<'g> Tensor<'g> {
     pub(crate) fn failed(self, operation: &str, problem: Option<Problem>) -> Tensor<'g> {
         let problem = problem.unwrap_or_else(|| too_many_axes(operation));
         self.graph
-            .apply(operation, &[self], Location::caller(), |_| Err(problem))
+            .refuse(operation, &[self], Location::caller(), problem)
     }
 }
 

@@ -172,7 +172,7 @@ pub fn micro_batches<'g, W: Operand<'g> + Copy>(
     let (place, name) = (Location::caller(), "micro_batches");
     let cut = graph.within(graph.origin_of(name, place), || cut(graph, batch, parts));
     let cut = cut.or_else(|problem| {
-        graph.apply(name, batch, place, |_| Err(problem));
+        graph.refuse(name, batch, place, problem);
         graph.check().map(|()| Vec::new())
     })?;
     let types: Vec<DType> = wrt.iter().map(|w| graph.read(*w).dtype()).collect();

@@ -53,7 +53,7 @@ fn fused(
     let same = writes.eq(outputs) && primitive.check().is_ok();
     (same && supports(&primitive)).then(|| Node {
         op: Op::Fused(Arc::new(primitive)),
-        inputs: node.inputs[..custom.inputs].to_vec(),
+        inputs: node.inputs[..custom.inputs].into(),
         ..node.clone()
     })
 }

@@ -31,7 +31,7 @@ pub(crate) fn guard(work: &mut Work) -> Vec<Requirement> {
     let any = violated.reduce(|(a, origin), (b, _)| {
         let or = Op::Scalar(Scalar::Or);
         (
-            push(work, or, vec![a, b], (DType::Bool, Shape::SCALAR), origin),
+            push(work, or, &[a, b], (DType::Bool, Shape::SCALAR), origin),
             origin,
         )
     });
@@ -40,9 +40,9 @@ pub(crate) fn guard(work: &mut Work) -> Vec<Requirement> {
             let (parameter, new) = work.updates[k];
             let old = work.ir.parameters[parameter as usize].node;
             let (dtype, shape) = (work.ir.node(old).dtype, work.ir.node(old).shape);
-            let any = push(work, Op::Broadcast, vec![any], (DType::Bool, shape), origin);
+            let any = push(work, Op::Broadcast, &[any], (DType::Bool, shape), origin);
             let select = Op::Scalar(Scalar::Where);
-            let kept = push(work, select, vec![any, old, new], (dtype, shape), origin);
+            let kept = push(work, select, &[any, old, new], (dtype, shape), origin);
             work.updates[k].1 = kept;
         }
     }
@@ -65,7 +65,7 @@ fn outside(work: &mut Work, requirement: &Requirement) -> NodeId {
     }
     let any = Op::Reduce(Reduction::Max, axes);
     let ty = (DType::Bool, Shape::SCALAR);
-    push(work, any, vec![violated], ty, requirement.origin)
+    push(work, any, &[violated], ty, requirement.origin)
 }
 
 /// The conditions that `work` depends on, each with its first place.
@@ -91,13 +91,13 @@ fn requirements(work: &Work) -> Vec<Requirement> {
 fn push(
     work: &mut Work,
     op: Op,
-    inputs: Vec<NodeId>,
+    inputs: &[NodeId],
     (dtype, shape): (DType, Shape),
     origin: Origin,
 ) -> NodeId {
     let node = Node {
         op,
-        inputs,
+        inputs: inputs.into(),
         dtype,
         shape,
         region: Default::default(),

@@ -107,10 +107,10 @@ struct Builder<'w> {
 }
 
 impl Builder<'_> {
-    fn push(&mut self, op: Op, inputs: Vec<NodeId>, shape: Shape) -> NodeId {
+    fn push(&mut self, op: Op, inputs: &[NodeId], shape: Shape) -> NodeId {
         let node = Node {
             op,
-            inputs,
+            inputs: inputs.into(),
             shape,
             ..self.node.clone()
         };
@@ -120,9 +120,9 @@ impl Builder<'_> {
     fn outer(&mut self) -> NodeId {
         let shape = self.node.shape;
         let sides = self.node.inputs.clone().into_iter();
-        let wide = sides.map(|side| self.push(Op::Broadcast, vec![side], shape));
-        let wide = wide.collect();
-        self.push(Op::Scalar(Scalar::Mul), wide, shape)
+        let wide = sides.map(|side| self.push(Op::Broadcast, &[side], shape));
+        let wide: Vec<NodeId> = wide.collect();
+        self.push(Op::Scalar(Scalar::Mul), &wide, shape)
     }
 
     fn weighted_sum(&mut self, product: &ByVector) -> NodeId {
@@ -133,12 +133,12 @@ impl Builder<'_> {
         }
         let vector = self.node.inputs[product.vector];
         let weights = shape.with(1 - along, 1);
-        let weights = self.push(Op::Reshape, vec![vector], weights);
-        let weights = self.push(Op::Broadcast, vec![weights], shape);
-        let terms = self.push(Op::Scalar(Scalar::Mul), vec![weights, matrix], shape);
+        let weights = self.push(Op::Reshape, &[vector], weights);
+        let weights = self.push(Op::Broadcast, &[weights], shape);
+        let terms = self.push(Op::Scalar(Scalar::Mul), &[weights, matrix], shape);
         let axes = Axes::NONE.with(along);
         let sum = Op::Reduce(Reduction::Sum, axes);
-        let sum = self.push(sum, vec![terms], shape.without(axes));
-        self.push(Op::Reshape, vec![sum], self.node.shape)
+        let sum = self.push(sum, &[terms], shape.without(axes));
+        self.push(Op::Reshape, &[sum], self.node.shape)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Work;
-use crate::ir::{Argument, Node, NodeId, Op, RegionId, Scan};
+use crate::ir::{Argument, Inputs, Node, NodeId, Op, RegionId, Scan};
 
 /// The sequences and stacked outputs of each scan that are used, by number, in order.
 pub(super) struct Kept(HashMap<RegionId, Used>);
@@ -78,7 +78,7 @@ fn position(list: &[usize], number: usize) -> u32 {
 
 impl Used {
     /// The operands of a scan that are used.
-    fn inputs(&self, scan: &Scan, inputs: &[NodeId]) -> Vec<NodeId> {
+    fn inputs(&self, scan: &Scan, inputs: &[NodeId]) -> Inputs {
         let (initial, rest) = inputs.split_at(scan.carried);
         let (sequences, left) = rest.split_at(scan.sequences);
         let (handed, stacked) = left.split_at(scan.carried);

@@ -4,9 +4,11 @@
 
 use backprop_core::{Number, Reduction, Scalar, Shape};
 
+use smallvec::smallvec;
+
 use super::Work;
 use super::truth::{Truth, truth};
-use crate::ir::{Ir, Node, NodeId, Op, Stride};
+use crate::ir::{Inputs, Ir, Node, NodeId, Op, Stride};
 
 pub(super) fn simplify(work: &Work) -> Work {
     let users = users(work);
@@ -86,7 +88,7 @@ fn exact(node: &Node, value: f64) -> Option<Rewrite> {
 fn splat(node: &Node, value: f64) -> Rewrite {
     Rewrite::Node(Node {
         op: Op::Constant(value.to_bits()),
-        inputs: Vec::new(),
+        inputs: Inputs::new(),
         ..node.clone()
     })
 }
@@ -162,7 +164,7 @@ fn scalar(ir: &Ir, node: &Node, function: Scalar, single: &[bool]) -> Option<Rew
     let unary = |function| {
         Rewrite::Node(Node {
             op: Op::Scalar(function),
-            inputs: vec![x[0]],
+            inputs: smallvec![x[0]],
             ..node.clone()
         })
     };
@@ -207,7 +209,7 @@ fn multiply_add(ir: &Ir, node: &Node, single: &[bool]) -> Option<Rewrite> {
     let factors = &ir.node(node.inputs[k]).inputs;
     Some(Rewrite::Node(Node {
         op: Op::Scalar(Scalar::Fma),
-        inputs: vec![factors[0], factors[1], node.inputs[1 - k]],
+        inputs: smallvec![factors[0], factors[1], node.inputs[1 - k]],
         ..node.clone()
     }))
 }

@@ -3,14 +3,16 @@
 
 use backprop_core::Scalar;
 
-use crate::ir::{Ir, NodeId, Op};
+use smallvec::smallvec;
+
+use crate::ir::{Inputs, Ir, NodeId, Op};
 
 /// What a function of truth values, or a choice by one, comes to.
 pub(super) enum Truth {
     /// A value that is there.
     Value(NodeId),
     /// A choice from other operands.
-    Choice(Vec<NodeId>),
+    Choice(Inputs),
 }
 
 /// The operands of a node, if it applies `function`.
@@ -57,18 +59,18 @@ fn absorbed(ir: &Ir, x: &[NodeId], [function, dual]: [Scalar; 2]) -> Option<Trut
 fn choice(ir: &Ir, x: &[NodeId]) -> Option<Truth> {
     let (condition, a, b) = (x[0], x[1], x[2]);
     if let Some(inner) = operands(ir, condition, Scalar::Not) {
-        return Some(Truth::Choice(vec![inner[0], b, a]));
+        return Some(Truth::Choice(smallvec![inner[0], b, a]));
     }
     let inner = |id| operands(ir, id, Scalar::Where);
     let same = |inner: &&[NodeId]| inner[0] == condition;
     let opposite = |inner: &&[NodeId]| are_opposite(ir, inner[0], condition);
     if let Some(chosen) = inner(a).filter(|x| same(x) || opposite(x)) {
         let seen = if same(&chosen) { chosen[1] } else { chosen[2] };
-        return Some(Truth::Choice(vec![condition, seen, b]));
+        return Some(Truth::Choice(smallvec![condition, seen, b]));
     }
     let chosen = inner(b).filter(|x| same(x) || opposite(x))?;
     let seen = if same(&chosen) { chosen[2] } else { chosen[1] };
-    Some(Truth::Choice(vec![condition, a, seen]))
+    Some(Truth::Choice(smallvec![condition, a, seen]))
 }
 
 #[cfg(test)]

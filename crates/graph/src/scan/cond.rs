@@ -95,7 +95,7 @@ impl Graph {
             let (a, b) = (then.len(), otherwise.len());
             let problem =
                 bad_attribute("cond", format!("one side gives {a} tensors, the other {b}"));
-            self.apply("cond", then, place, |_| Err(problem));
+            self.refuse("cond", then, place, problem);
             return false;
         }
         let sound = |x: &Tensor<'_>| self.is_sound(*x);
@@ -109,7 +109,7 @@ impl Graph {
                 true => bad_shape("cond", what),
                 false => bad_dtype("cond", what),
             };
-            self.apply("cond", &[*a, *b], place, |_| Err(problem));
+            self.refuse("cond", &[*a, *b], place, problem);
         }
         wrong.is_none()
     }

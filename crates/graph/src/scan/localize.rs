@@ -6,8 +6,10 @@ use std::collections::HashMap;
 use backprop_core::{ErrorKind, MAX_RANK, Place};
 
 use super::stack;
+use smallvec::smallvec;
+
 use crate::graph::Graph;
-use crate::ir::{Argument, Ir, Node, NodeId, Op, RegionId, Turn};
+use crate::ir::{Argument, Inputs, Ir, Node, NodeId, Op, RegionId, Turn};
 use crate::tensor::Tensor;
 
 /// The cost of functions whose values are kept for the way back, in additions.
@@ -98,7 +100,7 @@ impl Graph {
         let local = match &node.op {
             Op::Argument(Argument::Element, _) => self.element(node.inputs[0], at)?,
             _ if is_free(&node.op) || self.is_cheap(id, at) => {
-                let mut inputs = Vec::with_capacity(node.inputs.len());
+                let mut inputs = Inputs::with_capacity(node.inputs.len());
                 for &input in &node.inputs {
                     let region = self.ir.borrow().node(input).region;
                     inputs.push(self.localize_below(input, region, at + 1)?);
@@ -239,7 +241,7 @@ impl Ir {
         }
         if let Some(&room) = self.reserved.get(&id) {
             let node = &mut self.nodes[room.index()];
-            (node.op, node.inputs) = (Op::Output(number as u32), vec![marker]);
+            (node.op, node.inputs) = (Op::Output(number as u32), smallvec![marker]);
             return Some(room);
         }
         let origin = self.origins[marker.index()];

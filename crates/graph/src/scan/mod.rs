@@ -184,7 +184,7 @@ impl Graph {
             false => bad_dtype(operation, format!("a count of type {dtype}")),
         };
         let problem = problem.help("how many iterations run is one integer");
-        self.apply(operation, &[count], Location::caller(), |_| Err(problem))
+        self.refuse(operation, &[count], Location::caller(), problem)
     }
 
     /// Builds a scan. Where it is counted, the last carried value says how often it runs.
@@ -198,7 +198,7 @@ impl Graph {
         let times = how.most();
         let operands = [initial, sequences].concat();
         if let Err(problem) = self.check_scan(name, times, &operands, sequences) {
-            let failed = self.apply(name, &operands, place, |_| Err(problem));
+            let failed = self.refuse(name, &operands, place, problem);
             return failed.silent_scan((initial.len(), sequences.len()), body);
         }
         let local = operands.iter().map(|x| self.localize(x.id));
@@ -279,7 +279,7 @@ impl Graph {
                 initial.len(),
                 carried.len()
             );
-            self.apply(name, carried, place, |_| Err(bad_attribute(name, what)));
+            self.refuse(name, carried, place, bad_attribute(name, what));
             return false;
         }
         initial.iter().zip(carried).all(|(&before, &after)| {
@@ -292,7 +292,7 @@ impl Graph {
                 true => bad_shape(name, what),
                 false => bad_dtype(name, what),
             };
-            self.apply(name, &[before, after], place, |_| Err(problem));
+            self.refuse(name, &[before, after], place, problem);
             false
         })
     }

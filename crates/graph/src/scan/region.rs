@@ -2,9 +2,11 @@
 
 use backprop_core::{DType, Place, Shape};
 
+use smallvec::smallvec;
+
 use super::{Left, Open, Scanned};
 use crate::graph::{Graph, bad_attribute, bad_shape};
-use crate::ir::{Argument, Ir, Node, NodeId, Op, Origin, RegionId, Scan, Turn};
+use crate::ir::{Argument, Inputs, Ir, Node, NodeId, Op, Origin, RegionId, Scan, Turn};
 use crate::tensor::Tensor;
 
 impl Graph {
@@ -48,7 +50,7 @@ impl Graph {
         list.push(x.id);
         let node = Node {
             op: Op::Argument(kind, number as u32),
-            inputs: vec![x.id],
+            inputs: smallvec![x.id],
             dtype,
             shape,
             region: open.region,
@@ -92,7 +94,7 @@ impl Graph {
             // Says so if a tensor belongs to another graph, and is silent of what failed before.
             let problem = bad_attribute("scan", "a result of its body failed to build");
             let silent = match failed && leaked.is_none() {
-                true => self.apply("scan", &all, place, |_| Err(problem)),
+                true => self.refuse("scan", &all, place, problem),
                 false => self.poison(self.origin(place)),
             };
             return Scanned {
@@ -103,7 +105,7 @@ impl Graph {
         let outputs = outputs(&self.ir.borrow(), &open, &left);
         let Some(outputs) = outputs else {
             let problem = bad_shape("scan", "stacking makes more axes than there can be");
-            let failed = self.apply("scan", &left.stacked, place, |_| Err(problem));
+            let failed = self.refuse("scan", &left.stacked, place, problem);
             return Scanned {
                 carried: vec![failed; initial.len()],
                 stacked: vec![failed; left.stacked.len()],
@@ -119,7 +121,7 @@ impl Graph {
             sequences: open.sequences.len(),
         };
         let operands = open.initial.iter().chain(&open.sequences);
-        let inputs: Vec<NodeId> = operands.copied().chain(all.iter().map(|x| x.id)).collect();
+        let inputs: Inputs = operands.copied().chain(all.iter().map(|x| x.id)).collect();
         let mut ir = self.ir.borrow_mut();
         let region = ir.region(open.region).parent;
         let node = Node {
@@ -171,7 +173,7 @@ fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
         };
         let room = Node {
             op: Op::Reserved(id.0),
-            inputs: Vec::new(),
+            inputs: Inputs::new(),
             dtype: node.dtype,
             shape,
             region: ir.node(marker).region,

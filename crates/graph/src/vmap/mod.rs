@@ -65,7 +65,7 @@ impl Graph {
             if sound {
                 self.leak("vmap", &results, place);
             }
-            let failed = self.apply("vmap", &results, place, |_| Err(problem));
+            let failed = self.refuse("vmap", &results, place, problem);
             return vec![failed; results.len()];
         };
         let mut batch = Batch {
@@ -134,7 +134,7 @@ impl Graph {
         let size = match self.batch_size(batches) {
             Ok(size) => size,
             Err(problem) => {
-                self.apply("vmap", batches, place, |_| Err(problem));
+                self.refuse("vmap", batches, place, problem);
                 return None;
             }
         };

@@ -66,7 +66,7 @@ fn push_level(ir: &mut Ir, x: NodeId, origin: Origin) -> NodeId {
     let mut push = |op: Op, inputs: &[NodeId], dtype, shape: Shape, region| {
         let node = Node {
             op,
-            inputs: inputs.to_vec(),
+            inputs: inputs.into(),
             dtype,
             shape,
             region,
