@@ -37,8 +37,7 @@ impl Axis {
     }
 
     /// The places from which all taps are inside.
-    #[inline(always)]
-    pub(crate) fn interior(&self) -> Range<usize> {
+    fn interior(&self) -> Range<usize> {
         let reach = self.taps.saturating_sub(1) as isize * self.tap;
         let [first, last] = [self.origin, self.origin + reach].map(|start| self.inside(start));
         let start = first.start.max(last.start);
@@ -86,6 +85,12 @@ impl Axis {
 pub(crate) struct Windows {
     /// Slowest first; at least one.
     axes: Vec<Axis>,
+    // What kernels ask for all the time, and would need loops and divisions for.
+    interior: Range<usize>,
+    rows: usize,
+    /// Taps of all axes but the last, and of all but the last two.
+    outer_taps: usize,
+    rest_taps: usize,
 }
 
 /// Successive places along the last axis of which all visit positions, or none does.
@@ -103,15 +108,24 @@ impl Windows {
         if axes.is_empty() {
             axes.push(POINT);
         }
-        Self { axes }
+        let (interior, outer) = (axes[axes.len() - 1].interior(), &axes[..axes.len() - 1]);
+        let rest = &outer[..outer.len().saturating_sub(1)];
+        let taps = |axes: &[Axis]| axes.iter().map(|axis| axis.taps).product();
+        Self {
+            interior,
+            rows: outer.iter().map(|axis| axis.places).product(),
+            outer_taps: taps(outer),
+            rest_taps: taps(rest),
+            axes,
+        }
     }
 
     pub(crate) fn taps(&self) -> usize {
-        self.axes.iter().map(|axis| axis.taps).product()
+        self.outer_taps * self.last().taps
     }
 
     pub(crate) fn places(&self) -> usize {
-        self.axes.iter().map(|axis| axis.places).product()
+        self.rows * self.last().places
     }
 
     /// Elements from a position to that of the next place, within a run.
@@ -141,9 +155,15 @@ impl Windows {
         self.axes.last().copied().unwrap_or(POINT)
     }
 
+    /// The places along the last axis from which all its taps are inside.
+    #[inline(always)]
+    pub(crate) fn interior(&self) -> Range<usize> {
+        self.interior.clone()
+    }
+
     /// The rows of places along the last axis.
     pub(crate) fn rows(&self) -> usize {
-        self.outer().iter().map(|axis| axis.places).product()
+        self.rows
     }
 
     fn outer(&self) -> &[Axis] {
@@ -172,7 +192,7 @@ impl Windows {
             width: axis.taps,
             rest,
             row,
-            others: 0..rest.iter().map(|axis| axis.taps).product(),
+            others: 0..self.rest_taps,
         }
     }
 
@@ -194,7 +214,7 @@ impl Windows {
 
     /// The taps of all axes but the last.
     pub(crate) fn outer_taps(&self) -> usize {
-        self.outer().iter().map(|axis| axis.taps).product()
+        self.outer_taps
     }
 
     /// The elements before the row of positions that such a tap sees from a row of places, if it is
@@ -272,19 +292,23 @@ impl Iterator for Seen<'_> {
 
 /// The elements before the row of positions of a tap at a row of places, if it is inside.
 #[inline(always)]
-fn row_start(outer: &[Axis], mut row: usize, mut tap: usize) -> Option<isize> {
+fn row_start(outer: &[Axis], row: usize, tap: usize) -> Option<isize> {
+    match outer {
+        [] => Some(0),
+        [axis] => Some(axis.position(row, tap)? * axis.stride),
+        _ => row_start_of_many(outer, row, tap),
+    }
+}
+
+/// The same over several axes. It has divisions, and hence no place in every kernel.
+#[cold]
+#[inline(never)]
+fn row_start_of_many(outer: &[Axis], mut row: usize, mut tap: usize) -> Option<isize> {
     let mut start = 0;
-    for (i, axis) in outer.iter().enumerate().rev() {
-        // What is left for the first axis needs no division.
-        let (place, tap_here) = match i {
-            0 => (row, tap),
-            _ => (row % axis.places.max(1), tap % axis.taps.max(1)),
-        };
-        start += axis.position(place, tap_here)? * axis.stride;
-        if i > 0 {
-            row /= axis.places.max(1);
-            tap /= axis.taps.max(1);
-        }
+    for axis in outer.iter().rev() {
+        let (places, taps) = (axis.places.max(1), axis.taps.max(1));
+        start += axis.position(row % places, tap % taps)? * axis.stride;
+        (row, tap) = (row / places, tap / taps);
     }
     Some(start)
 }

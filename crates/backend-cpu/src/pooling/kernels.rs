@@ -11,7 +11,7 @@ use backprop_core::Reduction;
 
 use super::register::{Item, Largest, One, Rank, Register, Smallest};
 use crate::Level;
-use crate::simd::{Simd, by_level};
+use crate::simd::{Scalar, Simd, by_level};
 use crate::tile::Lane;
 use crate::windows::{Axis, Seen, Windows};
 
@@ -35,14 +35,15 @@ by_level! { fn folding[T: Item, F: Fold][T, F](plane: &Plane<'_>) = fold_at; }
 by_level! { fn routing[T: Item, R: Rank][T, R](plane: &Plane<'_>) = route_at; }
 by_level! { fn spreading[T: Item][T](plane: &Plane<'_>) = spread_at; }
 
+/// The kernel of a type: integers, which fill no registers, have one for all levels.
 macro_rules! by_lane {
-    ($lane:expr, $kernel:ident $(, $rule:ty)?; $level:expr) => {
+    ($lane:expr, $kernel:ident = $at:ident $(, $rule:ty)?; $level:expr) => {
         match $lane {
             Lane::F32 => $kernel::<f32 $(, $rule)?>($level),
             Lane::F64 => $kernel::<f64 $(, $rule)?>($level),
-            Lane::I32 => $kernel::<i32 $(, $rule)?>($level),
-            Lane::I64 => $kernel::<i64 $(, $rule)?>($level),
-            Lane::U8 => $kernel::<u8 $(, $rule)?>($level),
+            Lane::I32 => $at::<Scalar, i32 $(, $rule)?>,
+            Lane::I64 => $at::<Scalar, i64 $(, $rule)?>,
+            Lane::U8 => $at::<Scalar, u8 $(, $rule)?>,
         }
     };
 }
@@ -50,18 +51,18 @@ macro_rules! by_lane {
 /// What reduces the windows of a plane.
 pub(super) fn reducer(reduction: Reduction, lane: Lane, level: Level) -> PlaneFn {
     match reduction {
-        Reduction::Sum => by_lane!(lane, folding, Sum; level),
-        Reduction::Max => by_lane!(lane, folding, Largest; level),
-        Reduction::Min => by_lane!(lane, folding, Smallest; level),
+        Reduction::Sum => by_lane!(lane, folding = fold_at, Sum; level),
+        Reduction::Max => by_lane!(lane, folding = fold_at, Largest; level),
+        Reduction::Min => by_lane!(lane, folding = fold_at, Smallest; level),
     }
 }
 
 /// The vjp of that.
 pub(super) fn vjp(reduction: Reduction, lane: Lane, level: Level) -> PlaneFn {
     match reduction {
-        Reduction::Sum => by_lane!(lane, spreading; level),
-        Reduction::Max => by_lane!(lane, routing, Largest; level),
-        Reduction::Min => by_lane!(lane, routing, Smallest; level),
+        Reduction::Sum => by_lane!(lane, spreading = spread_at; level),
+        Reduction::Max => by_lane!(lane, routing = route_at, Largest; level),
+        Reduction::Min => by_lane!(lane, routing = route_at, Smallest; level),
     }
 }
 
@@ -89,8 +90,8 @@ impl<R: Rank> Fold for R {
 /// Places of a row that are taken together.
 struct Chunk {
     place: usize,
-    /// The taps of the last axis that are inside.
-    taps: Range<usize>,
+    /// Whether all taps of the last axis are inside.
+    is_inside: bool,
     /// Whether they fill a register.
     is_full: bool,
 }
@@ -98,7 +99,7 @@ struct Chunk {
 /// An iterator over the chunks of a row.
 #[derive(Clone)]
 struct Chunks {
-    axis: Axis,
+    places: usize,
     interior: Range<usize>,
     lanes: usize,
     place: usize,
@@ -106,13 +107,31 @@ struct Chunks {
 
 impl Chunks {
     #[inline(always)]
-    fn new(axis: Axis, lanes: usize) -> Self {
+    fn new(windows: &Windows, lanes: usize) -> Self {
         Self {
-            interior: axis.interior(),
-            axis,
+            places: windows.last().places,
+            interior: windows.interior(),
             lanes,
             place: 0,
         }
+    }
+
+    /// The full ones alone.
+    #[inline(always)]
+    fn full(&self) -> impl Iterator<Item = Chunk> + Clone + use<> {
+        let (first, lanes) = (self.interior.start, self.lanes);
+        (0..self.interior.len() / lanes).map(move |i| Chunk {
+            place: first + i * lanes,
+            is_inside: true,
+            is_full: true,
+        })
+    }
+
+    /// Whether all chunks are full.
+    #[inline(always)]
+    fn are_full(&self) -> bool {
+        let lanes = self.lanes;
+        lanes > 1 && self.interior == (0..self.places) && self.places.is_multiple_of(lanes)
     }
 }
 
@@ -121,21 +140,16 @@ impl Iterator for Chunks {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Chunk> {
-        if self.place == self.axis.places {
+        if self.place == self.places {
             return None;
         }
         let place = self.place;
         let is_inside = self.interior.contains(&place);
-        let is_full = is_inside && place + self.lanes <= self.interior.end;
+        let is_full = self.lanes > 1 && is_inside && place + self.lanes <= self.interior.end;
         self.place += if is_full { self.lanes } else { 1 };
-        let taps = if is_inside {
-            0..self.axis.taps
-        } else {
-            self.axis.taps_at(place)
-        };
         Some(Chunk {
             place,
-            taps,
+            is_inside,
             is_full,
         })
     }
@@ -150,17 +164,24 @@ struct View<'a, T> {
     taps: Range<usize>,
     /// Elements before the position of the first tap of the axis in a row.
     before: isize,
+    /// From the position of a place to that of the next.
+    step: isize,
     x: *const T,
 }
 
 impl<'a, T> View<'a, T> {
     #[inline(always)]
-    fn new(plane: &Plane<'a>, axis: Axis, seen: &Seen<'a>, chunk: &Chunk) -> Self {
+    fn new(plane: &Plane<'a>, (axis, step): (Axis, isize), seen: &Seen<'a>, chunk: &Chunk) -> Self {
         Self {
             seen: seen.clone(),
             axis,
-            taps: chunk.taps.clone(),
+            taps: if chunk.is_inside {
+                0..axis.taps
+            } else {
+                axis.taps_at(chunk.place)
+            },
             before: (axis.origin + chunk.place as isize * axis.place) * axis.stride,
+            step,
             x: plane.x.cast(),
         }
     }
@@ -170,32 +191,53 @@ impl<'a, T> View<'a, T> {
     fn at(&self, start: isize, tap: usize) -> isize {
         start + self.before + tap as isize * self.axis.tap * self.axis.stride
     }
-
-    /// From the position of a place to that of the next.
-    #[inline(always)]
-    fn step(&self) -> isize {
-        self.axis.place * self.axis.stride
-    }
 }
 
 #[inline(always)]
 unsafe fn fold_at<S: Simd, T: Item, F: Fold>(plane: &Plane<'_>) {
-    let (axis, start) = (plane.windows.last(), T::of(plane.start));
-    let chunks = Chunks::new(axis, T::In::<S>::LANES);
+    let chunks = Chunks::new(plane.windows, T::In::<S>::LANES);
+    // SAFETY: the same contract.
+    unsafe {
+        if chunks.lanes > 1 {
+            // A loop for each way to fill a register.
+            match plane.windows.step() {
+                1 => fold_chunks::<T::In<S>, F>(plane, 1, chunks.full()),
+                2 => fold_chunks::<T::In<S>, F>(plane, 2, chunks.full()),
+                step => fold_chunks::<T::In<S>, F>(plane, step, chunks.full()),
+            }
+        }
+        if !chunks.are_full() {
+            fold_others::<T, F>(plane, chunks);
+        }
+    }
+}
+
+/// The places that fill no register. Not inlined: it is the same at every level.
+#[inline(never)]
+unsafe fn fold_others<T: Item, F: Fold>(plane: &Plane<'_>, chunks: Chunks) {
+    // SAFETY: the same contract.
+    unsafe {
+        let others = chunks.filter(|chunk| !chunk.is_full);
+        fold_chunks::<One<T>, F>(plane, plane.windows.step(), others);
+    }
+}
+
+/// Some chunks of every row.
+#[inline(always)]
+unsafe fn fold_chunks<V: Register, F: Fold>(
+    plane: &Plane<'_>,
+    step: isize,
+    chunks: impl Iterator<Item = Chunk> + Clone,
+) {
+    let (axis, start) = (plane.windows.last(), V::Element::of(plane.start));
     for row in 0..plane.windows.rows() {
         let seen = plane.windows.seen_from(row);
         for chunk in chunks.clone() {
-            let view = View::new(plane, axis, &seen, &chunk);
-            let to = plane.to.cast::<T>();
+            let view = View::new(plane, (axis, step), &seen, &chunk);
+            let to = plane.to.cast::<V::Element>();
             let to = to.wrapping_add(row * axis.places + chunk.place);
             // SAFETY: the caller vouches for the plane and the instructions.
-            unsafe {
-                if chunk.is_full {
-                    folded::<T::In<S>, F>(&view, start).put(to, 1);
-                } else {
-                    folded::<One<T>, F>(&view, start).put(to, 1);
-                }
-            }
+            unsafe { folded::<V, F>(&view, start).put(to, 1) };
         }
     }
 }
@@ -208,7 +250,7 @@ unsafe fn folded<V: Register, F: Fold>(view: &View<'_, V::Element>, start: V::El
         for (_, row) in view.seen.clone() {
             for tap in view.taps.clone() {
                 let from = view.x.wrapping_offset(view.at(row, tap));
-                total = F::fold(total, V::get(from, view.step()));
+                total = F::fold(total, V::get(from, view.step));
             }
         }
         total
@@ -263,7 +305,7 @@ impl<R: Rank> Route for R {
                 let number = outer * view.axis.taps + tap;
                 let from = view.x.wrapping_offset(view.at(row, tap));
                 // SAFETY: taps that are inside see existing positions.
-                let new = unsafe { V::get(from, view.step()) };
+                let new = unsafe { V::get(from, view.step) };
                 chosen = Some(match chosen {
                     None => (new, new.tap(number)),
                     Some(chosen) => V::choose::<R>(chosen, new, number),
@@ -281,19 +323,20 @@ impl<R: Rank> Route for R {
 
 #[inline(always)]
 unsafe fn send_at<S: Simd, T: Item, R: Route>(plane: &Plane<'_>) {
-    let axis = plane.windows.last();
-    let chunks = Chunks::new(axis, T::In::<S>::LANES);
+    let (axis, step) = (plane.windows.last(), plane.windows.step());
+    let chunks = Chunks::new(plane.windows, T::In::<S>::LANES);
     for row in 0..plane.windows.rows() {
         let seen = plane.windows.seen_from(row);
         for chunk in chunks.clone() {
-            let view = View::new(plane, axis, &seen, &chunk);
             let from = plane.cotangents.cast::<T>();
             let from = from.wrapping_add(row * axis.places + chunk.place);
             // SAFETY: the caller vouches for the plane and the instructions.
             unsafe {
                 if chunk.is_full {
+                    let view = View::new(plane, (axis, step), &seen, &chunk);
                     send::<T::In<S>, R>(&view, T::In::<S>::get(from, 1), plane.to.cast());
                 } else {
+                    let view = View::new(plane, (axis, step), &seen, &chunk);
                     send::<One<T>, R>(&view, One::get(from, 1), plane.to.cast());
                 }
             }
@@ -309,7 +352,7 @@ unsafe fn send<V: Register, R: Route>(
     to: *mut V::Element,
 ) {
     // Two taps next to each other fill the gaps between places.
-    let is_paired = view.step() == 2 && view.axis.tap * view.axis.stride == 1;
+    let is_paired = view.step == 2 && view.axis.tap * view.axis.stride == 1;
     // SAFETY: taps that are inside see existing positions.
     unsafe {
         let Some(chosen) = R::choose::<V>(view) else {
@@ -326,8 +369,8 @@ unsafe fn send<V: Register, R: Route>(
                 } else {
                     end -= 1;
                     let to = to.wrapping_offset(view.at(row, end));
-                    let old = V::get(to, view.step());
-                    old.plus(share(end)).put(to, view.step());
+                    let old = V::get(to, view.step);
+                    old.plus(share(end)).put(to, view.step);
                 }
             }
         }
