@@ -11,7 +11,7 @@ use crate::Level;
 use crate::gemm::{Call, Make, Number, Product, Sink, Source, typed};
 use crate::memory::LINE;
 use crate::pool::Worker;
-use crate::simd::{Float, Simd, Vector, by_level};
+use crate::simd::{Float, Simd, Vector, by_level, keep_single};
 use crate::windows::Windows;
 
 /// Places of the output that are computed together.
@@ -334,6 +334,7 @@ unsafe fn add_product<S: Simd, T: Number + Source<T>, E: Source<T>>(
 ) {
     let lanes = T::In::<S>::LANES;
     for i in (0..count).step_by(lanes) {
+        keep_single(lanes);
         let have = (count - i).min(lanes);
         let to = to.wrapping_offset(i as isize * to_step);
         let from = from.wrapping_offset(i as isize * from_step);
@@ -370,6 +371,7 @@ unsafe fn dot_at<S: Simd, T: Number + Source<T>, E: Source<T>>(visit: &Visit<'_,
                 let Some(from) = run.from else { continue };
                 let (x, y) = (x.wrapping_offset(from), y.wrapping_add(run.at));
                 for first in (0..run.len).step_by(CHAINS * lanes) {
+                    keep_single(lanes);
                     for (chain, sum) in sums.iter_mut().enumerate() {
                         let i = first + chain * lanes;
                         if i < run.len {

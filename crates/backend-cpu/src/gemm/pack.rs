@@ -4,6 +4,7 @@
 //! one k stand together. Any strides are taken here, so a transposed operand costs no pass of its
 //! own: where neighbours lie along K, blocks are transposed in registers.
 
+use std::hint::black_box;
 use std::ops::Range;
 
 use super::Number;
@@ -313,6 +314,8 @@ unsafe fn put<S: Simd, T: Number>(row: T::In<S>, panel: *mut T, (at, room): (usi
 unsafe fn collect<T: Number, E: Source<T>>(panel: &Panel<E, T>) {
     for k in 0..panel.depth {
         for line in 0..panel.lines {
+            // Rare, and none the faster unrolled.
+            black_box(());
             let step = line as isize * panel.across + k as isize * panel.along;
             // SAFETY: existing lines are read, the panel is written.
             unsafe {

@@ -15,7 +15,7 @@ impl Number for f64 {}
 pub(super) const MAX_LANES: usize = 16;
 
 /// An operand's element, which widens exactly to `T`.
-pub(crate) trait Source<T: Number>: Copy + Debug + Send + Sync + 'static {
+pub(crate) trait Source<T: Number>: Copy + Default + Debug + Send + Sync + 'static {
     /// Whether it is `T` itself, so that kernels can read operands where they lie.
     const IS_WIDE: bool = false;
 
@@ -28,8 +28,13 @@ pub(crate) trait Source<T: Number>: Copy + Debug + Send + Sync + 'static {
     /// As for [`Vector::load`].
     #[inline(always)]
     unsafe fn load<S: Simd>(from: *const Self) -> T::In<S> {
-        // SAFETY: the same contract.
-        unsafe { widened::<S, T, Self>(from, T::In::<S>::LANES) }
+        let mut lanes = [T::default(); MAX_LANES];
+        for (i, lane) in lanes.iter_mut().take(T::In::<S>::LANES).enumerate() {
+            // SAFETY: the caller promises as many readable elements as the register has lanes.
+            *lane = unsafe { from.add(i).read() }.widen();
+        }
+        // SAFETY: a register has at most MAX_LANES lanes.
+        unsafe { T::In::<S>::load(lanes.as_ptr()) }
     }
 
     /// The first `n < LANES` elements, widened; the other lanes are zero.
@@ -38,20 +43,14 @@ pub(crate) trait Source<T: Number>: Copy + Debug + Send + Sync + 'static {
     /// As for [`Vector::load_first`].
     #[inline(always)]
     unsafe fn load_first<S: Simd>(from: *const Self, n: usize) -> T::In<S> {
-        // SAFETY: the same contract.
-        unsafe { widened::<S, T, Self>(from, n) }
+        // Copied first, to be widened without a loop of so many rounds.
+        let mut first = [Self::default(); MAX_LANES];
+        // SAFETY: the caller promises `n` readable elements, fewer than MAX_LANES.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, first.as_mut_ptr(), n);
+            Self::load::<S>(first.as_ptr())
+        }
     }
-}
-
-#[inline(always)]
-unsafe fn widened<S: Simd, T: Number, E: Source<T>>(from: *const E, n: usize) -> T::In<S> {
-    let mut lanes = [T::default(); MAX_LANES];
-    for (i, lane) in lanes.iter_mut().take(n).enumerate() {
-        // SAFETY: the caller promises `n` readable elements.
-        *lane = unsafe { from.add(i).read() }.widen();
-    }
-    // SAFETY: a register has at most MAX_LANES lanes.
-    unsafe { T::In::<S>::load(lanes.as_ptr()) }
 }
 
 macro_rules! wide {

@@ -10,7 +10,7 @@ use super::kernel::Onto;
 use super::pack::block;
 use super::source::Source;
 use crate::memory::LINE;
-use crate::simd::{Float, Simd, Vector, by_level, fetch_first};
+use crate::simd::{Float, Simd, Vector, by_level, fetch_first, keep_single};
 
 /// Rows read side by side.
 const STREAMS: usize = 8;
@@ -98,6 +98,7 @@ unsafe fn streams<S: Simd, T: Number, E: Source<T>, const ROWS: usize>(
         let row = |i: usize, j: usize| b.wrapping_offset(i as isize * line.along).wrapping_add(j);
         let whole = line.columns / lanes * lanes;
         for j in (0..whole).step_by(lanes) {
+            keep_single(lanes);
             let mut sum = match onto {
                 Onto::Nothing => zero,
                 Onto::Sum => T::In::<S>::load(y.add(j)),

@@ -318,6 +318,15 @@ macro_rules! by_level {
 }
 pub(crate) use by_level;
 
+/// Stands in a loop over registers of `lanes` lanes that is long: of single lanes the compiler would
+/// make a loop of vectors again, although a fused multiply-add is a call for each of their lanes.
+#[inline(always)]
+pub(crate) fn keep_single(lanes: usize) {
+    if lanes == 1 {
+        std::hint::black_box(());
+    }
+}
+
 /// Brings a line into the first-level cache, some time. A hint: the address need not be valid.
 #[inline(always)]
 pub(crate) fn fetch_first<T>(line: *const T) {
