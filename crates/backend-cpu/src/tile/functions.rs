@@ -5,12 +5,14 @@
 //! through the scalar table ([`evaluate`]), so a new entry of that table works
 //! at once and gets fast when somebody adds a line.
 
+use std::hint::black_box;
+
 use backprop_core::Scalar;
 
 use super::lane::{Lane, Whole, opposite};
 use crate::Level;
 use crate::math;
-use crate::simd::{Float, Float32, Real, Simd, Vector, by_level};
+use crate::simd::{Float, Float32, Real, Simd, Vector, by_level, keep_single};
 
 /// Computes `n` elements at the first place from those that the operands are read from, which may be
 /// the same place.
@@ -308,18 +310,26 @@ by_level! { pub(super) fn algebra_loop [T: Real + From<f32>, O: Algebra] [T, O]
 #[inline(always)]
 unsafe fn curve_at<S: Simd, O: Curve>(to: *mut u8, [a, b, _]: [Values; 3], n: usize) {
     let to: *mut f32 = to.cast();
-    let whole = n - n % S::F32::LANES;
+    let lanes = S::F32::LANES;
     // SAFETY: the caller passes `n` elements for each operand of the function.
     unsafe {
         let second = |i| if O::ARITY > 1 { b.at(i) } else { a.at(i) };
-        for i in (0..whole).step_by(S::F32::LANES) {
-            let (x, y) = (S::F32::load(a.at(i)), S::F32::load(second(i)));
-            O::apply(x, y).store(to.add(i));
-        }
-        if whole < n {
-            let x = S::F32::load_first(a.at(whole), n - whole);
-            let y = S::F32::load_first(second(whole), n - whole);
-            O::apply(x, y).store_first(to.add(whole), n - whole);
+        // One copy of a long function serves whole registers and what is left.
+        for i in (0..n).step_by(lanes) {
+            keep_single(lanes);
+            let have = n - i;
+            let (x, y) = if have >= lanes {
+                (S::F32::load(a.at(i)), S::F32::load(second(i)))
+            } else {
+                let x = S::F32::load_first(a.at(i), have);
+                (x, S::F32::load_first(second(i), have))
+            };
+            let value = O::apply(x, y);
+            if have >= lanes {
+                value.store(to.add(i));
+            } else {
+                value.store_first(to.add(i), have);
+            }
         }
     }
 }
@@ -378,7 +388,8 @@ unsafe fn choice_at<S: Simd, T: Real>(to: *mut u8, [c, a, b]: [Values; 3], n: us
 }
 by_level! { fn choice_loop [T: Real] [T] (to: *mut u8, from: [Values; 3], n: usize) = choice_at; }
 
-// Integer loops are left to the compiler to vectorise for the level.
+// Integer loops are left to the compiler to vectorise for the level, within a block: `black_box` keeps
+// it from taking several blocks lane by lane, in a hundred times the code, and so what is left.
 
 /// `to[i] = apply(a[i], b[i])`, also in place where sizes are the same.
 #[inline(always)]
@@ -393,12 +404,14 @@ unsafe fn pairs<A: Copy, B: Copy>(
     // SAFETY: the caller passes `n` elements on all sides.
     unsafe {
         for i in (0..whole).step_by(ABREAST) {
+            black_box(());
             let x = a.at::<A>(i).cast::<[A; ABREAST]>().read_unaligned();
             let y = b.at::<A>(i).cast::<[A; ABREAST]>().read_unaligned();
             let z: [B; ABREAST] = std::array::from_fn(|k| apply(x[k], y[k]));
             to.add(i).cast::<[B; ABREAST]>().write_unaligned(z);
         }
         for i in whole..n {
+            black_box(());
             let (x, y) = (a.at::<A>(i).read_unaligned(), b.at::<A>(i).read_unaligned());
             to.add(i).write_unaligned(apply(x, y));
         }

@@ -4,7 +4,8 @@
 //! instruction defines one, so that it makes no difference whether a value
 //! visits memory. Truth values are bytes, 0 or 1.
 
-use std::ops::{BitAnd, BitOr};
+use std::hint::black_box;
+use std::ops::{BitAnd, BitOr, Range};
 
 use backprop_core::DType;
 use half::{bf16, f16};
@@ -134,11 +135,39 @@ pub(crate) fn cast(from: Lane, dtype: DType, level: Level) -> Loop {
         };
     }
     match dtype {
-        DType::F16 | DType::BF16 if from == Lane::F32 => narrowing(dtype, level),
         DType::Bool => by_lane!(truth_loop),
-        DType::F16 => by_lane!(to_f16_loop),
-        DType::BF16 => by_lane!(to_bf16_loop),
+        DType::F16 | DType::BF16 => match from {
+            Lane::F32 => narrowing(dtype, level),
+            // Both formats have all bytes.
+            Lane::U8 => between(from, Lane::F32, level),
+            Lane::F64 => to_narrow::<f64>(dtype),
+            Lane::I32 => to_narrow::<i32>(dtype),
+            Lane::I64 => to_narrow::<i64>(dtype),
+        },
         _ => between(from, Lane::of(dtype), level),
+    }
+}
+
+/// The loop that rounds to a 16-bit format what f32 does not hold. Rare, hence the same for every
+/// level, with a call an element.
+fn to_narrow<A: As<f64> + Copy>(dtype: DType) -> Loop {
+    #[inline(never)]
+    fn to_f16(x: f64) -> f32 {
+        f16::from_f64(x).to_f32()
+    }
+    #[inline(never)]
+    fn to_bf16(x: f64) -> f32 {
+        bf16::from_f64(x).to_f32()
+    }
+    match dtype {
+        DType::F16 => |to, [x, ..], n| {
+            // SAFETY: handed on.
+            unsafe { one_by_one(to, x, 0..n, |x: A| to_f16(x.convert())) }
+        },
+        _ => |to, [x, ..], n| {
+            // SAFETY: handed on.
+            unsafe { one_by_one(to, x, 0..n, |x: A| to_bf16(x.convert())) }
+        },
     }
 }
 
@@ -161,21 +190,39 @@ fn narrowing(dtype: DType, level: Level) -> Loop {
     }
 }
 
-/// `to[i] = convert(from[i])`, also in place where sizes are the same.
+/// `to[i] = convert(from[i])`, also in place where sizes are the same. The compiler vectorises within
+/// a block; `black_box` keeps it from taking several blocks lane by lane, in a hundred times the code.
 #[inline(always)]
 unsafe fn each<A: Copy, B: Copy>(to: *mut u8, from: Values, n: usize, convert: impl Fn(A) -> B) {
-    let to: *mut B = to.cast();
     let whole = n - n % ABREAST;
     // SAFETY: the caller passes `n` elements on both sides.
     unsafe {
         for i in (0..whole).step_by(ABREAST) {
+            black_box(());
             let x = from.at::<A>(i).cast::<[A; ABREAST]>().read_unaligned();
             let y: [B; ABREAST] = std::array::from_fn(|k| convert(x[k]));
-            to.add(i).cast::<[B; ABREAST]>().write_unaligned(y);
+            let to = to.cast::<B>().add(i);
+            to.cast::<[B; ABREAST]>().write_unaligned(y);
         }
-        for i in whole..n {
-            to.add(i)
-                .write_unaligned(convert(from.at::<A>(i).read_unaligned()));
+        one_by_one(to, from, whole..n, convert);
+    }
+}
+
+/// The same for a range, without vector instructions: for less than a block they take more than they
+/// give.
+#[inline(always)]
+unsafe fn one_by_one<A: Copy, B: Copy>(
+    to: *mut u8,
+    from: Values,
+    range: Range<usize>,
+    convert: impl Fn(A) -> B,
+) {
+    for i in range {
+        black_box(());
+        // SAFETY: the caller passes elements for the range on both sides.
+        unsafe {
+            let x = from.at::<A>(i).read_unaligned();
+            to.cast::<B>().add(i).write_unaligned(convert(x));
         }
     }
 }
@@ -197,8 +244,6 @@ conversion_loops! {
     opposite_loop = opposite_at [] [] |x: u8| u8::from(x == 0);
     round_f16_loop = round_f16_at [] [] |x: f32| from_f16(to_f16(x));
     round_bf16_loop = round_bf16_at [] [] |x: f32| from_bf16(to_bf16(x));
-    to_f16_loop = to_f16_at [A: As<f64> + Copy] [A] |x: A| f16::from_f64(x.convert()).to_f32();
-    to_bf16_loop = to_bf16_at [A: As<f64> + Copy] [A] |x: A| bf16::from_f64(x.convert()).to_f32();
 }
 
 /// Loads `n` elements, `stride` elements apart, into a tile.
