@@ -60,12 +60,12 @@ impl Transcendental for f64 {
 
     #[inline(always)]
     fn exp<S: Simd>(x: S::F64) -> S::F64 {
-        by_lane(x, f64::exp)
+        by_lane(x, libm::exp)
     }
 
     #[inline(always)]
     fn log<S: Simd>(x: S::F64) -> S::F64 {
-        by_lane(x, f64::ln)
+        by_lane(x, libm::log)
     }
 }
 

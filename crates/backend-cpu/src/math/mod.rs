@@ -276,7 +276,7 @@ fn circle<V: Float32>(x: V, quarters: f32) -> V {
 #[inline(always)]
 pub(crate) fn sin<V: Float32>(x: V) -> V {
     if x.like(CIRCLE_LIMIT).lt(x.abs()).any() {
-        return x.by_lane(f64::sin);
+        return x.by_lane(libm::sin);
     }
     circle(x, 0.0)
 }
@@ -285,7 +285,7 @@ pub(crate) fn sin<V: Float32>(x: V) -> V {
 #[inline(always)]
 pub(crate) fn cos<V: Float32>(x: V) -> V {
     if x.like(CIRCLE_LIMIT).lt(x.abs()).any() {
-        return x.by_lane(f64::cos);
+        return x.by_lane(libm::cos);
     }
     circle(x, 1.0)
 }

@@ -190,7 +190,7 @@ fn mean_square(
     _: Tensor<Rank1<COUNT>, f32, Cpu>,
 ) -> Tensor<Rank0, f32, Cpu, OwnedTape<f32, Cpu>> {
     let squares = output.square().reshape::<Rank2<2048, { COUNT / 2048 }>>();
-    squares.mean::<Rank1<2048>, _>().mean()
+    squares.mean::<Rank1<2048>, Axis<1>>().mean()
 }
 
 type Case<I, O> = (Tensor<I, f32, Cpu>, Tensor<O, f32, Cpu>, Loss<O>);
