@@ -216,6 +216,6 @@ impl<'a> Operands<'a> {
     /// The scratch memory; null where none was asked for.
     pub(crate) fn scratch(&self) -> *mut u8 {
         let slot = self.args.scratch();
-        slot.map_or(std::ptr::null_mut(), |slot| self.place(&slot))
+        slot.map_or(std::ptr::null_mut(), |slot| self.place(slot))
     }
 }

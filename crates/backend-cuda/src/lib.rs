@@ -231,7 +231,7 @@ impl Operands {
             *to = address(slot, bytes)?;
         }
         let scratch = match args.scratch() {
-            Some(slot) => address(&slot, kernel.lowered.scratch)?,
+            Some(slot) => address(slot, kernel.lowered.scratch)?,
             None if kernel.lowered.scratch > 0 => return Err(mismatch()),
             None => 0,
         };
