@@ -260,7 +260,7 @@ impl Forward<'_> {
         let mut h = Tensor::<2>::zeros([rows, 128], &projected.device());
         let mut c = h.clone();
         for part in projected.chunk(time, 0) {
-            let z = part + h.matmul(of_state.clone());
+            let z = part + h.clone().matmul(of_state.clone());
             let Ok([input, forget, cell, output]) = <[_; 4]>::try_from(z.chunk(4, 1)) else {
                 break;
             };
