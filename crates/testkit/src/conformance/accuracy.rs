@@ -14,6 +14,7 @@ use crate::draw::decode;
 /// | what IEEE 754 rounds correctly ([`Exact`](Accuracy::Exact)) | none (a NaN is a NaN, 0 is -0) |
 /// | other functions, of `f32` and `f64` | 6 units in the last place |
 /// | other functions, of 16-bit floats | 1 unit in the last place |
+/// | `digamma`, whose terms cancel where it passes 0 | the same units, of 1 at least |
 /// | a sum of `n` terms of size `s` | `(n + 8) s` units of the accumulator at 1, and 2 in the last place |
 /// | a row program over `n` points of size `s` | as such a sum, and 16 units of its type at `s` |
 ///
@@ -68,9 +69,13 @@ impl Accuracy {
             _ if !dtype.is_float() => 0.0,
             Accuracy::Bits | Accuracy::Exact => 0.0,
             Accuracy::Function(function) if is_exact(function) => 0.0,
-            Accuracy::Function(_) => {
+            Accuracy::Function(function) => {
                 let units = if dtype.size() == 2 { 1.0 } else { 6.0 };
-                units * last_place(expected) + smallest
+                let size = match function {
+                    Scalar::Digamma => expected.abs().max(1.0),
+                    _ => expected,
+                };
+                units * last_place(size) + smallest
             }
             Accuracy::Sum { terms, scale } => {
                 let (accumulator, _) = unit(dtype.accumulator());
