@@ -102,12 +102,8 @@ fn sinusoids(time: f64, width: usize) -> impl Iterator<Item = f32> {
     let half = width / 2;
     (0..width).map(move |i| {
         let angle = time * libm::pow(10000.0, -((i % half.max(1)) as f64) / half.max(1) as f64);
-        let value = if i < half {
-            libm::sin(angle)
-        } else {
-            libm::cos(angle)
-        };
-        value as f32
+        let wave = if i < half { libm::sin } else { libm::cos };
+        wave(angle) as f32
     })
 }
 

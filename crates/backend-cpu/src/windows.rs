@@ -301,7 +301,6 @@ fn row_start(outer: &[Axis], row: usize, tap: usize) -> Option<isize> {
 }
 
 /// The same over several axes. It has divisions, and hence no place in every kernel.
-#[cold]
 #[inline(never)]
 fn row_start_of_many(outer: &[Axis], mut row: usize, mut tap: usize) -> Option<isize> {
     let mut start = 0;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use backprop_core::plan::{Phase, Purpose};
 use backprop_core::{Axes, DType, Place, Primitive, Reduction, Scalar, Shape, TensorType};
-
 use smallvec::{SmallVec, smallvec};
 
 use crate::composite::Rule;

@@ -332,6 +332,7 @@ unsafe fn send_at<S: Simd, T: Item, R: Route>(plane: &Plane<'_>) {
             let from = from.wrapping_add(row * axis.places + chunk.place);
             // SAFETY: the caller vouches for the plane and the instructions.
             unsafe {
+                // A view in each branch: in the first it is known that all taps are inside.
                 if chunk.is_full {
                     let view = View::new(plane, (axis, step), &seen, &chunk);
                     send::<T::In<S>, R>(&view, T::In::<S>::get(from, 1), plane.to.cast());

@@ -125,11 +125,8 @@ pub(super) fn attention(spec: &Attention, reads: &[Vec<Number>]) -> Vec<Vec<Numb
         let lse = log_sum_exp(&scores);
         let mut out = vec![0.0; heads.width];
         for (j, score) in scores.into_iter().enumerate() {
-            add(
-                &mut out,
-                libm::exp(score - lse),
-                values.value(heads, row, j),
-            );
+            let p = libm::exp(score - lse);
+            add(&mut out, p, values.value(heads, row, j));
         }
         all_lse.push(Number::Real(lse).round(spec.lse.dtype));
         sums.extend(

@@ -3,7 +3,6 @@
 //! zero), and fused multiply-adds, which are formed here and nowhere else.
 
 use backprop_core::{Number, Reduction, Scalar, Shape};
-
 use smallvec::smallvec;
 
 use super::Work;

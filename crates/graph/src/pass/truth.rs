@@ -2,7 +2,6 @@
 //! that a condition hides is hidden again by the next one.
 
 use backprop_core::Scalar;
-
 use smallvec::smallvec;
 
 use crate::ir::{Inputs, Ir, NodeId, Op};

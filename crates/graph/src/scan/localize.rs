@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 
 use backprop_core::{ErrorKind, MAX_RANK, Place};
-
-use super::stack;
 use smallvec::smallvec;
 
+use super::stack;
 use crate::graph::Graph;
 use crate::ir::{Argument, Inputs, Ir, Node, NodeId, Op, RegionId, Turn};
 use crate::tensor::Tensor;

@@ -1,7 +1,6 @@
 //! Regions while they are built: arguments, what they leave, and room for what derivatives will need.
 
 use backprop_core::{DType, Place, Shape};
-
 use smallvec::smallvec;
 
 use super::{Left, Open, Scanned};

@@ -188,7 +188,7 @@ impl<T: Tape<f32, Cpu>> Module<Tensor<Rank1<COUNT>, f32, Cpu, T>> for Elementwis
 fn mean_square(
     output: Taped<Rank1<COUNT>>,
     _: Tensor<Rank1<COUNT>, f32, Cpu>,
-) -> Tensor<Rank0, f32, Cpu, OwnedTape<f32, Cpu>> {
+) -> Taped<Rank0> {
     let squares = output.square().reshape::<Rank2<2048, { COUNT / 2048 }>>();
     squares.mean::<Rank1<2048>, Axis<1>>().mean()
 }
