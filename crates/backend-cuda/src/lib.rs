@@ -24,6 +24,7 @@ mod builder;
 mod contraction;
 mod device;
 mod indexing;
+mod loops;
 mod lowered;
 mod pack;
 mod paper;
@@ -40,6 +41,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use backprop_core::plan::Iteration;
@@ -50,7 +52,7 @@ use backprop_core::{
 use once_cell::sync::OnceCell;
 
 use blas::{Addresses, Plan as ProductPlan, Product};
-use device::{Device, Function, trouble};
+use device::{Device, Form, Function, trouble};
 use lowered::{Arg, Launch, Lowered, MAX_ARGS, Work};
 
 pub use blas::Products;
@@ -73,7 +75,8 @@ pub struct Kernel {
     /// Bytes of the operands read, then written.
     sizes: Box<[usize]>,
     reads: usize,
-    /// Compiled when the first plan with the kernel is loaded, together with the others of it.
+    /// Those of all sources, compiled when the first plan with the kernel is loaded, together with the
+    /// others of it.
     functions: OnceCell<Vec<Function>>,
     /// How the products of cuBLASLt are computed.
     products: Vec<ProductPlan>,
@@ -109,11 +112,10 @@ impl Cuda {
     /// Compiles and loads the kernels that are not yet, all at once.
     fn compile(&self, kernels: &[Kernel]) -> Result<()> {
         let waiting = kernels.iter().filter(|k| k.functions.get().is_none());
-        let launches = waiting.clone().flat_map(|k| k.lowered.launches());
-        let sources: Vec<_> = launches.map(|launch| &launch.source).collect();
+        let sources: Vec<_> = waiting.clone().flat_map(|k| k.lowered.sources()).collect();
         let mut functions = self.device.functions(&sources)?.into_iter();
         for kernel in waiting {
-            let own = functions.by_ref().take(kernel.lowered.launches().count());
+            let own = functions.by_ref().take(kernel.lowered.sources().count());
             // Somebody else's are the same.
             let _ = kernel.functions.set(own.collect());
         }
@@ -162,8 +164,7 @@ impl Cuda {
 
     fn functions<'k>(&self, kernel: &'k Kernel) -> Result<&'k [Function]> {
         let functions = kernel.functions.get_or_try_init(|| {
-            let launches = kernel.lowered.launches();
-            let sources: Vec<_> = launches.map(|launch| &launch.source).collect();
+            let sources: Vec<_> = kernel.lowered.sources().collect();
             self.device.functions(&sources)
         })?;
         Ok(functions)
@@ -171,20 +172,42 @@ impl Cuda {
 }
 
 impl Cuda {
-    /// Launches a kernel.
-    fn run(&self, function: Function, launch: &Launch, operands: &Operands) -> Result<()> {
+    /// Launches a kernel, in one of its forms.
+    fn run(
+        &self,
+        functions: (Function, Option<Function>),
+        launch: &Launch,
+        operands: &Operands<'_>,
+    ) -> Result<()> {
         let mut pointers = [0; MAX_ARGS];
         for (pointer, &arg) in pointers.iter_mut().zip(&launch.args) {
             *pointer = operands.address(arg);
         }
         let pointers = &mut pointers[..launch.args.len()];
+        let span = |&arg: &Arg| operands.span(arg);
+        let written = launch
+            .args
+            .iter()
+            .filter(|arg| !matches!(arg, Arg::Read(_)));
+        let (plain, early) = functions;
+        let early = launch.early.as_ref().zip(early);
+        let form = Form {
+            plain,
+            early: early.map(|(early, f)| (f, early.reads.iter().map(span).collect())),
+            written: written.map(span).collect(),
+        };
         // SAFETY: the arguments come from a checked plan (P1 to P6), and have the sizes that the
         // kernel was prepared for.
-        unsafe { self.device.launch(function, launch, pointers) }
+        unsafe { self.device.launch(form, launch, pointers) }
     }
 
     /// Has cuBLASLt compute a product.
-    fn multiply(&self, plan: &ProductPlan, product: &Product, operands: &Operands) -> Result<()> {
+    fn multiply(
+        &self,
+        plan: &ProductPlan,
+        product: &Product,
+        operands: &Operands<'_>,
+    ) -> Result<()> {
         let addresses = Addresses::new(product, &|arg| operands.address(arg));
         // SAFETY: the arguments come from a checked plan (P1 to P6), and have the sizes that the
         // product was prepared for.
@@ -197,19 +220,20 @@ fn unprepared() -> backprop_core::Error {
 }
 
 /// The address of each operand of a launch.
-struct Operands {
+struct Operands<'k> {
     reads: usize,
     addresses: [u64; MAX_ARGS],
     scratch: u64,
+    kernel: &'k Kernel,
 }
 
-impl Operands {
+impl<'k> Operands<'k> {
     /// Looks the operands up, and that they have the sizes that the kernel was prepared for.
     fn new(
         memory: &Memory<Buffer>,
-        kernel: &Kernel,
+        kernel: &'k Kernel,
         (args, at): (&Args, Iteration),
-    ) -> Result<Operands> {
+    ) -> Result<Operands<'k>> {
         let mismatch = || trouble("a launch whose operands are not those of its kernel");
         let slots = args.reads().iter().chain(args.writes());
         if args.reads().len() != kernel.reads
@@ -239,7 +263,19 @@ impl Operands {
             reads: kernel.reads,
             addresses,
             scratch,
+            kernel,
         })
+    }
+
+    /// The bytes that an argument may touch.
+    fn span(&self, arg: Arg) -> Range<u64> {
+        let bytes = match arg {
+            Arg::Read(i) => self.kernel.sizes[i],
+            Arg::Write(i) => self.kernel.sizes[self.reads + i],
+            Arg::Scratch(offset) => self.kernel.lowered.scratch.saturating_sub(offset),
+        };
+        let begin = self.address(arg);
+        begin..begin + bytes as u64
     }
 
     fn address(&self, arg: Arg) -> u64 {
@@ -367,8 +403,9 @@ impl Backend for Cuda {
         for work in &kernel.lowered.works {
             match work {
                 Work::Kernel(launch) => {
-                    let function = functions.next().ok_or_else(unprepared)?;
-                    self.run(*function, launch, &operands)?;
+                    let plain = functions.next().copied().ok_or_else(unprepared)?;
+                    let early = launch.early.as_ref().and_then(|_| functions.next());
+                    self.run((plain, early.copied()), launch, &operands)?;
                 }
                 Work::Product(product) => {
                     let plan = products.next().ok_or_else(unprepared)?;
@@ -381,6 +418,6 @@ impl Backend for Cuda {
 
     fn load(&self, plan: Arc<Plan>, kernels: Vec<Kernel>) -> Result<Box<dyn Executable<Cuda>>> {
         self.compile(&kernels)?;
-        Ok(Box::new(replay::Replay::new(plan, kernels)))
+        Ok(Box::new(replay::Replay::new(self, plan, kernels)?))
     }
 }

@@ -1,6 +1,7 @@
 //! What a primitive becomes on the device, as plain data: kernels in order, over its operands.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::iter;
 use std::sync::Arc;
 
 use backprop_core::Primitive;
@@ -76,9 +77,23 @@ pub(crate) struct Launch {
     /// Bytes of dynamic shared memory.
     pub(crate) shared: u32,
     pub(crate) args: Vec<Arg>,
+    pub(crate) early: Option<Early>,
+}
+
+/// The same kernel where it reads some operands before the launch ahead of it is done, which has to
+/// leave them alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Early {
+    pub(crate) source: Source,
+    pub(crate) reads: Vec<Arg>,
 }
 
 impl Launch {
+    /// The kernel, in all its forms.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
+        iter::once(&self.source).chain(self.early.iter().map(|early| &early.source))
+    }
+
     /// Blocks of [`THREADS`] threads, without dynamic shared memory.
     pub(crate) fn of(text: &str, grid: [u32; 3], args: Vec<Arg>) -> Launch {
         Launch {
@@ -87,6 +102,7 @@ impl Launch {
             block: THREADS as u32,
             shared: 0,
             args,
+            early: None,
         }
     }
 
@@ -126,7 +142,12 @@ impl Lowered {
         }
     }
 
-    /// The kernels.
+    /// The kernels, in all their forms.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.launches().flat_map(Launch::sources)
+    }
+
+    /// The launches.
     pub(crate) fn launches(&self) -> impl Iterator<Item = &Launch> {
         self.works.iter().filter_map(|work| match work {
             Work::Kernel(launch) => Some(launch),

@@ -113,6 +113,18 @@ impl<'a> Pack<'a> {
         self
     }
 
+    /// The inputs loaded at each pack, those before the others whose elements are not the same for all
+    /// kept points.
+    pub(crate) fn parted(&self) -> (Pack<'a>, Pack<'a>) {
+        let moves = |&i: &usize| self.fold.part(false).any(|(_, axis)| axis.strides[i] != 0);
+        let (moving, others) = self.loaded.iter().partition(|i| moves(i));
+        (self.clone().loading(moving), self.clone().loading(others))
+    }
+
+    pub(crate) fn loaded(&self) -> &[usize] {
+        &self.loaded
+    }
+
     /// Along which points most operands have their elements side by side.
     pub(crate) fn facing(&self) -> Facing {
         let last = |reduced: bool| self.fold.part(reduced).last().map(|(axis, _)| axis);

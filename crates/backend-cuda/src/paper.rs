@@ -7,6 +7,7 @@ use backprop_core::{
 };
 
 use crate::contraction::Options;
+use crate::loops;
 use crate::lowered::Lowered;
 
 /// Compiles to the plans of [`Cuda`](crate::Cuda) on any machine. Sessions hold their values in host
@@ -19,7 +20,8 @@ pub struct Paper;
 pub struct Sheet(Lowered);
 
 impl Paper {
-    /// The launches of a step on the device: those of the plan, some of which take two.
+    /// The launches of a step on the device: those of the plan, some of which take two,
+    /// and some of whose loops take one.
     ///
     /// # Errors
     /// If a primitive is none of this backend's.
@@ -30,7 +32,9 @@ impl Paper {
         let of = |(command, times): &(&backprop_core::plan::Command, usize)| {
             sheets[command.kernel()].0.works.len() * times
         };
-        Ok(commands.iter().map(of).sum())
+        let all: usize = commands.iter().map(of).sum();
+        let loops = loops::fuse(plan, Options::default());
+        Ok(all - loops.iter().map(|fused| fused.saved).sum::<usize>())
     }
 
     fn sheet(&self, primitive: &Primitive) -> Result<Sheet> {

@@ -5,13 +5,19 @@ use std::fmt::Write;
 
 use backprop_core::{DType, Reduction, Register};
 
-use crate::lowered::{Arg, Launch, Lowered, THREADS, blocks};
+use crate::lowered::{Arg, Early, Launch, Lowered, Source, THREADS, blocks};
 use crate::pack::Pack;
 use crate::schedule::{Schedule, halves};
-use crate::source::{head, index_type, reduce, start, value};
+use crate::source::{BEGIN, head, index_type, reduce, signature, start, value};
 
 /// Threads of a block in the second launch that add up one value, where there are many.
-const SHARES: usize = 8;
+const SHARES: usize = 16;
+
+/// Values that a thread can have on their way to it.
+const AT_ONCE: usize = 32;
+
+/// Blocks of such threads on a multiprocessor at a time.
+const TOGETHER: usize = 3;
 
 /// One reduced value.
 pub(crate) struct Total {
@@ -88,7 +94,11 @@ impl Reducing<'_> {
         }
         let across = u32::try_from(chunks).unwrap_or(u32::MAX);
         let grid = [blocks(kept, self.schedule.rows()), across, 1];
-        let mut launches = vec![Launch::of(&self.text(&parameters), grid, args.clone())];
+        let first = match self.at_once() {
+            Some(packs) => self.of_one_batch(packs, &parameters, (grid, args.clone())),
+            None => Launch::of(&self.text(&parameters), grid, args.clone()),
+        };
+        let mut launches = vec![first];
         if chunks > 1 {
             launches.push(self.finish(&parameters, args));
         }
@@ -108,11 +118,78 @@ impl Reducing<'_> {
         for total in &self.totals {
             text += &total.exchanged(&schedule);
         }
-        let results = match schedule.chunks() {
+        text + &self.end()
+    }
+
+    /// What becomes of the totals of the block.
+    fn end(&self) -> String {
+        let results = match self.schedule.chunks() {
             1 => self.results.clone(),
             _ => self.shares(),
         };
-        text + "if (lane == 0 && own) {\n" + &results + "}\n}\n"
+        format!("if (lane == 0 && own) {{\n{results}}}\n}}\n")
+    }
+
+    /// The points of a thread, if there is a thread for each kept point, which can have all its points on
+    /// their way at once.
+    fn at_once(&self) -> Option<usize> {
+        let (schedule, (moving, _)) = (self.schedule, self.pack.parted());
+        let alone = schedule.lanes() * schedule.width() == 1 && schedule.chunks() > 1;
+        let fits = schedule.chunk * moving.loaded().len() <= AT_ONCE;
+        (alone && fits && schedule.chunk <= THREADS).then_some(schedule.chunk)
+    }
+
+    /// A block that asks for everything at once. What differs between kept points is most of what it
+    /// reads; it may be asked for before the launch ahead is done. The rest goes through shared memory.
+    fn of_one_batch(
+        &self,
+        points: usize,
+        parameters: &[String],
+        (grid, args): ([u32; 3], Vec<Arg>),
+    ) -> Launch {
+        let (schedule, together) = (self.schedule, self.together(points));
+        let (moving, others) = self.pack.parted();
+        let index = schedule.index();
+        let mut fetched = schedule.place();
+        fetched += &self.pack.fold.unravel("row", false, index);
+        fetched += &self.ends();
+        let _ = writeln!(fetched, "const {index} base = begin;");
+        fetched += &(self.pack.alignment() + &self.pack.steady() + &self.before);
+        fetched += &(moving.room(&format!("[{points}]")) + &together);
+        fetched += &(moving.loads("[u]") + "}\n}\n");
+        let adds: String = self.totals.iter().map(Total::taken).collect();
+        let mut rest = self.shared(&others, points) + &self.starts() + &together;
+        rest += &(self.pack.compute("[u]", self.each, &adds) + "}\n}\n");
+        rest += &self.end();
+        let open = signature(parameters, format!("{THREADS}, {TOGETHER}"));
+        let read = |arg: &&Arg| match arg {
+            Arg::Read(i) => !others.loaded().contains(i),
+            _ => false,
+        };
+        let early = Early {
+            source: Source::new(&format!("{open}{fetched}{BEGIN}{rest}")),
+            reads: args.iter().filter(read).copied().collect(),
+        };
+        Launch {
+            early: Some(early),
+            ..Launch::of(&format!("{open}{BEGIN}{fetched}{rest}"), grid, args)
+        }
+    }
+
+    /// Brings what all threads read alike into shared memory.
+    fn shared(&self, others: &Pack<'_>, points: usize) -> String {
+        if others.loaded().is_empty() {
+            return String::new();
+        }
+        let (index, reduced) = (self.schedule.index(), self.schedule.reduced);
+        let room = others.room(&format!("[{points}]"));
+        let room: String = room.lines().map(|l| format!("__shared__ {l}\n")).collect();
+        format!(
+            "{room}if (threadIdx.x < {points} && begin + threadIdx.x < {reduced}) {{\n\
+             const {index} at = begin + threadIdx.x;\n{}{}}}\n__syncthreads();\n",
+            self.pack.fold.unravel("at", true, index),
+            others.loads("[threadIdx.x]"),
+        )
     }
 
     fn starts(&self) -> String {
@@ -125,13 +202,13 @@ impl Reducing<'_> {
         let index = self.schedule.index();
         format!(
             "const {index} begin = ({index})blockIdx.y * {chunk};\n\
-             const {index} end = begin + {chunk} < {reduced} ? begin + {chunk} : {reduced};\n"
+             const {index} end = !own ? begin : begin + {chunk} < {reduced} ? begin + {chunk} : {reduced};\n"
         )
     }
 
     /// Opens the points that this lane loads together from `base` on.
-    fn together(&self) -> String {
-        let (index, packs) = (self.schedule.index(), self.pack.ahead());
+    fn together(&self, packs: usize) -> String {
+        let index = self.schedule.index();
         let step = self.schedule.lanes() * self.schedule.width();
         format!(
             "#pragma unroll\nfor (int u = 0; u < {packs}; ++u) {{\n\
@@ -146,11 +223,11 @@ impl Reducing<'_> {
         let (pack, schedule) = (&self.pack, self.schedule);
         let (index, width, ahead) = (schedule.index(), schedule.width(), pack.ahead());
         let adds: String = self.totals.iter().map(Total::taken).collect();
-        let together = self.together();
+        let together = self.together(ahead);
         let (room, loads) = (pack.room(&format!("[{ahead}]")), pack.loads("[u]"));
         let compute = pack.compute("[u]", self.each, &adds);
         format!(
-            "for ({index} base = own ? begin + lane * {width} : end; base < end; base += {}) {{\n\
+            "for ({index} base = begin + lane * {width}; base < end; base += {}) {{\n\
              {room}{together}{loads}}}\n}}\n{together}{compute}}}\n}}\n}}\n",
             ahead * schedule.lanes() * width,
         )
@@ -187,23 +264,54 @@ impl Reducing<'_> {
              const {index} row = own ? asked : {kept} - 1;"
         );
         text += &self.pack.fold.unravel("row", false, index);
+        text += &self.before;
         text += &self.starts();
         for total in &self.totals {
             let (name, number) = (total.name(), total.number);
-            let next = total.add(&name, &format!("p{number}[({index})chunk * {kept} + row]"));
-            let _ = writeln!(
-                text,
-                "#pragma unroll 8\nfor (int chunk = lane; chunk < {chunks}; chunk += {lanes}) {name} = {next};"
-            );
+            let shares = Shares {
+                at: format!("p{number}[({index})chunk * {kept} + row]"),
+                chunks,
+                lanes,
+            };
+            text += &shares.added(total);
             let add = |a: &str, b: &str| total.add(a, b);
             text += &match many {
                 true => meet(total, rows),
                 false => halves(&name, total.type_name(), (16, 1), &add),
             };
         }
-        let (before, results) = (&self.before, &self.results);
-        let _ = writeln!(text, "if (lane == 0 && own) {{\n{before}{results}}}\n}}");
+        let _ = writeln!(text, "if (lane == 0 && own) {{\n{}}}\n}}", self.results);
         Launch::of(&text, [blocks(kept, rows), 1, 1], args)
+    }
+}
+
+/// What the chunks have left of a total, for each lane every so many.
+struct Shares {
+    at: String,
+    chunks: usize,
+    lanes: usize,
+}
+
+impl Shares {
+    /// Adds a lane's up, in order; all are on their way at once, if they are not too many.
+    fn added(&self, total: &Total) -> String {
+        let Shares { at, chunks, lanes } = self;
+        let (name, of, each) = (total.name(), total.type_name(), chunks.div_ceil(*lanes));
+        if each > AT_ONCE {
+            let next = total.add(&name, at);
+            return format!(
+                "#pragma unroll 8\nfor (int chunk = lane; chunk < {chunks}; chunk += {lanes}) {name} = {next};\n"
+            );
+        }
+        let next = total.add(&name, &format!("a{name}[u]"));
+        let each = format!(
+            "#pragma unroll\nfor (int u = 0; u < {each}; ++u) {{\n\
+             const int chunk = lane + u * {lanes};\nif (chunk < {chunks})"
+        );
+        format!(
+            "{of} a{name}[{}];\n{each} a{name}[u] = {at};\n}}\n{each} {name} = {next};\n}}\n",
+            chunks.div_ceil(*lanes)
+        )
     }
 }
 

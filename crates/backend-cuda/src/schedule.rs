@@ -9,7 +9,7 @@ use crate::source::index_type;
 /// Blocks that keep a large device busy, and how many where there is [much](MUCH) to read: all do not
 /// begin, nor end, at once.
 const ENOUGH_BLOCKS: usize = 4 * MULTIPROCESSORS;
-const MANY_BLOCKS: usize = 8 * MULTIPROCESSORS;
+const MANY_BLOCKS: usize = 10 * MULTIPROCESSORS;
 
 /// Points that are more than caches hold.
 const MUCH: usize = 1 << 22;
@@ -155,6 +155,7 @@ impl Schedule {
             ),
             Along::Kept { columns, .. } => {
                 let (column, lane) = match self.facing {
+                    _ if lanes == 1 => (String::new(), "* 0".to_owned()),
                     Facing::Kept => (format!("% {columns}"), format!("/ {columns}")),
                     Facing::Reduced => (format!("/ {lanes}"), format!("% {lanes}")),
                 };

@@ -175,6 +175,7 @@ impl Sorter<'_> {
             block: threads as u32,
             shared: (total * (self.key_size() + 4)) as u32,
             args,
+            early: None,
         }
     }
 

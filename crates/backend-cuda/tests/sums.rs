@@ -58,11 +58,14 @@ fn a_sum_shared_by_blocks_is_used_again() -> Result<(), Box<dyn std::error::Erro
     let total = (w * a).sum([0]);
     let tail = (total * 0.5 + b).relu();
     let next = w - a * b * 0.25;
-    let fetched = [tail.key(), next.key()];
-    let (w, a, b) = (w.key(), a.key(), b.key());
+    // The matrix of another layer may be read before this one's launches are done.
+    let v = g.input("v", [columns, rows], DType::F32);
+    let after = (v * tail.reshape([columns as isize, 1])).sum([0]);
+    let fetched = [tail.key(), next.key(), after.key()];
+    let (w, a, b, v) = (w.key(), a.key(), b.key(), v.key());
     let mut session = Session::compile(&g, cuda, &fetched, Updates::none())?;
     let plan = session.step_plan();
-    assert_eq!(plan.launches(), 1, "{plan}");
+    assert_eq!(plan.launches(), 2, "{plan}");
     let eighths = |k: usize, of: usize| (k * 7 % of) as f32 / 8.0 - 1.0;
     let all: Vec<f32> = (0..rows * columns).map(|k| eighths(k, 17)).collect();
     let (left, above): (Vec<f32>, Vec<f32>) = (
@@ -73,14 +76,22 @@ fn a_sum_shared_by_blocks_is_used_again() -> Result<(), Box<dyn std::error::Erro
         .feed(w, &all)?
         .feed(a, &left)?
         .feed(b, &above)?
+        .feed(v, &all)?
         .step()?;
-    for (j, got) in session.fetch::<f32>(fetched[0])?.into_iter().enumerate() {
+    let tails = session.fetch::<f32>(fetched[0])?;
+    for (j, &got) in tails.iter().enumerate() {
         let sum: f32 = (0..rows).map(|i| all[i * columns + j] * left[i]).sum();
         assert_eq!(got, (sum * 0.5 + above[j]).max(0.0), "column {j}");
     }
     for (k, got) in session.fetch::<f32>(fetched[1])?.into_iter().enumerate() {
         let expected = all[k] - left[k / columns] * above[k % columns] * 0.25;
         assert_eq!(got, expected, "element {k}");
+    }
+    for (i, got) in session.fetch::<f32>(fetched[2])?.into_iter().enumerate() {
+        let terms = (0..columns).map(|j| f64::from(all[j * rows + i]) * f64::from(tails[j]));
+        let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+        let off = (f64::from(got) - sum).abs();
+        assert!(off < 1e-6 * size, "row {i}: {got}, not {sum}");
     }
     Ok(())
 }

@@ -55,6 +55,20 @@ impl<B: Backend> OneByOne<B> {
         Self { plan, kernels }
     }
 
+    /// Runs one launch of the plan, at an iteration of the loops around it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn launch(
+        &self,
+        backend: &B,
+        memory: &mut Memory<B::Buffer>,
+        command: &Command,
+        at: Iteration,
+    ) -> Result<()> {
+        backend.launch(&self.kernels[command.kernel()], memory, command.args(), at)
+    }
+
     fn run(
         &self,
         backend: &B,

@@ -88,6 +88,7 @@ pub(crate) fn lower(spec: &Attention) -> Lowered {
         block: tiling.threads() as u32,
         shared: bytes(spec, tiling) as u32,
         args: arguments(&primitive),
+        early: None,
     })
 }
 

@@ -168,6 +168,7 @@ pub(crate) fn lower_vjp(spec: &AttentionVjp) -> Lowered {
         block: tiling.threads() as u32,
         shared: sides.iter().map(Side::bytes).max().unwrap_or(0) as u32,
         args: arguments(&primitive),
+        early: None,
     })
 }
 

@@ -79,6 +79,7 @@ impl<'a> Kernel<'a> {
             block: self.tile.threads() as u32,
             shared: (shared + left.table() + right.table()) as u32,
             args: args.clone(),
+            early: None,
         }];
         if splits > 1 {
             launches.push(epilogue.finish(&parameters, args, splits));

@@ -14,6 +14,7 @@ mod loader;
 mod mask;
 mod matrix;
 mod problem;
+mod resident;
 mod table;
 mod tensor;
 mod tile;
@@ -29,6 +30,8 @@ use kernel::Kernel;
 use problem::Problem;
 use tile::{Engine, Means, Sizes};
 use vector::Vector;
+
+pub(crate) use resident::{Places, Resident, Share};
 
 /// How exact products of floats are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

@@ -23,6 +23,8 @@ const FEW: usize = 4;
 const LANES: usize = 32;
 /// Warps of a block that takes a row a warp.
 const WARPS: usize = 8;
+/// Bytes that a lane of a row asks for at once, at most.
+const AT_ONCE: usize = 128;
 /// Columns of a block, and threads of a column in each chunk.
 const COLUMNS: usize = 32;
 const DEEP: usize = 8;
@@ -91,7 +93,7 @@ impl<'a> Vector<'a> {
             true => (WARPS / self.chunks(), WARPS * 32),
             false => (COLUMNS, COLUMNS * DEEP * self.chunks()),
         };
-        let mut text = head(&parameters(primitive), threads);
+        let mut text = head(&parameters(primitive), self.bounds(threads));
         let per_batch = self.rows().div_ceil(rows);
         let _ = writeln!(
             text,
@@ -133,6 +135,7 @@ impl<'a> Vector<'a> {
             block: threads as u32,
             shared: 0,
             args: arguments(primitive),
+            early: None,
         })
     }
 
@@ -188,10 +191,26 @@ impl<'a> Vector<'a> {
         )
     }
 
+    /// Groups of neighbours that a lane of a row asks for at once: all of its chunk, where registers hold
+    /// them.
+    fn ahead(&self) -> usize {
+        let groups = self.chunk() / (LANES * self.group());
+        let all = groups * self.group() * self.accumulator().size() <= AT_ONCE;
+        if all { groups } else { 8 / self.group() }
+    }
+
+    /// Threads of a block. Blocks that all fit keep the most on its way: an H200 read the matrices of the
+    /// workloads of 10^9 weights a tenth faster with four of them on a multiprocessor.
+    fn bounds(&self, threads: usize) -> String {
+        match self.vectors() == 1 && threads == WARPS * 32 && self.accumulator().size() == 4 {
+            true => format!("{threads}, 4"),
+            false => threads.to_string(),
+        }
+    }
+
     fn by_rows(&self) -> String {
         let (of, group, vectors) = (value(self.accumulator()), self.group(), self.vectors());
-        let ahead = 8 / group;
-        let rows = WARPS / self.chunks();
+        let (ahead, rows) = (self.ahead(), WARPS / self.chunks());
         let element = self.element(self.many, "own", "some[i][j]");
         let (wide, aligned) = self.wide();
         let each = format!(
@@ -242,7 +261,7 @@ impl<'a> Vector<'a> {
              bp_pack<{storage}, {group}> pack = bp_pack<{storage}, {group}>();\n\
              if (k < end) pack = *(const bp_pack<{storage}, {group}>*)(r{name} + ({}));\n\
              #pragma unroll\nfor (int j = 0; j < {group}; ++j) some[i][j] = {element};\n}}\n}} else\n",
-            8 / group,
+            self.ahead(),
             at.number(0),
         );
         (wide, format!("const bool aligned = bp_aligned(r{name});\n"))

@@ -67,6 +67,7 @@ impl Buffer {
             .staging
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        device.forget();
         // SAFETY: the range lies inside of the allocation; nothing is recorded while values are fed.
         unsafe { staging.upload((start, device.stream), bytes) }
             .map_err(|error| failed("copying to the CUDA device", error))

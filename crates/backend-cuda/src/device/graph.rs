@@ -25,7 +25,9 @@ impl Graph {
         // SAFETY: the stream lives as long as the device.
         unsafe { result::stream::begin_capture(device.stream, mode) }
             .map_err(|error| failed("recording a step", error))?;
+        device.forget();
         let launched = run();
+        device.forget();
         // SAFETY: as above; the recording has to end whether or not it went well.
         let recorded = unsafe { result::stream::end_capture(device.stream) };
         launched?;
@@ -44,6 +46,7 @@ impl Graph {
 
     pub(crate) fn launch(&mut self) -> Result<()> {
         self.device.enter()?;
+        self.device.forget();
         // SAFETY: both live as long as the device.
         unsafe { result::graph::launch(self.executable, self.device.stream) }
             .map_err(|error| failed("starting a step", error))

@@ -10,6 +10,7 @@ mod staging;
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -52,6 +53,8 @@ pub(crate) struct Device {
     blas: Option<Library>,
     staging: Mutex<Staging>,
     loaded: Mutex<HashMap<Arc<str>, Function>>,
+    /// What the last launch on the stream writes, where that is known.
+    written: Mutex<Option<Vec<Range<u64>>>>,
 }
 
 // SAFETY: handles name objects of the process, and the driver may be called from any thread; every
@@ -146,6 +149,7 @@ impl Device {
             blas,
             staging: Mutex::default(),
             loaded: Mutex::default(),
+            written: Mutex::default(),
         }))
     }
 
@@ -170,6 +174,7 @@ impl Device {
         let blas = self.blas.as_ref();
         let blas =
             blas.ok_or_else(|| trouble("a product that cuBLASLt is to compute, without it"))?;
+        self.forget();
         // SAFETY: the caller's promise; the stream lives as long as the device.
         unsafe { blas.multiply(plan, addresses, self.stream.cast()) }
     }
@@ -227,13 +232,19 @@ impl Device {
             .ok_or_else(|| trouble("a kernel was not loaded"))
     }
 
+    /// Whatever comes next on the stream cannot know what the launch before it writes.
+    pub(crate) fn forget(&self) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Launches a function with pointers for arguments.
     ///
     /// # Safety
-    /// The pointers are what the function takes, to memory of the sizes that it was made for.
+    /// The pointers are what the function takes, to memory of the sizes that it was made for, and the
+    /// spans hold what it touches.
     pub(crate) unsafe fn launch(
         &self,
-        function: Function,
+        form: Form,
         launch: &crate::lowered::Launch,
         pointers: &mut [sys::CUdeviceptr],
     ) -> Result<()> {
@@ -260,7 +271,12 @@ impl Device {
             attrs: &raw mut early,
             numAttrs: u32::from(self.capability >= 90),
         };
-        // SAFETY: the caller's promise; the parameters outlive the call, which copies them.
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let function = form.function(written.as_deref());
+        *written = (!form.written.is_empty()).then_some(form.written);
+        // SAFETY: the caller's promise; the parameters outlive the call, which copies them. What is read
+        // before the launch ahead is done is not among what that writes, and launches ahead of it are
+        // done when it lets others start.
         unsafe {
             sys::cuLaunchKernelEx(
                 &raw const config,
@@ -272,6 +288,41 @@ impl Device {
         .result()
         .map_err(|error| failed("launching a kernel", error))
     }
+}
+
+/// The functions of a launch, and the memory that decides between them.
+pub(crate) struct Form {
+    pub(crate) plain: Function,
+    /// What reads some memory before the launch ahead is done, and that memory.
+    pub(crate) early: Option<(Function, Vec<Range<u64>>)>,
+    /// What is written; nothing if that is not known.
+    pub(crate) written: Vec<Range<u64>>,
+}
+
+impl From<Function> for Form {
+    fn from(plain: Function) -> Form {
+        Form {
+            plain,
+            early: None,
+            written: Vec::new(),
+        }
+    }
+}
+
+impl Form {
+    /// The function to launch after a launch that writes so much.
+    fn function(&self, before: Option<&[Range<u64>]>) -> Function {
+        match &self.early {
+            Some((early, reads)) if is_settled(reads, before) => *early,
+            _ => self.plain,
+        }
+    }
+}
+
+/// Whether memory is left alone by a launch that writes so much, if that is known.
+pub(crate) fn is_settled(reads: &[Range<u64>], before: Option<&[Range<u64>]>) -> bool {
+    let apart = |a: &Range<u64>, b: &Range<u64>| a.end <= b.start || b.end <= a.start;
+    before.is_some_and(|before| reads.iter().all(|a| before.iter().all(|b| apart(a, b))))
 }
 
 impl Drop for Device {

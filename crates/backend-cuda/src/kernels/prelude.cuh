@@ -143,6 +143,24 @@ static __device__ __forceinline__ bool bp_aligned(const void* p) {
     return ((unsigned long long)p & 15) == 0;
 }
 
+// A value that is kept in two places: what is stored goes to the near one, and to the other if it is
+// due there.
+template <class T> struct bp_both {
+    T *near, *far;
+    bool due;
+    struct element {
+        T *near, *far;
+        bool due;
+        __device__ __forceinline__ void operator=(T x) const {
+            *near = x;
+            if (due) *far = x;
+        }
+    };
+    __device__ __forceinline__ element operator[](long long i) const {
+        return {near + i, far + i, due};
+    }
+};
+
 // Whether the device copies by itself; an older one copies at once.
 #if defined(BP_HOST) || __CUDA_ARCH__ >= 800
 #define BP_COPIES

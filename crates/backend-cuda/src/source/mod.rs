@@ -41,10 +41,16 @@ pub(crate) fn coordinates(body: &Body) -> Vec<usize> {
     .collect()
 }
 
-/// The head of a kernel.
+/// The head of a kernel, which waits for the launch ahead of it.
 pub(crate) fn head(parameters: &[String], threads: impl Display) -> String {
+    signature(parameters, threads) + BEGIN
+}
+
+/// Waits for the launch ahead.
+pub(crate) const BEGIN: &str = "BP_BEGIN();\n";
+
+/// The head of a kernel that has yet to wait.
+pub(crate) fn signature(parameters: &[String], threads: impl Display) -> String {
     let parameters = parameters.join(", ");
-    format!(
-        "extern \"C\" __global__ void __launch_bounds__({threads}) {ENTRY}({parameters}) {{\nBP_BEGIN();\n"
-    )
+    format!("extern \"C\" __global__ void __launch_bounds__({threads}) {ENTRY}({parameters}) {{\n")
 }

@@ -1,16 +1,21 @@
 //! Kernels compile for several generations of devices, without a device: a sample of what the
 //! conformance suite asks for, of every kind.
 
+mod loops;
 mod text;
 mod tune;
 
 use std::path::Path;
 
+use backprop_core::DType;
+use backprop_graph::optim::{self, Sgd};
+use backprop_graph::{Graph, Init, Session};
 use backprop_testkit::conformance::Kind;
 
 use crate::contraction::Options;
-use crate::device::{Usage, usage};
+use crate::device::{Usage, is_settled, usage};
 use crate::lowered::Source;
+use crate::paper::Paper;
 
 /// Compute capabilities, times ten.
 const GENERATIONS: [i32; 3] = [80, 90, 100];
@@ -44,6 +49,33 @@ fn sample(kind: Kind) -> Vec<Source> {
     sources
 }
 
+/// The kernels of a deep network's layer, forward and backward, which is large enough to be read in
+/// another way.
+fn large() -> Vec<Source> {
+    let g = Graph::new();
+    let x = g.input("x", [1, 3163], DType::F32);
+    let of = |name| g.parameter(name, [3163, 3163], DType::F32, Init::Xavier);
+    let (v, w) = (of("v"), of("w"));
+    let [a, b] = [v, w].map(|weight| g.read(weight).t());
+    let loss = x.matmul(a).relu().matmul(b).square().mean([0, 1]);
+    let grads = g.grad(loss, &[v, w]).unwrap();
+    let updates = optim::sgd(&g, &[v, w], &grads, Sgd::default());
+    let session = Session::compile(&g, Paper, &[loss.key()], updates).unwrap();
+    let primitives = session.step_plan().primitives().iter();
+    let lowered = primitives.map(|p| crate::lower(p, Options::default()).unwrap());
+    let sources = lowered.flat_map(|lowered| lowered.sources().cloned().collect::<Vec<_>>());
+    sources.collect()
+}
+
+#[test]
+fn only_what_the_launch_ahead_leaves_alone_is_read_early() {
+    let reads = [100..200, 400..500];
+    assert!(is_settled(&reads, Some(&[0..100, 200..400])));
+    assert!(!is_settled(&reads, Some(&[0..50, 199..200])));
+    assert!(!is_settled(&reads, Some(&[300..310, 450..460])));
+    assert!(!is_settled(&reads, None));
+}
+
 #[test]
 #[allow(clippy::print_stdout, reason = "a test that cannot run says so")]
 fn kernels_compile_for_every_generation_without_spills() {
@@ -53,6 +85,8 @@ fn kernels_compile_for_every_generation_without_spills() {
     };
     let mut sources: Vec<Source> = Kind::ALL.into_iter().flat_map(sample).collect();
     sources.extend(crate::blas::tests::epilogues());
+    sources.extend(loops::sources());
+    sources.extend(large());
     assert!(sources.len() > 40, "{} kernels", sources.len());
     for generation in GENERATIONS {
         let used = usage(&tools, generation, &sources).unwrap();

@@ -107,12 +107,12 @@ fn a_sweep_that_reduces() {
         const int row = own ? asked : 7 - 1;
         const int c1 = row;
         const int begin = (int)blockIdx.y * 100;
-        const int end = begin + 100 < 100 ? begin + 100 : 100;
+        const int end = !own ? begin : begin + 100 < 100 ? begin + 100 : 100;
         bp_pack<float, 1> x1;
         #pragma unroll
         for (int i = 0; i < 1; ++i) { x1.at[i] = r1[c1]; }
         float t0 = 0.0f;
-        for (int base = own ? begin + lane * 1 : end; base < end; base += 512) {
+        for (int base = begin + lane * 1; base < end; base += 512) {
         bp_pack<float, 1> x0[16];
         #pragma unroll
         for (int u = 0; u < 16; ++u) {

@@ -237,7 +237,7 @@ fn time(
                 };
                 let mut pointers: Vec<_> = launch.args.iter().map(address).collect();
                 // SAFETY: operands and scratch memory have the sizes that the kernel was made for.
-                unsafe { device.launch(function, launch, &mut pointers)? };
+                unsafe { device.launch(function.into(), launch, &mut pointers)? };
             }
         }
         Ok(())

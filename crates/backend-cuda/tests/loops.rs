@@ -1,0 +1,146 @@
+//! Loops that run as one launch, beside the launches that they are made of, and beside the processor.
+
+mod emulator;
+mod gpu;
+
+use backprop_core::{Backend, DType, Result};
+use backprop_cpu::Cpu;
+use backprop_cuda::Paper;
+use backprop_graph::optim::{self, Adam};
+use backprop_graph::{Cell, Graph, Init, Recurrence, Recurrent, Session};
+
+type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
+
+/// A recurrent layer and how much of it there is.
+#[derive(Clone, Copy)]
+struct Layer {
+    cell: Cell,
+    gates: usize,
+    rows: usize,
+    hidden: usize,
+    time: usize,
+}
+
+const INPUT: usize = 3;
+
+impl Layer {
+    /// A session that trains the layer to give what it is given.
+    fn session<B: Backend>(&self, backend: B) -> Result<Trained<B>> {
+        let Layer {
+            cell,
+            gates,
+            rows,
+            hidden,
+            time,
+        } = *self;
+        let g = Graph::new();
+        let x = g.input("x", [time, rows, INPUT], DType::F32);
+        let target = g.input("target", [time, rows, hidden], DType::F32);
+        let parameters = [
+            g.parameter("ih", [gates * hidden, INPUT], DType::F32, Init::Xavier),
+            g.parameter("hh", [gates * hidden, hidden], DType::F32, Init::Xavier),
+            g.parameter("b", [gates * hidden], DType::F32, Init::Zeros),
+            g.parameter("c", [gates * hidden], DType::F32, Init::Zeros),
+        ];
+        let [weight_ih, weight_hh, bias_ih, bias_hh] = parameters.map(|p| g.read(p));
+        let layer = Recurrent {
+            weight_ih,
+            weight_hh,
+            bias_ih,
+            bias_hh,
+        };
+        let outputs = layer.run(cell, x, Recurrence::default()).outputs;
+        let loss = (outputs - target).square().mean([0, 1, 2]);
+        let grads = g.grad(loss, &parameters)?;
+        let updates = optim::adam(&g, &parameters, &grads, Adam::default());
+        let (x, target, loss) = (x.key(), target.key(), loss.key());
+        let mut session = Session::compile(&g, backend, &[loss], updates)?;
+        let waves = |count: usize, pace: f32| -> Vec<f32> {
+            (0..count).map(|i| (i as f32 * pace).sin()).collect()
+        };
+        session.feed(x, &waves(time * rows * INPUT, 0.7))?;
+        session.feed(target, &waves(time * rows * hidden, 0.3))?;
+        Ok(Trained { session, loss })
+    }
+}
+
+struct Trained<B: Backend> {
+    session: Session<B>,
+    loss: backprop_graph::Key,
+}
+
+const LAYERS: [Layer; 4] = [
+    Layer {
+        cell: Cell::Lstm,
+        gates: 4,
+        rows: 3,
+        hidden: 32,
+        time: 5,
+    },
+    // Neither the sums nor the columns come out even.
+    Layer {
+        cell: Cell::Lstm,
+        gates: 4,
+        rows: 2,
+        hidden: 37,
+        time: 4,
+    },
+    Layer {
+        cell: Cell::Gru,
+        gates: 3,
+        rows: 3,
+        hidden: 24,
+        time: 6,
+    },
+    Layer {
+        cell: Cell::RnnTanh,
+        gates: 1,
+        rows: 5,
+        hidden: 48,
+        time: 4,
+    },
+];
+
+#[test]
+fn loops_are_one_launch() -> Outcome {
+    for layer in LAYERS {
+        let long = Layer { time: 40, ..layer };
+        let trained = long.session(Paper)?;
+        let plan = trained.session.step_plan();
+        let commands = plan.commands().into_iter();
+        let inside: usize = commands.map(|(_, times)| times).filter(|&t| t > 1).sum();
+        let launches = Paper.launches(plan)?;
+        assert!(
+            launches < inside,
+            "{:?}: {launches}, {inside} in loops",
+            layer.cell
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loop_in_one_launch_gives_the_bits_of_its_launches() -> Outcome {
+    let Some(cuda) = gpu::device(module_path!())? else {
+        return Ok(());
+    };
+    for layer in LAYERS {
+        let mut whole = layer.session(cuda.clone())?;
+        let mut apart = layer.session(cuda.clone())?;
+        let mut cpu = layer.session(Cpu::new()?)?;
+        for step in 0..3 {
+            whole.session.step()?;
+            apart.session.profile(1)?;
+            cpu.session.step()?;
+            let of = [
+                whole.session.scalar(whole.loss)?,
+                apart.session.scalar(apart.loss)?,
+                cpu.session.scalar(cpu.loss)?,
+            ];
+            let what = format!("{:?}, step {step}: losses {of:?}", layer.cell);
+            assert_eq!(of[0].to_bits(), of[1].to_bits(), "{what}");
+            assert!((of[0] - of[2]).abs() < 1e-5 * of[2].abs(), "{what}");
+        }
+    }
+    Ok(())
+}
