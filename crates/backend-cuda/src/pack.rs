@@ -31,7 +31,7 @@ pub(crate) struct Pack<'a> {
     stored: Vec<Register>,
     /// The inputs that are loaded at each pack.
     loaded: Vec<usize>,
-    /// Those that are loaded once for all reduced points.
+    /// Those that are loaded once for all reduced points, or for one after the other.
     steady: Vec<usize>,
     /// Inputs whose value is not read from memory, as the sums of a contraction.
     given: usize,
@@ -113,12 +113,14 @@ impl<'a> Pack<'a> {
         self
     }
 
-    /// The inputs loaded at each pack, those before the others whose elements are not the same for all
-    /// kept points.
+    /// The same with only those inputs loaded at each pack whose elements are not the same for all kept
+    /// points, and the others, which are loaded apart for each pack.
     pub(crate) fn parted(&self) -> (Pack<'a>, Pack<'a>) {
         let moves = |&i: &usize| self.fold.part(false).any(|(_, axis)| axis.strides[i] != 0);
-        let (moving, others) = self.loaded.iter().partition(|i| moves(i));
-        (self.clone().loading(moving), self.clone().loading(others))
+        let (moving, others): (Vec<_>, Vec<_>) = self.loaded.iter().partition(|i| moves(i));
+        let mut pack = self.clone().loading(moving);
+        pack.steady.extend(&others);
+        (pack, self.clone().loading(others))
     }
 
     pub(crate) fn loaded(&self) -> &[usize] {

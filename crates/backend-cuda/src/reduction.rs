@@ -136,11 +136,12 @@ impl Reducing<'_> {
         let (schedule, (moving, _)) = (self.schedule, self.pack.parted());
         let alone = schedule.lanes() * schedule.width() == 1 && schedule.chunks() > 1;
         let fits = schedule.chunk * moving.loaded().len() <= AT_ONCE;
-        (alone && fits && schedule.chunk <= THREADS).then_some(schedule.chunk)
+        (alone && fits).then_some(schedule.chunk)
     }
 
     /// A block that asks for everything at once. What differs between kept points is most of what it
-    /// reads; it may be asked for before the launch ahead is done. The rest goes through shared memory.
+    /// reads; it may be asked for before the launch ahead is done. The rest is read where it is needed:
+    /// ahead of that it would take as many registers, and shared memory takes a barrier.
     fn of_one_batch(
         &self,
         points: usize,
@@ -158,8 +159,8 @@ impl Reducing<'_> {
         fetched += &(moving.room(&format!("[{points}]")) + &together);
         fetched += &(moving.loads("[u]") + "}\n}\n");
         let adds: String = self.totals.iter().map(Total::taken).collect();
-        let mut rest = self.shared(&others, points) + &self.starts() + &together;
-        rest += &(self.pack.compute("[u]", self.each, &adds) + "}\n}\n");
+        let mut rest = self.starts() + &together + &others.room("") + &others.loads("");
+        rest += &(moving.compute("[u]", self.each, &adds) + "}\n}\n");
         rest += &self.end();
         let open = signature(parameters, format!("{THREADS}, {TOGETHER}"));
         let read = |arg: &&Arg| match arg {
@@ -174,22 +175,6 @@ impl Reducing<'_> {
             early: Some(early),
             ..Launch::of(&format!("{open}{BEGIN}{fetched}{rest}"), grid, args)
         }
-    }
-
-    /// Brings what all threads read alike into shared memory.
-    fn shared(&self, others: &Pack<'_>, points: usize) -> String {
-        if others.loaded().is_empty() {
-            return String::new();
-        }
-        let (index, reduced) = (self.schedule.index(), self.schedule.reduced);
-        let room = others.room(&format!("[{points}]"));
-        let room: String = room.lines().map(|l| format!("__shared__ {l}\n")).collect();
-        format!(
-            "{room}if (threadIdx.x < {points} && begin + threadIdx.x < {reduced}) {{\n\
-             const {index} at = begin + threadIdx.x;\n{}{}}}\n__syncthreads();\n",
-            self.pack.fold.unravel("at", true, index),
-            others.loads("[threadIdx.x]"),
-        )
     }
 
     fn starts(&self) -> String {

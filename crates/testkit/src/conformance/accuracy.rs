@@ -14,7 +14,7 @@ use crate::draw::decode;
 /// | what IEEE 754 rounds correctly ([`Exact`](Accuracy::Exact)) | none (a NaN is a NaN, 0 is -0) |
 /// | other functions, of `f32` and `f64` | 6 units in the last place |
 /// | other functions, of 16-bit floats | 1 unit in the last place |
-/// | `digamma`, whose terms cancel where it passes 0 | the same units, of 1 at least |
+/// | `digamma` and `polygamma`, that of order 0, whose terms cancel where it passes 0 | the same units, of 1 at least |
 /// | a sum of `n` terms of size `s` | `(n + 8) s` units of the accumulator at 1, and 2 in the last place |
 /// | a row program over `n` points of size `s` | as such a sum, and 16 units of its type at `s` |
 ///
@@ -72,7 +72,7 @@ impl Accuracy {
             Accuracy::Function(function) => {
                 let units = if dtype.size() == 2 { 1.0 } else { 6.0 };
                 let size = match function {
-                    Scalar::Digamma => expected.abs().max(1.0),
+                    Scalar::Digamma | Scalar::Polygamma => expected.abs().max(1.0),
                     _ => expected,
                 };
                 units * last_place(size) + smallest
