@@ -196,11 +196,11 @@ impl Graph {
             region: ir.innermost(&operands),
             inputs: operands,
             dtype: DType::Bool,
-            shape: backprop_core::Shape::SCALAR,
+            shape: backprop_core::Shape::SCALAR.into(),
         };
         let marker = ir.push(marker, origin);
         let taken = results.iter().enumerate().map(|(i, &output)| {
-            let ty = (ir.node(output).dtype, ir.node(output).shape);
+            let ty = (ir.node(output).dtype, *ir.node(output).shape);
             ir.push_output(marker, i, ty, origin)
         });
         let ids: Vec<_> = taken.collect();

@@ -14,7 +14,7 @@ use backprop_core::{Error, ErrorKind, Place, Result};
 
 use crate::composite::Vjp;
 use crate::graph::{Graph, bad_dtype, bad_shape};
-use crate::ir::{Ir, Node, NodeId, Op, RegionId};
+use crate::ir::{Ir, Node, NodeId, Op, Origin, RegionId};
 use crate::op;
 use crate::operand::Operand;
 use crate::scan;
@@ -113,9 +113,11 @@ impl Graph {
         let is_parameter = |id: &&NodeId| matches!(ir.node(**id).op, Op::Parameter(_));
         let parameters: Vec<NodeId> = wrt.iter().filter(is_parameter).copied().collect();
         for total in parameters.into_iter().filter_map(|id| walk.total(id)) {
-            let origin = &mut ir.origins[total.id.index()];
+            let origin = ir.origins[total.id.index()];
             if origin.phase == Phase::Backward {
-                origin.purpose = Purpose::Gradient;
+                let purpose = Purpose::Gradient;
+                let origin = Origin { purpose, ..origin };
+                ir.origins.replace(total.id.index(), origin);
             }
         }
     }

@@ -470,7 +470,7 @@ impl Graph {
                     op,
                     inputs,
                     dtype,
-                    shape,
+                    shape: shape.into(),
                     region,
                 };
                 let node = self.kept_inside(node);
@@ -512,7 +512,7 @@ fn leaf(op: Op, dtype: DType, shape: Shape) -> Node {
         op,
         inputs: Inputs::new(),
         dtype,
-        shape,
+        shape: shape.into(),
         region: RegionId::default(),
     }
 }

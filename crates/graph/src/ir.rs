@@ -1,14 +1,18 @@
 //! The nodes of a graph: an append-only array in which inputs have smaller ids than their users.
 
+mod origin;
+
 use std::cell::{Ref, RefCell, RefMut};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use backprop_core::plan::{Phase, Purpose};
-use backprop_core::{Axes, DType, Place, Primitive, Reduction, Scalar, Shape, TensorType};
+use backprop_core::plan::Purpose;
+use backprop_core::{Axes, DType, Primitive, Reduction, Scalar, Shape, TensorType};
 use smallvec::{SmallVec, smallvec};
+
+pub(crate) use origin::{Origin, Origins};
 
 use crate::composite::Rule;
 use crate::init::Init;
@@ -118,9 +122,9 @@ pub(crate) enum Op {
     /// Axis `i` of the result is axis `order[i]` of the operand.
     Permute(Box<[u8]>),
     /// Element `i` of the result is element `start + i * step` of the operand.
-    Slice(Stride),
+    Slice(Box<Stride>),
     /// Element `start + i * step` of the result is element `i` of the operand; others hold `fill`.
-    Pad(Stride, u64),
+    Pad(Box<Stride>, u64),
     /// Operands one after the other along an axis.
     Concat(u8),
     /// Batched matrix product of operands of equal rank and batch axes.
@@ -146,7 +150,7 @@ pub(crate) enum Op {
     /// Runs a body. Operands: what carried values begin as, the sequences, what an iteration hands on,
     /// and what it stacks. It has no value; [`Op::Output`] takes one: the last carried values, then the
     /// stacked ones.
-    Scan(Scan),
+    Scan(Box<Scan>),
     /// A cotangent that nothing has chosen: what a jvp is the derivative by. Nothing that is computed
     /// depends on it.
     Unchosen(u32),
@@ -200,13 +204,14 @@ pub(crate) struct Node {
     pub(crate) op: Op,
     pub(crate) inputs: Inputs,
     pub(crate) dtype: DType,
-    pub(crate) shape: Shape,
+    /// Nodes of one shape share it, once they are in a graph.
+    pub(crate) shape: Arc<Shape>,
     pub(crate) region: RegionId,
 }
 
 impl Node {
     pub(crate) fn tensor(&self) -> TensorType {
-        TensorType::dense(self.dtype, self.shape)
+        TensorType::dense(self.dtype, *self.shape)
     }
 
     /// How many outputs a mark or a scan has.
@@ -224,39 +229,6 @@ impl Node {
         match self.op {
             Op::Constant(bits) => Some(f64::from_bits(bits)),
             _ => None,
-        }
-    }
-}
-
-/// Where a node comes from.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Origin {
-    pub(crate) place: Place,
-    /// The position in [`Ir::scopes`].
-    pub(crate) scope: u32,
-    pub(crate) phase: Phase,
-    pub(crate) purpose: Purpose,
-    /// The number of the outermost [`checkpoint`](crate::Graph::checkpoint) around it.
-    pub(crate) checkpoint: Option<u32>,
-}
-
-impl Origin {
-    pub(crate) fn new(place: Place, scope: u32) -> Origin {
-        Origin {
-            place,
-            scope,
-            phase: Phase::Forward,
-            purpose: Purpose::Plain,
-            checkpoint: None,
-        }
-    }
-
-    /// That of what differentiation adds for a node of this one.
-    pub(crate) fn backward(self) -> Origin {
-        Origin {
-            phase: Phase::Backward,
-            checkpoint: None,
-            ..self
         }
     }
 }
@@ -281,14 +253,14 @@ pub(crate) struct Input {
 
 /// Nodes by their hashes: the positions alone, because there may be very many nodes.
 #[derive(Clone, Debug, Default)]
-struct Interned(HashMap<u64, NodeId>);
+struct Interned(HashMap<u32, NodeId>);
 
 impl Interned {
     /// The node that is equal to this one, or the key for it.
-    fn find(&self, nodes: &[Node], node: &Node) -> Result<NodeId, u64> {
+    fn find(&self, nodes: &[Node], node: &Node) -> Result<NodeId, u32> {
         let mut hasher = DefaultHasher::new();
         node.hash(&mut hasher);
-        let mut key = hasher.finish();
+        let mut key = hasher.finish() as u32;
         // Nodes of one hash have keys that follow each other.
         while let Some(&id) = self.0.get(&key) {
             if nodes[id.index()] == *node {
@@ -313,7 +285,7 @@ pub(crate) struct Inspection {
 #[derive(Clone, Debug)]
 pub(crate) struct Ir {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) origins: Vec<Origin>,
+    pub(crate) origins: Origins,
     pub(crate) scopes: Vec<String>,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) inputs: Vec<Input>,
@@ -329,6 +301,8 @@ pub(crate) struct Ir {
     /// The parameters that count random keys: what reads one has to move it.
     pub(crate) counters: Vec<u32>,
     interned: Interned,
+    /// The distinct shapes of nodes.
+    shapes: HashSet<Arc<Shape>>,
 }
 
 /// The nodes of a graph under construction. Sessions share them as they were when compiled: a graph is
@@ -355,7 +329,7 @@ impl Default for Ir {
     fn default() -> Ir {
         Ir {
             nodes: Vec::new(),
-            origins: Vec::new(),
+            origins: Origins::default(),
             scopes: vec![String::new()],
             parameters: Vec::new(),
             inputs: Vec::new(),
@@ -366,6 +340,7 @@ impl Default for Ir {
             gradients: Vec::new(),
             counters: Vec::new(),
             interned: Interned::default(),
+            shapes: HashSet::new(),
         }
     }
 }
@@ -391,13 +366,17 @@ impl Ir {
     }
 
     /// Appends a node, or finds the equal one that is there: equal pure nodes are computed once.
-    pub(crate) fn push(&mut self, node: Node, origin: Origin) -> NodeId {
+    pub(crate) fn push(&mut self, mut node: Node, origin: Origin) -> NodeId {
         let free = match self.interned.find(&self.nodes, &node) {
             Ok(id) => return id,
             Err(free) => free,
         };
         let id = NodeId(self.nodes.len() as u32);
         self.interned.0.insert(free, id);
+        match self.shapes.get(&node.shape) {
+            Some(shape) => node.shape = Arc::clone(shape),
+            None => drop(self.shapes.insert(Arc::clone(&node.shape))),
+        }
         self.nodes.push(node);
         self.origins.push(origin);
         id
@@ -415,7 +394,7 @@ impl Ir {
             op: Op::Output(number as u32),
             inputs: smallvec![marker],
             dtype,
-            shape,
+            shape: shape.into(),
             region: self.node(marker).region,
         };
         self.push(node, origin)
@@ -503,9 +482,9 @@ impl Op {
             Op::Unchosen(_) => "unchosen".into(),
             Op::Argument(Argument::Carried, i) => format!("carried {i}"),
             Op::Argument(Argument::Element, i) => format!("element {i}"),
-            Op::Scan(Scan { times, count, .. }) => match count {
-                Some(_) => format!("scan up to {times}"),
-                None => format!("scan {times}"),
+            Op::Scan(scan) => match scan.count {
+                Some(_) => format!("scan up to {}", scan.times),
+                None => format!("scan {}", scan.times),
             },
             Op::Poison => "poison".into(),
         }

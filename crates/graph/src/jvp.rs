@@ -100,7 +100,7 @@ impl Graph {
             op: Op::Unchosen(number),
             inputs: Inputs::new(),
             dtype: y.dtype(),
-            shape: y.shape(),
+            shape: y.shape().into(),
             region: self.ir.borrow().node(y.id).region,
         };
         let id = self.ir.borrow_mut().push(node, origin);

@@ -77,7 +77,7 @@ impl<'g> Tensor<'g> {
     /// The shape; `[]` for a tensor that failed to build.
     #[must_use]
     pub fn shape(self) -> Shape {
-        self.graph.ir.borrow().node(self.id).shape
+        *self.graph.ir.borrow().node(self.id).shape
     }
 
     /// The element type; `f32` for a tensor that failed to build.

@@ -1,21 +1,23 @@
 //! Which operation of the user's a node belongs to: many operations are built of several nodes, and the
 //! vjp of a node of several more.
 
+use std::num::NonZeroU32;
+
 use crate::graph::Graph;
 use crate::ir::{Ir, Node, NodeId, Op, Origin};
 
 /// Nodes that were built as one: what they do together.
 #[derive(Clone, Debug)]
 pub(crate) enum Unit {
-    /// An operation made of others, by its name if it has one.
-    Operation(Option<String>),
+    /// An operation made of others, and if it has a name the scope that ends in it.
+    Operation(Option<u32>),
     /// The vjp of a node.
     Vjp(NodeId),
 }
 
-/// The position of a unit.
+/// The number of a unit, from 1 on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct UnitId(u32);
+pub(crate) struct UnitId(NonZeroU32);
 
 /// The units of a graph. A node belongs to the innermost vjp around it, or else to the outermost
 /// operation; many belong to none, being operations of their own.
@@ -31,9 +33,9 @@ impl Units {
         if start == nodes.len() {
             return;
         }
-        let id = UnitId(self.units.len() as u32);
         let is_vjp = matches!(unit, Unit::Vjp(_));
         self.units.push(unit);
+        let id = NonZeroU32::new(self.units.len() as u32).map(UnitId);
         self.owners.resize(nodes.len(), None);
         for (at, node) in nodes.iter().enumerate().skip(start) {
             if matches!(node.op, Op::Input(_) | Op::Parameter(_)) {
@@ -44,7 +46,7 @@ impl Units {
                 Some(owner) => is_vjp && !self.is_vjp(owner),
             };
             if is_free {
-                self.owners[at] = Some(id);
+                self.owners[at] = id;
             }
         }
     }
@@ -55,7 +57,7 @@ impl Units {
     }
 
     pub(crate) fn unit(&self, id: UnitId) -> &Unit {
-        &self.units[id.0 as usize]
+        &self.units[id.0.get() as usize - 1]
     }
 
     /// The node whose vjp a node belongs to.
@@ -77,8 +79,10 @@ impl Graph {
         let (start, inner) = (self.len(), !self.build.borrow().places.is_empty());
         let result = self.bearing(origin, build);
         if !inner {
-            let name = self.operation_of(origin);
-            self.ir.borrow_mut().close(Unit::Operation(name), start);
+            // The scope of an operation with a name ends in it.
+            let named = origin.scope != self.build.borrow().scope_id;
+            let unit = Unit::Operation(named.then_some(origin.scope));
+            self.ir.borrow_mut().close(unit, start);
         }
         result
     }
@@ -98,14 +102,6 @@ impl Graph {
         self.build.borrow_mut().places.pop();
         result
     }
-
-    /// The name of the operation that an origin is of, if it names one beyond the open scope.
-    fn operation_of(&self, origin: Origin) -> Option<String> {
-        let (build, ir) = (self.build.borrow(), self.ir.borrow());
-        let path = &ir.scopes[origin.scope as usize];
-        let name = path.rsplit('.').next().map(str::to_owned);
-        name.filter(|_| origin.scope != build.scope_id)
-    }
 }
 
 impl Ir {
@@ -118,7 +114,10 @@ impl Ir {
     pub(crate) fn operation(&self, id: NodeId) -> String {
         let owner = self.units.owner(id).map(|owner| self.units.unit(owner));
         match owner {
-            Some(Unit::Operation(Some(name))) => name.clone(),
+            Some(Unit::Operation(Some(scope))) => {
+                let path = &self.scopes[*scope as usize];
+                path.rsplit('.').next().unwrap_or(path).to_owned()
+            }
             Some(Unit::Vjp(of)) => {
                 // The vjp of a vjp, and so on, to the operation that began it.
                 let (mut of, mut order) = (*of, 1);

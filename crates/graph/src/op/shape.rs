@@ -215,7 +215,7 @@ impl<'g> Tensor<'g> {
                     start: starts.into(),
                     step,
                 };
-                Ok((Op::Slice(stride), (dtype, sliced)))
+                Ok((Op::Slice(stride.into()), (dtype, sliced)))
             })
     }
 
@@ -285,7 +285,7 @@ impl<'g> Tensor<'g> {
 
     #[track_caller]
     pub(crate) fn slice_by(self, stride: &Stride, shape: Shape) -> Tensor<'g> {
-        let op = Op::Slice(stride.clone());
+        let op = Op::Slice(stride.clone().into());
         self.graph
             .apply("slice", &[self], Location::caller(), |types| {
                 Ok((op, (types[0].0, shape)))
@@ -294,7 +294,7 @@ impl<'g> Tensor<'g> {
 
     #[track_caller]
     pub(crate) fn pad_by(self, stride: &Stride, value: f64, shape: Shape) -> Tensor<'g> {
-        let op = Op::Pad(stride.clone(), value.to_bits());
+        let op = Op::Pad(stride.clone().into(), value.to_bits());
         self.graph
             .apply("pad", &[self], Location::caller(), |types| {
                 let dtype = types[0].0;

@@ -39,7 +39,7 @@ pub(crate) fn guard(work: &mut Work) -> Vec<Requirement> {
         for k in 0..work.updates.len() {
             let (parameter, new) = work.updates[k];
             let old = work.ir.parameters[parameter as usize].node;
-            let (dtype, shape) = (work.ir.node(old).dtype, work.ir.node(old).shape);
+            let (dtype, shape) = (work.ir.node(old).dtype, *work.ir.node(old).shape);
             let any = push(work, Op::Broadcast, &[any], (DType::Bool, shape), origin);
             let select = Op::Scalar(Scalar::Where);
             let kept = push(work, select, &[any, old, new], (dtype, shape), origin);
@@ -99,7 +99,7 @@ fn push(
         op,
         inputs: inputs.into(),
         dtype,
-        shape,
+        shape: shape.into(),
         region: Default::default(),
     };
     Arc::make_mut(&mut work.ir).push(node, origin)

@@ -38,7 +38,7 @@ pub(super) fn products(work: &Work) -> Work {
 /// Whether a node is a matrix product with one term in each sum.
 fn is_outer(ir: &Ir, node: &Node) -> bool {
     let is_one = |left: Shape| left.size(left.rank() - 1) == 1;
-    node.op == Op::MatMul && is_one(ir.node(node.inputs[0]).shape)
+    node.op == Op::MatMul && is_one(*ir.node(node.inputs[0]).shape)
 }
 
 /// How many launches each node waits for that are more than elementwise.
@@ -94,7 +94,7 @@ fn by_vector(ir: &Ir, node: &Node, joins: impl Fn(u32) -> bool) -> Option<ByVect
     joins(number).then_some(ByVector {
         vector,
         along,
-        shape: parameter.shape,
+        shape: *parameter.shape,
     })
 }
 
@@ -111,14 +111,14 @@ impl Builder<'_> {
         let node = Node {
             op,
             inputs: inputs.into(),
-            shape,
+            shape: shape.into(),
             ..self.node.clone()
         };
         self.ir.push(node, self.origin)
     }
 
     fn outer(&mut self) -> NodeId {
-        let shape = self.node.shape;
+        let shape = *self.node.shape;
         let sides = self.node.inputs.clone().into_iter();
         let wide = sides.map(|side| self.push(Op::Broadcast, &[side], shape));
         let wide: Vec<NodeId> = wide.collect();
@@ -139,6 +139,6 @@ impl Builder<'_> {
         let axes = Axes::NONE.with(along);
         let sum = Op::Reduce(Reduction::Sum, axes);
         let sum = self.push(sum, &[terms], shape.without(axes));
-        self.push(Op::Reshape, &[sum], self.node.shape)
+        self.push(Op::Reshape, &[sum], *self.node.shape)
     }
 }

@@ -70,7 +70,7 @@ fn rewritten(ir: &Ir, node: &Node, single: &[bool]) -> Option<Rewrite> {
             }
         }
         Op::MatMul => {
-            let left = ir.node(node.inputs[0]).shape;
+            let left = &ir.node(node.inputs[0]).shape;
             (left.size(left.rank() - 1) == 0).then(|| splat(node, 0.0))
         }
         Op::Broadcast | Op::Reshape | Op::Permute(_) | Op::Slice(_) => rearranged(ir, node),
@@ -106,7 +106,7 @@ fn rearranged(ir: &Ir, node: &Node) -> Option<Rewrite> {
         return Some(splat(node, value));
     }
     let unmoved = match &node.op {
-        Op::Permute(order) => keeps_order(order, node.shape),
+        Op::Permute(order) => keeps_order(order, *node.shape),
         Op::Slice(stride) => is_whole(stride) && node.shape == operand.shape,
         _ => node.shape == operand.shape,
     };

@@ -222,7 +222,7 @@ impl Ir {
     pub(crate) fn stacked(&mut self, id: NodeId) -> Option<NodeId> {
         let (dtype, shape, region) = {
             let node = self.node(id);
-            (node.dtype, node.shape, self.region(node.region))
+            (node.dtype, *node.shape, self.region(node.region))
         };
         let marker = region.scan?;
         let Op::Scan(scan) = self.node(marker).op.clone() else {

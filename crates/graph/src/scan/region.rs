@@ -40,7 +40,7 @@ impl Graph {
             return x;
         };
         let mut ir = self.ir.borrow_mut();
-        let (dtype, shape) = (ir.node(x.id).dtype, ir.node(x.id).shape);
+        let (dtype, shape) = (ir.node(x.id).dtype, *ir.node(x.id).shape);
         let (list, shape) = match kind {
             Argument::Carried => (&mut open.initial, shape),
             Argument::Element => (&mut open.sequences, shape.filter(|axis| axis > 0)),
@@ -51,7 +51,7 @@ impl Graph {
             op: Op::Argument(kind, number as u32),
             inputs: smallvec![x.id],
             dtype,
-            shape,
+            shape: shape.into(),
             region: open.region,
         };
         let id = ir.push(node, origin);
@@ -124,10 +124,10 @@ impl Graph {
         let mut ir = self.ir.borrow_mut();
         let region = ir.region(open.region).parent;
         let node = Node {
-            op: Op::Scan(scan),
+            op: Op::Scan(scan.into()),
             inputs,
             dtype: DType::Bool,
-            shape: Shape::SCALAR,
+            shape: Shape::SCALAR.into(),
             region,
         };
         let marker = ir.push(node, origin);
@@ -166,7 +166,7 @@ fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
     for id in (open.start.index()..marker.index()).map(|index| NodeId(index as u32)) {
         let node = ir.node(id);
         let is_value = !matches!(node.op, Op::Custom(_) | Op::Scan(_));
-        let stacked = stack(open.times, node.shape);
+        let stacked = stack(open.times, *node.shape);
         let Some(shape) = stacked.filter(|_| node.region == open.region && is_value) else {
             continue;
         };
@@ -174,7 +174,7 @@ fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
             op: Op::Reserved(id.0),
             inputs: Inputs::new(),
             dtype: node.dtype,
-            shape,
+            shape: shape.into(),
             region: ir.node(marker).region,
         };
         let room = ir.push(room, origin);
@@ -184,7 +184,7 @@ fn reserve(ir: &mut Ir, open: &Open, marker: NodeId, origin: Origin) {
 
 /// The types of a scan's outputs.
 fn outputs(ir: &Ir, open: &Open, left: &Left<'_>) -> Option<Vec<(DType, Shape)>> {
-    let ty = |x: &Tensor<'_>| (ir.node(x.id).dtype, ir.node(x.id).shape);
+    let ty = |x: &Tensor<'_>| (ir.node(x.id).dtype, *ir.node(x.id).shape);
     let stacked = |x: &Tensor<'_>| {
         let (dtype, shape) = ty(x);
         Some((dtype, stack(open.times, shape)?))

@@ -103,7 +103,7 @@ impl<'g> Sums<'g> {
             let Some(input) = input.filter(|_| waits) else {
                 break;
             };
-            after.push((node.op, node.shape));
+            after.push((node.op, *node.shape));
             part = input;
         }
         after.reverse();

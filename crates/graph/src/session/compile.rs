@@ -302,7 +302,7 @@ impl<B: Backend> Session<B> {
             return Err(Error::new(ErrorKind::Unknown { what }).at(place));
         }
         let (old, new) = (work.ir.node(known.node), work.ir.node(node));
-        if (old.dtype, old.shape) != (new.dtype, new.shape) {
+        if (old.dtype, &old.shape) != (new.dtype, &new.shape) {
             let error = Error::new(ErrorKind::Mismatch {
                 name: known.name.clone(),
                 expected: format!("{}{}", old.dtype, old.shape),
@@ -370,7 +370,7 @@ fn initialise(
     let mut values = vec![0.0; DRAWN];
     for (parameter, span) in ir.parameters.iter().zip(storage.parameters()) {
         let (init, node) = (&parameter.init, ir.node(parameter.node));
-        let source = (node.shape, Stream::new(seed, &parameter.name));
+        let source = (*node.shape, Stream::new(seed, &parameter.name));
         let count = node.shape.count();
         for start in (0..count).step_by(DRAWN).filter(|_| !init.is_zero()) {
             let values = &mut values[..DRAWN.min(count - start)];

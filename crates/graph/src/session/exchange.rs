@@ -139,7 +139,7 @@ impl<B: Backend> Session<B> {
                 },
                 name: parameter.name.clone(),
                 dtype: node.dtype,
-                shape: node.shape,
+                shape: *node.shape,
             }
         };
         self.work

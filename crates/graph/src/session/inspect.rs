@@ -78,7 +78,7 @@ impl<B: Backend> Session<B> {
         Ok(Inspected {
             name: inspection.name.clone(),
             dtype,
-            shape: self.work.ir.node(id).shape,
+            shape: *self.work.ir.node(id).shape,
             values: storage::decode(&bytes, dtype),
             place: self.work.ir.origins[inspection.node.index()].place,
         })

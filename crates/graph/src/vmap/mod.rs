@@ -270,7 +270,7 @@ impl<'g> Batch<'g> {
                 let lane = match x.iter().all(|x| x.is_same()) {
                     true => {
                         let x: Vec<Tensor<'g>> = x.into_iter().map(Lane::tensor).collect();
-                        Lane::Same(self.build(node.op, &x, (node.dtype, node.shape)))
+                        Lane::Same(self.build(node.op, &x, (node.dtype, *node.shape)))
                     }
                     false => Lane::Each(self.batched(&node, &x)),
                 };

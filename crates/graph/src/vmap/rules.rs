@@ -10,7 +10,7 @@ use crate::tensor::Tensor;
 impl<'g> Batch<'g> {
     /// A node of which at least one operand differs between elements.
     pub(super) fn batched(&self, node: &Node, x: &[Lane<'g>]) -> Tensor<'g> {
-        let Some(shape) = self.shape(node.shape) else {
+        let Some(shape) = self.shape(*node.shape) else {
             return x[0].tensor().failed("vmap", None);
         };
         let ty = (node.dtype, shape);
@@ -23,14 +23,16 @@ impl<'g> Batch<'g> {
                 let axes = axes.iter().map(|axis| axis + 1).collect();
                 self.build(Op::Reduce(*reduction, axes), &each(), ty)
             }
-            Op::Broadcast => self.build(Op::Broadcast, &[self.aligned(x[0], node.shape)], ty),
+            Op::Broadcast => self.build(Op::Broadcast, &[self.aligned(x[0], *node.shape)], ty),
             Op::Permute(order) => {
                 let moved = order.iter().map(|axis| axis + 1);
                 let order = [0].into_iter().chain(moved).collect();
                 self.build(Op::Permute(order), &each(), ty)
             }
-            Op::Slice(stride) => self.build(Op::Slice(along_batch(stride)), &each(), ty),
-            Op::Pad(stride, fill) => self.build(Op::Pad(along_batch(stride), *fill), &each(), ty),
+            Op::Slice(stride) => self.build(Op::Slice(along_batch(stride).into()), &each(), ty),
+            Op::Pad(stride, fill) => {
+                self.build(Op::Pad(along_batch(stride).into(), *fill), &each(), ty)
+            }
             Op::Concat(axis) => self.build(Op::Concat(axis + 1), &each(), ty),
             Op::MatMul => self.product(x[0], x[1], shape),
             Op::Gather(axis) => self.gathered(usize::from(*axis), (x[0], x[1]), shape),
@@ -184,7 +186,7 @@ impl<'g> Batch<'g> {
     fn in_turn(&self, node: &Node, x: &[Lane<'g>]) -> Tensor<'g> {
         let sequences: Vec<Tensor<'g>> = x.iter().map(|&x| self.each(x)).collect();
         let scanned = self.graph.scan(self.size, &[], &sequences, |at| {
-            let ty = (node.dtype, node.shape);
+            let ty = (node.dtype, *node.shape);
             Left {
                 carried: Vec::new(),
                 stacked: vec![self.build(node.op.clone(), &at.elements, ty)],

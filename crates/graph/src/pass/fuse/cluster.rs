@@ -187,8 +187,8 @@ impl Builder<'_> {
     /// The index space in which a value is computed.
     fn space(&self, id: NodeId) -> Shape {
         match self.node(id).op {
-            Op::Reduce(..) => self.node(self.node(id).inputs[0]).shape,
-            _ => self.node(id).shape,
+            Op::Reduce(..) => *self.node(self.node(id).inputs[0]).shape,
+            _ => *self.node(id).shape,
         }
     }
 
@@ -300,7 +300,7 @@ impl Builder<'_> {
             let made = self.clusters.of.get(&seen.base) == Some(&c);
             made && seen.view.is_dense()
                 && seen.view.shape == cluster.space
-                && self.node(seen.base).shape == cluster.space
+                && *self.node(seen.base).shape == cluster.space
                 && is_elementwise(self.node(seen.base))
         };
         matches!(node.op, Op::Concat(_))
@@ -317,7 +317,7 @@ impl Builder<'_> {
             .all(|&m| is_elementwise(self.node(m)) && self.views.copy(m).is_none());
         elementwise
             && cluster.axes.is_none()
-            && cluster.space == self.node(id).shape
+            && cluster.space == *self.node(id).shape
             && self
                 .inner(reads, c)
                 .all(|read| self.in_order(read, cluster.space))
@@ -325,7 +325,7 @@ impl Builder<'_> {
 
     /// An elementwise value in the epilogue of a product.
     fn joins_product(&self, cluster: &Cluster, id: NodeId, reads: &[Read], c: usize) -> bool {
-        let space = self.node(id).shape;
+        let space = *self.node(id).shape;
         let alone = cluster.members.len() == 1;
         let same = same_points(space, cluster.space);
         let fits = same || (alone && space.count() == cluster.space.count());
@@ -366,7 +366,7 @@ impl Builder<'_> {
         // A value for each row, made from reductions of this cluster.
         let per_row = cluster
             .axes
-            .is_some_and(|axes| same_points(self.node(id).shape, cluster.space.without(axes)));
+            .is_some_and(|axes| same_points(*self.node(id).shape, cluster.space.without(axes)));
         per_row
             && form == Form::Any
             && is_elementwise(self.node(id))
@@ -385,11 +385,11 @@ impl Builder<'_> {
     fn in_order(&self, read: &Read, space: Shape) -> bool {
         read.view.is_dense()
             && same_points(read.view.shape, space)
-            && same_points(self.node(read.base).shape, space)
+            && same_points(*self.node(read.base).shape, space)
     }
 
     fn is_at_points(&self, cluster: &Cluster, id: NodeId) -> bool {
-        same_points(self.node(id).shape, cluster.space)
+        same_points(*self.node(id).shape, cluster.space)
     }
 
     fn is_per_row(&self, cluster: &Cluster, id: NodeId) -> bool {

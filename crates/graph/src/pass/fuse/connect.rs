@@ -208,7 +208,7 @@ impl Connector<'_> {
             return None;
         }
         let origin = self.work.ir.origins[id.index()];
-        let from = (value, View::dense(node.shape));
+        let from = (value, View::dense(*node.shape));
         let to = add_value(&mut self.all, settled);
         Some(copy(&self.all, from, to, Some(origin)))
     }

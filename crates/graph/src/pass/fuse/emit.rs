@@ -107,13 +107,13 @@ impl<'w> Emitter<'w> {
         let first = self.cluster.members[0];
         let node = self.work.ir.node(first);
         if let Some(seen) = self.views.copy(first) {
-            return self.relocate(first, &[(seen, View::dense(node.shape))], None);
+            return self.relocate(first, &[(seen, View::dense(*node.shape))], None);
         }
         let operand = |k: usize| self.views.of(node.inputs[k]);
         match &node.op {
             Op::Pad(stride, fill) => {
-                let shape = self.work.ir.node(node.inputs[0]).shape;
-                let into = View::dense(node.shape).slice(&stride.start, &stride.step, shape);
+                let shape = *self.work.ir.node(node.inputs[0]).shape;
+                let into = View::dense(*node.shape).slice(&stride.start, &stride.step, shape);
                 let pieces = if shape.count() == 0 {
                     vec![]
                 } else {
@@ -190,9 +190,9 @@ impl<'w> Emitter<'w> {
         let step = vec![1; node.shape.rank()];
         let mut boxes = Vec::new();
         for &input in &node.inputs {
-            let shape = self.work.ir.node(input).shape;
+            let shape = *self.work.ir.node(input).shape;
             if shape.count() > 0 {
-                let into = View::dense(node.shape).slice(&start, &step, shape);
+                let into = View::dense(*node.shape).slice(&start, &step, shape);
                 boxes.push((self.views.of(input), into));
             }
             start[axis] += shape.size(axis);
@@ -205,7 +205,7 @@ impl<'w> Emitter<'w> {
         let [x, indices] = [node.inputs[0], node.inputs[1]];
         let gathers = matches!(node.op, Op::Gather(_));
         let (table, picked) = if gathers { (x, id) } else { (id, x) };
-        let shape = self.work.ir.node(table).shape;
+        let shape = *self.work.ir.node(table).shape;
         let spec = Indexing {
             table: self.work.ir.node(table).tensor(),
             indices: self.work.ir.node(indices).tensor(),
@@ -227,7 +227,7 @@ impl<'w> Emitter<'w> {
         let node = self.work.ir.node(id);
         let seen = [self.views.of(node.inputs[0]), self.views.of(node.inputs[1])];
         let [left, right] = seen.map(|seen| Operand::plain(self.source(seen)));
-        let shape = node.shape;
+        let shape = *node.shape;
         let rank = shape.rank();
         let accumulator = node.dtype.accumulator();
         let spec = MatMul {
@@ -362,7 +362,7 @@ impl<'w> Emitter<'w> {
         if !is_resident(node) && !self.is_elsewhere(seen.base) {
             return None;
         }
-        let view = self.in_space(seen.view, self.work.ir.node(user).shape);
+        let view = self.in_space(seen.view, *self.work.ir.node(user).shape);
         if let Some(&register) = self.loaded.get(&(seen.base, view)) {
             return Some(register);
         }
@@ -406,7 +406,7 @@ impl<'w> Emitter<'w> {
             }
             let inst = match node.op {
                 Op::Scalar(function) => Inst::Apply(function, operands),
-                Op::Coordinate(axis) => match self.axis(node.shape, axis) {
+                Op::Coordinate(axis) => match self.axis(*node.shape, axis) {
                     Some(axis) => Inst::Coordinate(axis),
                     None => Inst::Constant(0.0f64.to_bits()),
                 },

@@ -39,7 +39,7 @@ pub(super) fn stored(work: &Work, views: &Views, shared: &[NodeId]) -> Vec<bool>
             let operand = ir.node(base);
             let here = operand.region == node.region;
             let inline =
-                fuses_operands(node) && here && view.is_dense() && operand.shape == view.shape;
+                fuses_operands(node) && here && view.is_dense() && *operand.shape == view.shape;
             let splat = fuses_operands(node) && operand.constant().is_some();
             if !inline && !splat {
                 stored[base.index()] = true;

@@ -51,7 +51,7 @@ impl Views {
     }
 
     fn make_copy(&mut self, work: &Work, id: NodeId) {
-        let view = View::dense(work.ir.node(id).shape);
+        let view = View::dense(*work.ir.node(id).shape);
         let seen = std::mem::replace(&mut self.seen[id.index()], Seen { base: id, view });
         self.copies.insert(id, seen);
     }
@@ -97,26 +97,26 @@ fn see(work: &Work, views: &mut Views, id: NodeId) -> Seen {
     let node = work.ir.node(id);
     let own = Seen {
         base: id,
-        view: View::dense(node.shape),
+        view: View::dense(*node.shape),
     };
     let Some(&x) = node.inputs.first().filter(|_| node.shape.count() > 0) else {
         return own;
     };
     let Seen { base, view } = views.of(x);
     let view = match &node.op {
-        Op::Broadcast => view.broadcast(node.shape),
+        Op::Broadcast => view.broadcast(*node.shape),
         Op::Permute(order) => {
             let order: Vec<usize> = order.iter().map(|&axis| usize::from(axis)).collect();
             view.permute(&order)
         }
-        Op::Slice(stride) => view.slice(&stride.start, &stride.step, node.shape),
-        Op::Reshape => match view.reshape(node.shape) {
+        Op::Slice(stride) => view.slice(&stride.start, &stride.step, *node.shape),
+        Op::Reshape => match view.reshape(*node.shape) {
             Some(view) => view,
             None => {
                 views.make_copy(work, x);
                 return Seen {
                     base: x,
-                    view: View::dense(node.shape),
+                    view: View::dense(*node.shape),
                 };
             }
         },

@@ -35,7 +35,7 @@ pub(super) fn leveled(work: &Work, wanted: &[bool]) -> Leveled {
         if let Some((_, times)) = scan {
             for (i, (of, level)) in inner.into_iter().enumerate() {
                 let level = ir.node(level);
-                if let Some(shape) = stack(times, level.shape) {
+                if let Some(shape) = stack(times, *level.shape) {
                     let ty = (level.dtype, shape);
                     let stacked = ir.push_output(id, outputs + i, ty, origin);
                     found.entry(region).or_default().push((of, stacked));
@@ -57,18 +57,14 @@ pub(super) fn leveled(work: &Work, wanted: &[bool]) -> Leveled {
 
 /// The largest level among the elements of `x`.
 fn push_level(ir: &mut Ir, x: NodeId, origin: Origin) -> NodeId {
-    let Node {
-        dtype,
-        shape,
-        region,
-        ..
-    } = *ir.node(x);
+    let node = ir.node(x);
+    let (dtype, shape, region) = (node.dtype, *node.shape, node.region);
     let mut push = |op: Op, inputs: &[NodeId], dtype, shape: Shape, region| {
         let node = Node {
             op,
             inputs: inputs.into(),
             dtype,
-            shape,
+            shape: shape.into(),
             region,
         };
         ir.push(node, origin)

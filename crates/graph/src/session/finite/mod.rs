@@ -318,7 +318,7 @@ impl<B: Backend> Session<B> {
         loaded.executable.step(&self.backend, &mut self.memory)?;
         let values = self.values(&loaded)?;
         self.forget_aside(before)?;
-        let shapes = ids.iter().map(|&id| work.ir.node(id).shape);
+        let shapes = ids.iter().map(|&id| *work.ir.node(id).shape);
         // Iterations are counted by the innermost value.
         let times = |values: &Vec<f64>, count: usize| values.len() / count.max(1);
         let most = values.iter().zip(shapes.clone());

@@ -6,7 +6,7 @@ use backprop_core::{Error, ErrorKind, Place, Scalar, Shape};
 
 use super::Level;
 use super::subjects::Subject;
-use crate::ir::{Ir, NodeId, Op, Scan};
+use crate::ir::{Ir, NodeId, Op};
 use crate::unit::Unit;
 
 /// The most operands that are shown.
@@ -102,9 +102,10 @@ fn iteration(ir: &Ir, id: NodeId, mut at: usize) -> Option<String> {
     let mut iterations = Vec::new();
     let mut region = ir.region(ir.node(id).region);
     while let Some(scan) = region.scan {
-        if let Op::Scan(Scan { times, .. }) = ir.node(scan).op
-            && times > 1
+        if let Op::Scan(scan) = &ir.node(scan).op
+            && scan.times > 1
         {
+            let times = scan.times;
             iterations.push(format!("{} of {times}", at % times + 1));
             at /= times;
         }
