@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use backprop::{CompileOptions, Cpu};
 use backprop_benches::measure::{file_memory, memory, peak_memory};
-use backprop_benches::workload::{DEEP_GPT, SEED, Training, Variant};
+use backprop_benches::workload::{DEEP_GPT, SEED, Start, Training, Variant};
 use lexopt::prelude::*;
 use serde_json::{Value, json};
 
@@ -91,6 +91,7 @@ fn cpu(options: &Options) -> Outcome<Cpu> {
 /// A training within a budget, with the time that compiling takes.
 fn compile(cpu: Cpu, budget: Option<usize>) -> Outcome<(Training<Cpu>, f64)> {
     let variant = Variant {
+        start: Start::Drawn,
         options: CompileOptions { budget },
         ..Variant::default()
     };

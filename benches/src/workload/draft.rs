@@ -16,8 +16,20 @@ pub struct Variant {
     pub dtype: DType,
     /// How much of it there is.
     pub size: Size,
+    /// What its parameters start with.
+    pub start: Start,
     /// How it is compiled.
     pub options: CompileOptions,
+}
+
+/// What parameters start with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// 0, so that compiling does not draw numbers that are to be replaced.
+    Zero,
+    /// What the graph draws for a [`Fill`]: other numbers than those that engines share, and never more
+    /// than a few of them beside the parameters.
+    Drawn,
 }
 
 /// How large a workload is.
@@ -34,13 +46,13 @@ impl Default for Variant {
         Variant {
             dtype: F32,
             size: Size::Full,
+            start: Start::Zero,
             options: CompileOptions::default(),
         }
     }
 }
 
-/// A graph under construction, with what there is to fill in it. Parameters start at 0, so that
-/// compiling does not draw numbers that a file is to replace.
+/// A graph under construction, with what there is to fill in it.
 #[derive(Debug)]
 pub struct Draft<'g> {
     /// The graph.
@@ -86,7 +98,11 @@ impl<'g> Draft<'g> {
 
     #[track_caller]
     pub(super) fn parameter(&mut self, name: &str, shape: &[usize], fill: Fill) -> Param {
-        let parameter = self.g.parameter(name, shape, self.dtype(), Init::Zeros);
+        let init = match self.variant.start {
+            Start::Zero => Init::Zeros,
+            Start::Drawn => fill.init(),
+        };
+        let parameter = self.g.parameter(name, shape, self.dtype(), init);
         self.slots.push(Slot {
             name: name.to_owned(),
             shape: self.g.read(parameter).shape(),

@@ -2,9 +2,8 @@
 
 use std::f64::consts::TAU;
 
-use backprop::DType;
-use backprop::Shape;
 use backprop::core::random::{philox_block, uniform_f64};
+use backprop::{DType, Init, Shape};
 
 /// How a tensor is filled. Random values are a function of the seed, the tensor's name and the
 /// position.
@@ -43,6 +42,20 @@ impl Fill {
         match self {
             Fill::Below(_) => DType::I32,
             _ => DType::F32,
+        }
+    }
+
+    /// How a parameter starts that the graph draws alike. Only inputs are filled in ways of their own.
+    pub(super) fn init(self) -> Init {
+        match self {
+            Fill::Ones => Init::Ones,
+            Fill::Constant(value) => Init::Constant(value.into()),
+            Fill::Normal(std) => Init::Normal { mean: 0.0, std },
+            Fill::Uniform => Init::Uniform {
+                low: 0.0,
+                high: 1.0,
+            },
+            Fill::Zeros | Fill::Below(_) | Fill::Sinusoids => Init::Zeros,
         }
     }
 

@@ -19,7 +19,7 @@ mod unet;
 use backprop::prelude::*;
 use backprop::{DType, Element, PlanId, Shape};
 
-pub use draft::{Draft, Size, Variant};
+pub use draft::{Draft, Size, Start, Variant};
 pub use fill::{Fill, Values};
 pub use transformer::DEEP_GPT;
 
@@ -100,6 +100,7 @@ pub struct Training<B: Backend> {
     output: Key,
     slots: Vec<Slot>,
     dtype: DType,
+    start: Start,
 }
 
 /// Every workload, in the order of tables.
@@ -149,6 +150,7 @@ impl Workload {
             output,
             slots,
             dtype: variant.dtype,
+            start: variant.start,
         })
     }
 
@@ -172,12 +174,17 @@ impl<B: Backend> Training<B> {
         &self.slots
     }
 
-    /// Sets the parameters and inputs to what `values` gives for each.
+    /// Sets the parameters and inputs to what `values` gives for each; only the inputs where the
+    /// parameters have been [drawn](Start::Drawn).
     ///
     /// # Errors
     /// Those of `values`; values of another type or number.
     pub fn fill(&mut self, mut values: impl FnMut(&Slot) -> Result<Values>) -> Result<()> {
-        for slot in &self.slots {
+        let is_open = |slot: &&Slot| match slot.target {
+            Target::Parameter(_) => self.start == Start::Zero,
+            Target::Input(_) => true,
+        };
+        for slot in self.slots.iter().filter(is_open) {
             let session = &mut self.session;
             match values(slot)? {
                 Values::F32(values) if self.dtype == F64 => {
