@@ -34,7 +34,7 @@ impl Run {
 
     fn span(&self, name: &str) -> Span {
         let mut values = self.plan.values().iter();
-        values.find(|value| value.name == name).unwrap().span
+        values.find(|value| &*value.name == name).unwrap().span
     }
 
     fn set<T: Element>(mut self, name: &str, values: &[T]) -> Run {
@@ -198,7 +198,7 @@ fn in_body(draft: &mut Draft, step: usize) -> &mut Launch {
 }
 
 fn value(draft: &Draft, name: &str) -> ValueId {
-    let found = draft.values.iter().position(|value| value.name == name);
+    let found = draft.values.iter().position(|value| &*value.name == name);
     ValueId(found.unwrap() as u32)
 }
 
@@ -257,7 +257,7 @@ fn faults_of_places_and_sizes() {
             at(d, 0).reads[0].offset = usize::MAX;
         }),
         ("P1", "a slice that moves without a loop", |d| {
-            at(d, 0).reads[0].strides[0] = 4;
+            at(d, 0).reads[0].strides.get_or_insert_default()[0] = 4;
         }),
         ("P1", "scratch beyond the arena", |d| {
             at(d, 0).scratch = Some(arena(64));
@@ -330,16 +330,16 @@ fn faults_of_operands() {
             at(d, 0).reads.pop();
         }),
         ("P4", "an operand too many", |d| {
-            let first = at(d, 0).reads[0];
+            let first = at(d, 0).reads[0].clone();
             at(d, 0).reads.push(first);
         }),
         ("P4", "another type", |d| {
             let x = value(d, "x");
-            d.values[x.index()].tensor.dtype = DType::I32;
+            Arc::make_mut(&mut d.values[x.index()].tensor).dtype = DType::I32;
         }),
         ("P4", "another size", |d| {
             let x = value(d, "x");
-            d.values[x.index()].tensor = floats(&[ROW / 2]);
+            d.values[x.index()].tensor = floats(&[ROW / 2]).into();
             span(d, "x").bytes = ROW * 2;
         }),
         ("P4", "a primitive that is not there", |d| {
@@ -428,10 +428,10 @@ fn faults_of_loops() {
             *body(d).0 = ROWS + 1;
         }),
         ("P1", "slices that cut elements", |d| {
-            in_body(d, 0).reads[1].strides[0] = 2;
+            in_body(d, 0).reads[1].strides.get_or_insert_default()[0] = 2;
         }),
         ("P1", "slices beyond all numbers", |d| {
-            in_body(d, 0).reads[1].strides[0] = usize::MAX - 3;
+            in_body(d, 0).reads[1].strides.get_or_insert_default()[0] = usize::MAX - 3;
         }),
         ("P2", "an old carry after the new one", |d| {
             in_body(d, 1).reads[0] = whole(value(d, "enter"));
@@ -545,7 +545,7 @@ fn faults_of_counts() {
     let faults: &[Fault] = &[
         ("P7", "a count of another type", |d| {
             let id = value(d, "count");
-            d.values[id.index()].tensor.dtype = DType::F64;
+            Arc::make_mut(&mut d.values[id.index()].tensor).dtype = DType::F64;
         }),
         ("P7", "a count that nobody wrote", |d| {
             let id = value(d, "count");

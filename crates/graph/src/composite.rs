@@ -192,7 +192,7 @@ impl Graph {
         };
         let results = operands[inputs.len()..].to_vec();
         let marker = Node {
-            op: Op::Custom(custom),
+            op: Op::Custom(custom.into()),
             region: ir.innermost(&operands),
             inputs: operands,
             dtype: DType::Bool,

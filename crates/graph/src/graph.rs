@@ -127,7 +127,7 @@ impl Graph {
         let op = Op::Input(ir.inputs.len() as u32);
         let node = ir.push(leaf(op, dtype, shape), origin);
         ir.inputs.push(Input {
-            name,
+            name: name.into(),
             node,
             range: None,
             except: None,
@@ -174,7 +174,7 @@ impl Graph {
         let index = ir.parameters.len() as u32;
         let node = ir.push(leaf(Op::Parameter(index), dtype, shape), origin);
         ir.parameters.push(Parameter {
-            name,
+            name: name.into(),
             node,
             init,
             purpose: Purpose::Plain,
@@ -294,7 +294,7 @@ impl Graph {
         let path = parts.collect::<Vec<_>>().join(".");
         let mut ir = self.ir.borrow_mut();
         *state.scope_ids.entry(path).or_insert_with_key(|path| {
-            ir.scopes.push(path.clone());
+            ir.scopes.push(path.as_str().into());
             ir.scopes.len() as u32 - 1
         })
     }
@@ -325,7 +325,7 @@ impl Graph {
         let found = ir.parameters.get(parameter.index as usize);
         found
             .filter(|_| parameter.graph == self.id)
-            .map_or_else(String::new, |p| p.name.clone())
+            .map_or_else(String::new, |p| p.name.to_string())
     }
 
     /// The tensor behind a key of this graph.

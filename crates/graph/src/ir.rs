@@ -139,7 +139,7 @@ pub(crate) enum Op {
     Stop,
     /// Marks `outputs` of nodes built from `inputs`, with a gradient of their own. Operands: inputs,
     /// then outputs. It has no value; [`Op::Output`] takes one.
-    Custom(Custom),
+    Custom(Box<Custom>),
     /// Output number `i` of the [`Op::Custom`], [`Op::Fused`] or [`Op::Scan`] in operand 0.
     Output(u32),
     /// A primitive that computes a composite in one launch. Only in compiled graphs; it has no value,
@@ -235,7 +235,7 @@ impl Node {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Parameter {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) node: NodeId,
     pub(crate) init: Init,
     pub(crate) purpose: Purpose,
@@ -243,7 +243,7 @@ pub(crate) struct Parameter {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) node: NodeId,
     /// The range `low..high` that the graph relies on, if it uses the input as indices or labels.
     pub(crate) range: Option<(i64, i64)>,
@@ -286,7 +286,7 @@ pub(crate) struct Inspection {
 pub(crate) struct Ir {
     pub(crate) nodes: Vec<Node>,
     pub(crate) origins: Origins,
-    pub(crate) scopes: Vec<String>,
+    pub(crate) scopes: Vec<Arc<str>>,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) inputs: Vec<Input>,
     /// The graph itself comes first.
@@ -330,7 +330,7 @@ impl Default for Ir {
         Ir {
             nodes: Vec::new(),
             origins: Origins::default(),
-            scopes: vec![String::new()],
+            scopes: vec!["".into()],
             parameters: Vec::new(),
             inputs: Vec::new(),
             regions: vec![Region::default()],
@@ -355,6 +355,13 @@ impl Ir {
             regions: self.regions.clone(),
             ..Ir::default()
         }
+    }
+
+    /// Makes room for so many nodes at once.
+    pub(crate) fn reserve(&mut self, nodes: usize) {
+        self.nodes.reserve_exact(nodes);
+        self.origins.reserve(nodes);
+        self.interned.0.reserve(nodes);
     }
 
     pub(crate) fn node(&self, id: NodeId) -> &Node {

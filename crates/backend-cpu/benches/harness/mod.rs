@@ -65,11 +65,11 @@ fn plan(spec: &Primitive, scratch: usize) -> Plan {
         };
         end = (end + tensor.bytes()).next_multiple_of(64);
         Value {
-            tensor: tensor.clone(),
+            tensor: tensor.clone().into(),
             role,
             purpose: Purpose::Plain,
             span,
-            name: String::new(),
+            name: "".into(),
         }
     };
     let reads = spec.reads().into_iter().map(|tensor| (tensor, Role::Input));
@@ -94,7 +94,7 @@ fn plan(spec: &Primitive, scratch: usize) -> Plan {
         writes: (first_write..values.len()).map(access).collect(),
         scratch: (scratch > 0).then_some(arena),
         place: None,
-        scope: String::new(),
+        scope: "".into(),
         phase: Phase::Forward,
     };
     Plan::check(Draft {

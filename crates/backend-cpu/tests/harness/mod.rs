@@ -102,13 +102,12 @@ impl Layout {
     }
 
     fn add(&mut self, tensor: &TensorType, role: Role, span: Span) -> ValueId {
-        let (tensor, name) = (tensor.clone(), String::new());
         self.values.push(Value {
-            tensor,
+            tensor: tensor.clone().into(),
             role,
             purpose: Purpose::Plain,
             span,
-            name,
+            name: "".into(),
         });
         ValueId(self.values.len() as u32 - 1)
     }
@@ -151,7 +150,7 @@ fn plan(spec: &Primitive, scratch: usize, taken: &[(usize, usize)]) -> Plan {
         writes: whole(writes),
         scratch: (scratch > 0).then_some(arena),
         place: None,
-        scope: String::new(),
+        scope: "".into(),
         phase: Phase::Forward,
     };
     Plan::check(Draft {

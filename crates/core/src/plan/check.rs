@@ -65,7 +65,12 @@ fn moves(body: &[Step<Launch>], depth: usize) -> bool {
     body.iter().any(|step| match step {
         Step::Launch(launch) => {
             let mut accesses = launch.reads.iter().chain(&launch.writes);
-            accesses.any(|access| access.strides[depth] > 0)
+            accesses.any(|access| {
+                access
+                    .strides
+                    .as_ref()
+                    .is_some_and(|strides| strides[depth] > 0)
+            })
         }
         Step::Loop { body, .. } => moves(body, depth),
     })
@@ -269,7 +274,7 @@ impl<'d> Checker<'d> {
         let label = carried
             .filter(|_| round > 0)
             .map_or(count, |carry| carry.leave);
-        if known.tensor != count_type() || !self.labels.holds(known.span, label) {
+        if *known.tensor != count_type() || !self.labels.holds(known.span, label) {
             return wrong(format!("P7: `{}` counts iterations", known.name));
         }
         let mut now = self.labels.clone();
@@ -316,7 +321,7 @@ impl<'d> Checker<'d> {
             args: Args {
                 reads: slots(reads),
                 writes: slots(writes),
-                scratch: scratch.map(|span| Slot::new(span, [0; MAX_LOOPS])),
+                scratch: scratch.map(|span| Slot::new(span, None)),
             },
         })
     }
@@ -366,7 +371,10 @@ impl<'d> Checker<'d> {
             offset: value.span.offset + within,
             bytes,
         };
-        Ok((at(now), Slot::new(at(access.offset), access.strides)))
+        Ok((
+            at(now),
+            Slot::new(at(access.offset), access.strides.clone()),
+        ))
     }
 
     /// P1 for an operand: where it begins within its value at the iteration being executed.
@@ -379,7 +387,8 @@ impl<'d> Checker<'d> {
     ) -> Result<usize> {
         let mut now = access.offset;
         let mut end = access.offset.checked_add(tensor.bytes());
-        for (depth, &stride) in access.strides.iter().enumerate().filter(|&(_, &s)| s > 0) {
+        let strides = access.strides.iter().flat_map(|strides| strides.iter());
+        for (depth, &stride) in strides.clone().enumerate().filter(|&(_, &s)| s > 0) {
             let Some(enclosing) = loops.get(depth) else {
                 return wrong(format!("P1: `{}` moves outside of a loop", value.name));
             };
@@ -390,7 +399,7 @@ impl<'d> Checker<'d> {
         if end.is_none_or(|end| end > value.span.bytes) {
             return wrong(format!("P1: a slice leaves `{}`", value.name));
         }
-        let mut steps = access.strides.iter().chain([&access.offset]);
+        let mut steps = strides.chain([&access.offset]);
         if !steps.all(|step| step.is_multiple_of(tensor.dtype.size())) {
             return wrong(format!("P1: a slice cuts elements of `{}`", value.name));
         }

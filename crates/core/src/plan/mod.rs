@@ -11,6 +11,7 @@ mod memory;
 mod text;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use memory::{MemoryUse, Recomputation, Stay, Use};
 pub use text::format_bytes;
@@ -107,8 +108,8 @@ pub enum Purpose {
 /// A value: its type, its place in memory, its role and its name.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Value {
-    /// Type, shape and layout.
-    pub tensor: TensorType,
+    /// Type, shape and layout; there are far fewer of them than values.
+    pub tensor: Arc<TensorType>,
     /// What it is to the step.
     pub role: Role,
     /// What its bytes are counted as.
@@ -116,18 +117,21 @@ pub struct Value {
     /// Where it lies.
     pub span: Span,
     /// A short name for printing: the operation, or the name of a parameter or input.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
+/// Bytes to move per iteration of each enclosing loop, outermost first.
+pub type Strides = [usize; MAX_LOOPS];
+
 /// An operand of a launch: a value, or inside of loops a slice of it that moves with the iteration.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Access {
     /// The value.
     pub value: ValueId,
     /// Bytes from the value's start at iteration 0.
     pub offset: usize,
-    /// Bytes to move per iteration of each enclosing loop, outermost first.
-    pub strides: [usize; MAX_LOOPS],
+    /// How it moves, if it does: most launches are in no loop.
+    pub strides: Option<Box<Strides>>,
 }
 
 impl Access {
@@ -137,7 +141,7 @@ impl Access {
         Access {
             value,
             offset: 0,
-            strides: [0; MAX_LOOPS],
+            strides: None,
         }
     }
 }
@@ -169,7 +173,7 @@ pub struct Launch {
     /// The user's place of the operation that gave the launch its reason.
     pub place: Option<Place>,
     /// The named scope of that operation.
-    pub scope: String,
+    pub scope: Arc<str>,
     /// Which pass it belongs to.
     pub phase: Phase,
 }
@@ -229,17 +233,16 @@ pub struct Slot {
     buffer: Buffer,
     offset: usize,
     bytes: usize,
-    /// Bytes per iteration of each loop, where there are any: most launches are in no loop.
-    strides: Option<Box<[usize; MAX_LOOPS]>>,
+    strides: Option<Box<Strides>>,
 }
 
 impl Slot {
-    fn new(span: Span, strides: [usize; MAX_LOOPS]) -> Slot {
+    fn new(span: Span, strides: Option<Box<Strides>>) -> Slot {
         Slot {
             buffer: span.buffer,
             offset: span.offset,
             bytes: span.bytes,
-            strides: (strides != [0; MAX_LOOPS]).then(|| Box::new(strides)),
+            strides,
         }
     }
 

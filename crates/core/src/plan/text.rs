@@ -29,7 +29,7 @@ impl Plan {
         match value.role {
             Role::Temporary => format!("%{}", access.value.0),
             Role::Update { .. } => format!("{}'", value.name),
-            _ => value.name.clone(),
+            _ => value.name.to_string(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Plans written by hand: what the tests of the plan checker start from.
 
+use std::sync::Arc;
+
 use backprop_core::plan::{
     Access, Buffer, Carry, Draft, Launch, Phase, Purpose, Role, Span, Step, Value, ValueId,
 };
@@ -106,7 +108,7 @@ impl Sketch {
             offset,
             bytes,
         };
-        self.at(name, role, tensor, span)
+        self.at(name, role, tensor.into(), span)
     }
 
     pub(crate) fn row(&mut self, name: &str, role: Role) -> ValueId {
@@ -123,14 +125,13 @@ impl Sketch {
         self.at(name, role, tensor, span)
     }
 
-    fn at(&mut self, name: &str, role: Role, tensor: TensorType, span: Span) -> ValueId {
-        let name = name.to_owned();
+    fn at(&mut self, name: &str, role: Role, tensor: Arc<TensorType>, span: Span) -> ValueId {
         self.0.values.push(Value {
             tensor,
             role,
             purpose: Purpose::Plain,
             span,
-            name,
+            name: name.into(),
         });
         ValueId(self.0.values.len() as u32 - 1)
     }
@@ -143,7 +144,7 @@ pub(crate) fn whole(value: ValueId) -> Access {
 /// Row `t` of a stack, where `t` is the round of the outermost loop.
 pub(crate) fn slice(value: ValueId) -> Access {
     let mut access = Access::whole(value);
-    access.strides[0] = ROW * 4;
+    access.strides.get_or_insert_default()[0] = ROW * 4;
     access
 }
 
@@ -154,7 +155,7 @@ pub(crate) fn launch(primitive: usize, reads: &[Access], writes: &[Access]) -> S
         writes: writes.to_vec(),
         scratch: None,
         place: None,
-        scope: String::new(),
+        scope: "".into(),
         phase: Phase::Forward,
     })
 }
@@ -253,7 +254,7 @@ pub(crate) fn counted(reverse: bool) -> Draft {
     let count = s.value("count", Role::Input, one);
     let filler = s.stack("filler", Role::Input);
     let fill = s.primitive(copy_of(floats(&[ROWS, ROW])));
-    let named = |name: &str| s.0.values.iter().position(|value| value.name == name);
+    let named = |name: &str| s.0.values.iter().position(|value| &*value.name == name);
     let ys = ValueId(named("ys").unwrap() as u32);
     for step in &mut s.0.steps {
         if let Step::Loop { count: number, .. } = step {

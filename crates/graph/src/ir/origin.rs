@@ -48,6 +48,10 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
+    pub(crate) fn reserve(&mut self, nodes: usize) {
+        self.of.reserve_exact(nodes);
+    }
+
     pub(crate) fn push(&mut self, origin: Origin) {
         let number = self.number(origin);
         self.of.push(number);

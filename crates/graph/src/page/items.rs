@@ -142,7 +142,7 @@ fn results(ir: &Ir, item_of: &[Option<usize>], items: &[Item]) -> BTreeSet<NodeI
 
 fn item(ir: &Ir, id: NodeId) -> Item {
     let origin = ir.origins[id.index()];
-    let path = ir.scopes[origin.scope as usize].clone();
+    let path = ir.scopes[origin.scope as usize].to_string();
     let unit = ir.units.owner(id).map(|unit| ir.units.unit(unit));
     let kind = match (&ir.node(id).op, unit) {
         (_, Some(Unit::Vjp(_))) => Kind::Backward,

@@ -34,10 +34,10 @@ pub(crate) enum Home {
 /// A value.
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
-    pub(crate) tensor: TensorType,
+    pub(crate) tensor: Arc<TensorType>,
     pub(crate) home: Home,
     pub(crate) purpose: Purpose,
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
 }
 
 /// A launch.
@@ -119,7 +119,7 @@ impl Step {
 pub(crate) struct Launches {
     pub(crate) values: Vec<Value>,
     pub(crate) list: Vec<Step>,
-    pub(crate) scopes: Vec<String>,
+    pub(crate) scopes: Vec<Arc<str>>,
 }
 
 /// Appends a value.
@@ -136,14 +136,14 @@ pub(crate) fn copy(
     origin: Option<Origin>,
 ) -> Step {
     let source = Source {
-        tensor: values[from].tensor.clone(),
+        tensor: (*values[from].tensor).clone(),
         view,
     };
     let into = View::dense(view.shape);
     let primitive = Primitive::Relocate(Relocate {
         pieces: vec![Piece { from: source, into }],
         fill: None,
-        output: values[to].tensor.clone(),
+        output: (*values[to].tensor).clone(),
     });
     Step::Launch(Box::new(Launch {
         primitive: Arc::new(primitive),
@@ -158,7 +158,7 @@ pub(crate) fn zeros(values: &[Value], to: usize, origin: Option<Origin>) -> Laun
     let primitive = Primitive::Relocate(Relocate {
         pieces: Vec::new(),
         fill: Some(0f64.to_bits()),
-        output: values[to].tensor.clone(),
+        output: (*values[to].tensor).clone(),
     });
     Launch {
         primitive: Arc::new(primitive),

@@ -96,6 +96,7 @@ impl Work {
         let reachable = self.reachable();
         let kept = scans::Kept::new(self, &reachable);
         let mut ir = self.ir.successor();
+        ir.reserve(reachable.iter().filter(|&&needed| needed).count());
         let mut new = vec![NodeId(0); self.ir.nodes.len()];
         for id in self.ir.ids().filter(|id| reachable[id.index()]) {
             let mut node = kept.narrowed(self, id);

@@ -225,7 +225,7 @@ impl Placer<'_> {
         let mut access = Access::whole(ValueId(0));
         let mut v = v;
         while let Home::Slice { of, depth } = self.launches.values[v].home {
-            access.strides[depth] = self.launches.values[v].tensor.bytes();
+            access.strides.get_or_insert_default()[depth] = self.launches.values[v].tensor.bytes();
             v = of;
         }
         access.value = self.ids[v].unwrap_or(ValueId(u32::MAX));

@@ -304,7 +304,7 @@ impl<B: Backend> Session<B> {
         let (old, new) = (work.ir.node(known.node), work.ir.node(node));
         if (old.dtype, &old.shape) != (new.dtype, &new.shape) {
             let error = Error::new(ErrorKind::Mismatch {
-                name: known.name.clone(),
+                name: known.name.to_string(),
                 expected: format!("{}{}", old.dtype, old.shape),
                 found: format!("updated by {}{}", new.dtype, new.shape),
             });
@@ -332,7 +332,7 @@ fn check_counters(work: &Work, place: Place) -> Result<()> {
             let born = work.ir.origins[parameter.node.index()].place;
             return Err(Error::new(ErrorKind::Unknown { what })
                 .at(place)
-                .note("state", &parameter.name, Some(born))
+                .note("state", &*parameter.name, Some(born))
                 .help("add `.and(state.updates())`, or draw from `g.random_key(seed)`"));
         }
     }

@@ -41,7 +41,7 @@ impl<B: Backend> Session<B> {
         if T::DTYPE != node.dtype || values.len() != node.shape.count() {
             let expected = format!("{}{}", node.dtype, node.shape);
             let found = format!("{} values of {}", values.len(), T::DTYPE);
-            let name = input.name.clone();
+            let name = input.name.to_string();
             let born = self.work.ir.origins[id.index()].place;
             let error = Error::new(ErrorKind::Mismatch {
                 name,
@@ -137,7 +137,7 @@ impl<B: Backend> Session<B> {
                     graph: self.graph,
                     index: index as u32,
                 },
-                name: parameter.name.clone(),
+                name: parameter.name.to_string(),
                 dtype: node.dtype,
                 shape: *node.shape,
             }
@@ -236,7 +236,7 @@ impl<B: Backend> Session<B> {
         };
         let dtype = self.work.ir.node(known.node).dtype;
         let span = self.storage.parameters()[parameter.index as usize];
-        Ok((known.name.clone(), dtype, span))
+        Ok((known.name.to_string(), dtype, span))
     }
 }
 
@@ -265,7 +265,7 @@ fn check_range<T: Element>(input: &Input, values: &[T]) -> Result<()> {
     match values.iter().position(outside) {
         None => Ok(()),
         Some(position) => Err(Error::new(ErrorKind::OutOfRange {
-            name: input.name.clone(),
+            name: input.name.to_string(),
             position,
             value: values[position].to_f64() as i64,
             low,

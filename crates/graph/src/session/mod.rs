@@ -139,7 +139,7 @@ impl<B: Backend> Session<B> {
         };
         if let Some(missing) = loaded.inputs.iter().find(|&&i| !self.storage.is_fed(i)) {
             let input = &self.work.ir.inputs[*missing as usize];
-            let name = input.name.clone();
+            let name = input.name.to_string();
             let born = self.work.ir.origins[input.node.index()].place;
             let error = Error::new(ErrorKind::NotFed { name }).at(place);
             return Err(error.note("input", "declared", Some(born)));

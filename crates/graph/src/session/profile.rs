@@ -183,7 +183,7 @@ fn untimed(plan: &Plan, launch: &Launch) -> LineTime {
         text: plan.describe(launch),
         name: primitive.name(),
         place: launch.place,
-        scope: launch.scope.clone(),
+        scope: launch.scope.to_string(),
         launches: 0,
         time: Duration::ZERO,
         shortest: Duration::ZERO,

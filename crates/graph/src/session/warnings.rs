@@ -65,13 +65,13 @@ fn of(ir: &Ir, id: NodeId, kind: WarningKind) -> Warning {
 fn leaves(ir: &Ir, used: &[bool]) -> Vec<Warning> {
     let parameters = ir.parameters.iter().filter(|p| !used[p.node.index()]);
     let parameters = parameters.map(|parameter| {
-        let name = parameter.name.clone();
+        let name = parameter.name.to_string();
         of(ir, parameter.node, WarningKind::UnusedParameter { name })
             .help("it takes memory, and no fetched value or update depends on it")
     });
     let inputs = ir.inputs.iter().filter(|input| !used[input.node.index()]);
     let inputs = inputs.map(|input| {
-        let name = input.name.clone();
+        let name = input.name.to_string();
         of(ir, input.node, WarningKind::UnusedInput { name })
             .help("what is fed to it changes nothing")
     });
@@ -86,7 +86,7 @@ fn not_updated(ir: &Ir, used: &[bool], updated: &HashSet<u32>) -> Vec<Warning> {
         is_read && !updated.contains(&(*index as u32))
     });
     left.map(|(_, parameter)| {
-        let name = parameter.name.clone();
+        let name = parameter.name.to_string();
         of(ir, parameter.node, WarningKind::NotUpdated { name })
             .help("give it and its gradient to the optimizer, unless it is frozen on purpose")
     })
@@ -107,7 +107,7 @@ fn zero_gradients(ir: &Ir) -> Vec<Warning> {
         };
         let is_zero = zeros[gradient.index()] && ir.node(wrt).shape.count() > 0;
         if is_zero && known.insert(wrt) {
-            let name = ir.parameters[index as usize].name.clone();
+            let name = ir.parameters[index as usize].name.to_string();
             let warning = of(ir, wrt, WarningKind::ZeroGradient { name });
             let help = "it is multiplied by 0, rounded, compared, or behind `stop_gradient`";
             let made: Place = ir.origins[gradient.index()].place;

@@ -118,7 +118,7 @@ impl Case {
             writes: whole(writes),
             scratch: (scratch > 0).then_some(arena),
             place: None,
-            scope: String::new(),
+            scope: "".into(),
             phase: Phase::Forward,
         }));
         Plan::check(draft).map(Arc::new).map_err(text)
@@ -157,13 +157,13 @@ fn place(draft: &mut Draft, tensor: &TensorType, role: Role) -> ValueId {
 }
 
 fn add(draft: &mut Draft, tensor: &TensorType, role: Role, span: Span) -> ValueId {
-    let (tensor, name) = (tensor.clone(), format!("value {}", draft.values.len()));
+    let name = format!("value {}", draft.values.len());
     draft.values.push(Value {
-        tensor,
+        tensor: tensor.clone().into(),
         role,
         purpose: Purpose::Plain,
         span,
-        name,
+        name: name.into(),
     });
     ValueId(draft.values.len() as u32 - 1)
 }

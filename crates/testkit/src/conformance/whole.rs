@@ -76,7 +76,7 @@ impl Sketch {
             offset,
             bytes,
         };
-        self.add(role, tensor, span)
+        self.add(role, tensor.into(), span)
     }
 
     /// A value in the place of another.
@@ -85,14 +85,14 @@ impl Sketch {
         self.add(role, tensor, span)
     }
 
-    fn add(&mut self, role: Role, tensor: TensorType, span: Span) -> ValueId {
+    fn add(&mut self, role: Role, tensor: Arc<TensorType>, span: Span) -> ValueId {
         let name = format!("value {}", self.0.values.len());
         self.0.values.push(Value {
             tensor,
             role,
             purpose: Purpose::Plain,
             span,
-            name,
+            name: name.into(),
         });
         ValueId(self.0.values.len() as u32 - 1)
     }
@@ -109,7 +109,7 @@ impl Sketch {
 /// Row `t` of a stack, in a loop at this depth.
 fn slice(value: ValueId, depth: usize) -> Access {
     let mut access = Access::whole(value);
-    access.strides[depth] = ROW * 4;
+    access.strides.get_or_insert_default()[depth] = ROW * 4;
     access
 }
 
@@ -120,7 +120,7 @@ fn launch(primitive: usize, reads: &[Access], writes: &[Access]) -> Step<Launch>
         writes: writes.to_vec(),
         scratch: None,
         place: None,
-        scope: String::new(),
+        scope: "".into(),
         phase: Phase::Forward,
     })
 }

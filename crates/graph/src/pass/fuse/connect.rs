@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use backprop_core::plan::Purpose;
-use backprop_core::{Primitive, TensorType, View};
+use backprop_core::{TensorType, View};
 
 use super::cluster::Clusters;
 use super::emit::Emitted;
@@ -31,7 +31,8 @@ pub(super) fn connect(
         views,
         by_region,
         gradients: gradients(work, views),
-        primitives: HashSet::new(),
+        tensors: HashSet::new(),
+        names: HashSet::new(),
         all: Vec::new(),
         values: HashMap::new(),
     };
@@ -63,8 +64,9 @@ pub(super) struct Connector<'w> {
     by_region: HashMap<RegionId, Vec<(NodeId, Emitted)>>,
     /// The stored nodes that are gradients of parameters.
     gradients: HashSet<NodeId>,
-    /// What is launched so far.
-    primitives: HashSet<Arc<Primitive>>,
+    /// The distinct types and names of values.
+    tensors: HashSet<Arc<TensorType>>,
+    names: HashSet<Arc<str>>,
     pub(super) all: Vec<Value>,
     /// The value of each stored node.
     pub(super) values: HashMap<NodeId, usize>,
@@ -80,8 +82,8 @@ impl Connector<'_> {
         let (home, name) = match &node.op {
             Op::Parameter(i) => (Home::Parameter(*i), ir.parameters[*i as usize].name.clone()),
             Op::Input(i) => (Home::Input(*i), ir.inputs[*i as usize].name.clone()),
-            Op::Data(bytes) => (Home::Data(bytes.clone()), "data".to_owned()),
-            op => (Home::Temporary, op.name()),
+            Op::Data(bytes) => (Home::Data(bytes.clone()), self.named("data")),
+            op => (Home::Temporary, self.named(&op.name())),
         };
         let purpose = match (&node.op, self.gradients.contains(&id)) {
             (Op::Parameter(i), _) => ir.parameters[*i as usize].purpose,
@@ -89,7 +91,7 @@ impl Connector<'_> {
             (_, false) => Purpose::Plain,
         };
         let value = Value {
-            tensor: node.tensor(),
+            tensor: self.typed(node.tensor()),
             home,
             purpose,
             name,
@@ -102,20 +104,20 @@ impl Connector<'_> {
     /// A new value of a home for what has the type of a node.
     pub(super) fn home(&mut self, id: NodeId, home: Home) -> Value {
         Value {
-            tensor: self.work.ir.node(id).tensor(),
+            tensor: self.typed(self.work.ir.node(id).tensor()),
             home,
             purpose: Purpose::Plain,
-            name: self.work.ir.label(id),
+            name: self.named(&self.work.ir.label(id)),
         }
     }
 
     /// Room for a result that nobody needs.
     fn unneeded(&mut self, tensor: &TensorType) -> usize {
         let value = Value {
-            tensor: tensor.clone(),
+            tensor: self.typed(tensor.clone()),
             home: Home::Temporary,
             purpose: Purpose::Plain,
-            name: "unneeded".to_owned(),
+            name: self.named("unneeded"),
         };
         add_value(&mut self.all, value)
     }
@@ -141,7 +143,7 @@ impl Connector<'_> {
                     let writes = writes.collect();
                     let origin = Some(self.work.ir.origins[first.index()]);
                     steps.push(Step::Launch(Box::new(Launch {
-                        primitive: self.shared(*primitive),
+                        primitive,
                         reads,
                         writes,
                         origin,
@@ -152,14 +154,22 @@ impl Connector<'_> {
         steps
     }
 
-    /// The one primitive that is equal to this one.
-    fn shared(&mut self, primitive: Primitive) -> Arc<Primitive> {
-        if let Some(known) = self.primitives.get(&primitive) {
+    fn typed(&mut self, tensor: TensorType) -> Arc<TensorType> {
+        if let Some(known) = self.tensors.get(&tensor) {
             return Arc::clone(known);
         }
-        let primitive = Arc::new(primitive);
-        self.primitives.insert(Arc::clone(&primitive));
-        primitive
+        let tensor = Arc::new(tensor);
+        self.tensors.insert(Arc::clone(&tensor));
+        tensor
+    }
+
+    fn named(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = name.into();
+        self.names.insert(Arc::clone(&name));
+        name
     }
 
     /// A copy of what a node is seen as, in a value of its own.
@@ -189,11 +199,11 @@ impl Connector<'_> {
                 let parameter = &self.work.ir.parameters[i as usize];
                 (parameter.name.clone(), parameter.purpose)
             }
-            _ => (self.work.ir.label(id), Purpose::Plain),
+            _ => (self.named(&self.work.ir.label(id)), Purpose::Plain),
         };
         let value = self.value(self.views.of(id).base);
         let settled = Value {
-            tensor: node.tensor(),
+            tensor: self.typed(node.tensor()),
             home,
             purpose,
             name,

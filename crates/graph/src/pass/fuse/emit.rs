@@ -1,6 +1,7 @@
 //! Clusters as primitives, and their values.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use backprop_core::{
     Axes, Body, Concat, DType, Indexing, Inst, MatMul, Operand, Output, Piece, Primitive, Program,
@@ -21,7 +22,8 @@ pub(super) enum Emitted {
     /// The loop of a scan.
     Scan(NodeId),
     Launch {
-        primitive: Box<Primitive>,
+        /// Equal launches share it.
+        primitive: Arc<Primitive>,
         reads: Vec<NodeId>,
         /// `None` for a result that nobody needs.
         writes: Vec<Option<NodeId>>,
@@ -33,11 +35,22 @@ impl Emitted {
         match writes.is_empty() {
             true => Emitted::Nothing,
             false => Emitted::Launch {
-                primitive: Box::new(primitive),
+                primitive: Arc::new(primitive),
                 reads,
                 writes,
             },
         }
+    }
+
+    /// With the primitive that is known already, if an equal one is.
+    fn shared(mut self, known: &mut HashSet<Arc<Primitive>>) -> Emitted {
+        if let Emitted::Launch { primitive, .. } = &mut self {
+            match known.get(primitive) {
+                Some(equal) => primitive.clone_from(equal),
+                None => drop(known.insert(Arc::clone(primitive))),
+            }
+        }
+        self
     }
 
     /// The primitive, if it is a launch.
@@ -52,7 +65,11 @@ impl Emitted {
 pub(super) fn emit(work: &Work, views: &Views, clusters: &Clusters) -> Vec<Emitted> {
     let mut needed: HashSet<NodeId> = work.roots().map(|root| views.of(root).base).collect();
     needed.extend(clusters.list.iter().flat_map(|cluster| &cluster.reads));
-    let one = |(c, cluster)| Emitter::new(work, views, clusters, c, cluster).emit(&needed);
+    let mut known = HashSet::new();
+    let one = |(c, cluster)| {
+        let emitter = Emitter::new(work, views, clusters, c, cluster);
+        emitter.emit(&needed).shared(&mut known)
+    };
     clusters.list.iter().enumerate().map(one).collect()
 }
 

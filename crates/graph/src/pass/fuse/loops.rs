@@ -214,7 +214,7 @@ impl Connector<'_> {
             body.outputs.push(Output {
                 register,
                 sink: Sink::Store,
-                tensor: tensor.clone(),
+                tensor: (**tensor).clone(),
             });
             launch.writes.push(to);
         }
@@ -230,7 +230,7 @@ impl Connector<'_> {
             return Some(body.outputs[write].register);
         }
         let source = Source {
-            tensor: self.all[value].tensor.clone(),
+            tensor: (*self.all[value].tensor).clone(),
             view: View::dense(*space),
         };
         let mut read = launch.reads.iter().zip(&body.inputs);

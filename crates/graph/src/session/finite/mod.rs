@@ -284,7 +284,7 @@ impl<B: Backend> Session<B> {
             let largest = sizes.filter(|x| x.is_finite()).fold(0.0, f64::max);
             let most = grown.as_ref().map_or(report::GROWN, |(_, most)| *most);
             if node.dtype.is_float() && largest > most {
-                grown = Some((parameter.name.clone(), largest));
+                grown = Some((parameter.name.to_string(), largest));
             }
         }
         Ok(grown)
