@@ -69,26 +69,28 @@ pub(super) fn cluster(work: &Work, views: &Views, stored: &[bool], forms: &[Form
         neighbours: HashMap::new(),
         launches: HashMap::new(),
     };
-    let reads: HashMap<NodeId, Vec<Read>> = work
+    let reads: HashMap<NodeId, Vec<NodeId>> = work
         .ir
         .ids()
         .filter(|&id| is_made(work, stored, id))
         .map(|id| (id, reads_of(work, views, stored, id)))
         .collect();
-    for id in by_depth(work, &reads) {
-        builder.assign(id, &reads[&id]);
+    for id in by_depth(work, views, &reads) {
+        let reads = reads[&id].iter().map(|&read| read_by(views, id, read));
+        builder.assign(id, &reads.collect::<Vec<Read>>());
     }
     builder.clusters
 }
 
 /// The stored values by how many heavy launches they wait for. Among equals single numbers come
 /// first, so that what depends on a rate or a count finds it in place; then in order of building.
-fn by_depth(work: &Work, reads: &HashMap<NodeId, Vec<Read>>) -> Vec<NodeId> {
+fn by_depth(work: &Work, views: &Views, reads: &HashMap<NodeId, Vec<NodeId>>) -> Vec<NodeId> {
     let mut ids: Vec<NodeId> = reads.keys().copied().collect();
     ids.sort_unstable();
     let mut rank: HashMap<NodeId, (usize, bool)> = HashMap::new();
     for &id in &ids {
-        let waits = reads[&id].iter().filter_map(|read| {
+        let waits = reads[&id].iter().filter_map(|&read| {
+            let read = read_by(views, id, read);
             let heavy = !is_elementwise(work.ir.node(read.base));
             let (depth, many) = *rank.get(&read.base)?;
             Some(if heavy {
@@ -107,12 +109,19 @@ fn by_depth(work: &Work, reads: &HashMap<NodeId, Vec<Read>>) -> Vec<NodeId> {
     ids
 }
 
-/// The stored values that are read to compute `id`, with everything inline looked through.
-fn reads_of(work: &Work, views: &Views, stored: &[bool], id: NodeId) -> Vec<Read> {
-    if let Some(seen) = views.copy(id) {
-        return vec![seen];
+/// What is read where the computation of `id` takes a node for an operand. A copy takes itself, for
+/// what it is a copy of.
+fn read_by(views: &Views, id: NodeId, operand: NodeId) -> Read {
+    let copied = views.copy(id).filter(|_| operand == id);
+    copied.unwrap_or_else(|| views.of(operand))
+}
+
+/// The nodes as which stored values are read to compute `id`, with everything inline looked through.
+fn reads_of(work: &Work, views: &Views, stored: &[bool], id: NodeId) -> Vec<NodeId> {
+    if views.copy(id).is_some() {
+        return vec![id];
     }
-    let mut reads: Vec<Read> = Vec::new();
+    let mut reads: Vec<NodeId> = Vec::new();
     let mut open: Vec<NodeId> = operands(&work.ir, id).to_vec();
     let mut seen: Vec<NodeId> = Vec::new();
     while let Some(input) = open.pop() {
@@ -125,7 +134,7 @@ fn reads_of(work: &Work, views: &Views, stored: &[bool], id: NodeId) -> Vec<Read
         if !stored[read.base.index()] && is_elementwise(base) {
             open.extend(&base.inputs);
         } else if base.shape.count() > 0 {
-            reads.push(read);
+            reads.push(input);
             if let Op::Argument(..) = base.op {
                 // It is there once what it is an element of, or begins as, is.
                 open.extend(&base.inputs);

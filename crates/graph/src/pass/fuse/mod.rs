@@ -64,9 +64,11 @@ enum Form {
 pub(super) fn fuse(work: &Work, supports: &dyn Fn(&Primitive) -> bool) -> Launches {
     let views = views::views(work, supports);
     let mut forms = vec![Form::Any; work.ir.nodes.len()];
-    let stored = stored::stored(work, &views, &[]);
-    let clusters = cluster::cluster(work, &views, &stored, &forms);
-    let shared = shared::cheaper_stored(work, &views, &stored, &clusters);
+    let shared = {
+        let stored = stored::stored(work, &views, &[]);
+        let clusters = cluster::cluster(work, &views, &stored, &forms);
+        shared::cheaper_stored(work, &views, &stored, &clusters)
+    };
     let stored = stored::stored(work, &views, &shared);
     loop {
         let clusters = cluster::cluster(work, &views, &stored, &forms);
