@@ -9,17 +9,16 @@ use crate::{Outcome, root};
 
 /// The most that a step may take longer where half of the saved activations are kept.
 const MOST_TIME: f64 = 1.4;
-/// How far resident memory may be above the plan and what the process takes before it, but for the
-/// pages of the program itself that were read in since.
-const MOST_BESIDE: f64 = 0.1;
+/// How far resident memory may be from the plan and what the process takes before it.
+const MOST_ABOVE: f64 = 0.1;
 const MIB: f64 = (1 << 20) as f64;
 
 /// Builds the program, times steps that keep all, half and a quarter of the saved activations, and
 /// runs each in a process of its own for its resident memory. Takes the options of `memory times`.
 ///
-/// What is resident *above* the plan and the base is in part the *program*: files that the system maps
-/// as code runs for the first time, and takes back when it likes. The rest is memory *beside* the plan:
-/// the graph, the plan and the kernels, and what the allocator keeps.
+/// What is resident *above* the plan and the base counts whole. It is in part the *program*: files that
+/// the system maps as code runs for the first time, and takes back when it likes. The rest is memory
+/// *beside* the plan: the graph, the plan and the kernels, and what the allocator keeps.
 pub(super) fn run(options: &[String]) -> Outcome {
     let build = [
         "build",
@@ -73,9 +72,9 @@ pub(super) fn run(options: &[String]) -> Outcome {
         if kept == 50.0 && time > MOST_TIME {
             wrong.push(format!("{kept}%: {time:.2} times the time"));
         }
-        if beside.abs() > MOST_BESIDE {
+        if above.abs() > MOST_ABOVE {
             wrong.push(format!(
-                "{kept}%: resident memory is {beside:+.3} off the plan"
+                "{kept}%: resident memory is {above:+.3} off the plan"
             ));
         }
     }
