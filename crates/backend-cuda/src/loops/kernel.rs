@@ -17,6 +17,9 @@ const REGISTERS: usize = 64 << 10;
 const MOST: usize = 255;
 const BESIDE: usize = 80;
 
+/// Points of a row that a thread takes at most: where there are more, launches have more blocks for them.
+const EACH: usize = 8;
+
 /// Bytes of a factor or a sum.
 const SIZE: usize = size_of::<f32>();
 
@@ -63,11 +66,13 @@ impl<'a> Kernel<'a> {
         let share = |product: &Option<Resident<'a>>| product.as_ref().map(|p| p.share(threads));
         let shares: Vec<Option<Share>> = self.products.iter().map(share).collect();
         let totals = shares.iter().flatten().map(Share::totals).max();
-        let fetched: usize = (0..self.primitives.len())
-            .map(|stage| {
-                Some(self.inputs(stage)?.far.len() * self.points(stage)?.div_ceil(threads))
-            })
-            .sum::<Option<usize>>()?;
+        let fetched = |stage| {
+            let each = self.points(stage)?.div_ceil(threads);
+            let fetched = self.inputs(stage)?.far.len() * each;
+            (each <= EACH).then_some(fetched)
+        };
+        let stages = 0..self.primitives.len();
+        let fetched = stages.map(fetched).sum::<Option<usize>>()?;
         let used = BESIDE + totals.unwrap_or(0) + fetched;
         let mut left = MOST.min(REGISTERS / threads).saturating_sub(used) / 4 * 4;
         let mut more = 0;
