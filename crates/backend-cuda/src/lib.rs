@@ -351,8 +351,8 @@ fn lower(primitive: &Primitive, options: contraction::Options) -> Option<Lowered
         Primitive::Random(spec) => random::lower(spec),
         Primitive::Pool(spec) => pool::lower(spec),
         Primitive::PoolVjp(spec) => pool::lower_vjp(spec),
-        Primitive::Attention(spec) => attention::lower(spec),
-        Primitive::AttentionVjp(spec) => attention::lower_vjp(spec),
+        Primitive::Attention(spec) => attention::lower(spec, options),
+        Primitive::AttentionVjp(spec) => attention::lower_vjp(spec, options),
         Primitive::Sort(spec) => sort::lower(spec),
         _ => return None,
     };

@@ -5,10 +5,12 @@ use std::fmt::Write;
 use backprop_core::{Attention, DType, Heads, KeyMask, Primitive};
 
 use super::tile::{
-    Rows, Sources, Tile, accumulate, each_column, fill, products, shared, sums, weights_stride,
+    Rows, Sources, Tile, accumulate, each_column, fill, products, shared, sums, weight,
+    weights_stride,
 };
-use super::tiling::{LANES, Tiling};
+use super::tiling::{Tiling, Wanted, engine};
 use super::{epilogue, function, head, kept_in, operands, scored};
+use crate::contraction::{Engine, Options};
 use crate::lowered::{Launch, Lowered, Source, arguments, blocks};
 use crate::source::{constant, parameters, position, value};
 
@@ -22,7 +24,7 @@ pub(crate) fn supports(spec: &Attention) -> bool {
         && kept.size() >= kept_in(&sources).size()
         && spec.heads.depth * spec.heads.width > 0
         && epilogue::supports(spec)
-        && tiling(spec).is_some()
+        && tiling(spec, Engine::Lanes).is_some()
 }
 
 /// Queries, keys and values of a block.
@@ -56,19 +58,28 @@ fn bytes(spec: &Attention, tiling: Tiling) -> usize {
     parts.iter().map(|(_, size)| size).sum::<usize>() * spec.accumulator.size()
 }
 
-fn tiling(spec: &Attention) -> Option<Tiling> {
+fn tiling(spec: &Attention, engine: Engine) -> Option<Tiling> {
     let heads = &spec.heads;
     let blocks = |own: usize| heads.batch.count() * heads.queries.div_ceil(own);
     let shared = |tiling| bytes(spec, tiling);
-    let sums = Tile::each(heads.width);
-    Tiling::new(spec.accumulator, heads.keys, sums, &blocks, &shared)
+    Tiling::new(&Wanted {
+        engine,
+        kept_in: spec.accumulator,
+        longest: heads.keys,
+        widths: &[heads.width],
+        products: 1,
+        blocks: &blocks,
+        shared: &shared,
+    })
 }
 
-pub(crate) fn lower(spec: &Attention) -> Lowered {
-    let (Some(sources), Some(tiling)) = (operands(&spec.heads), tiling(spec)) else {
+pub(crate) fn lower(spec: &Attention, options: Options) -> Lowered {
+    let heads = &spec.heads;
+    let wanted = engine(heads, spec.accumulator, options);
+    let tiling = tiling(spec, wanted).or_else(|| tiling(spec, Engine::Lanes));
+    let (Some(sources), Some(tiling)) = (operands(heads), tiling) else {
         return Lowered::default();
     };
-    let heads = &spec.heads;
     let count = heads.batch.count() * heads.queries.div_ceil(tiling.own);
     if count == 0 {
         return Lowered::default();
@@ -78,7 +89,12 @@ pub(crate) fn lower(spec: &Attention) -> Lowered {
         spec,
         tiling,
         first: sources.len(),
-        sources: Sources::new(heads.batch, sources, spec.accumulator, points),
+        sources: Sources::new(
+            heads.batch,
+            sources,
+            (spec.accumulator, tiling.engine),
+            points,
+        ),
     };
     let primitive = Primitive::Attention(Box::new(spec.clone()));
     let text = kernel.print(&parameters(&primitive));
@@ -129,9 +145,9 @@ impl Kernel<'_> {
         text += &shared(&parts(heads, *tiling), kept);
         let _ = writeln!(
             text,
-            "const int tx = threadIdx.x % {LANES}, ty = threadIdx.x / {LANES};\n\
-             const int first = ({piece}) * {own}, end = {end};\n\
-             const {index} batch = blockIdx.x / {pieces};"
+            "{}const int first = ({piece}) * {own}, end = {end};\n\
+             const {index} batch = blockIdx.x / {pieces};",
+            tiling.place()
         );
         text += &sources.bases();
         let rows = |first, count| Rows {
@@ -171,7 +187,8 @@ impl Kernel<'_> {
         } = self;
         let (heads, kept) = (&spec.heads, spec.accumulator);
         let (of, exp) = (value(kept), function("exp", kept));
-        let (rows, columns, down) = (tiling.down_each(), tiling.across_each(), tiling.down());
+        let (rows, columns) = (tiling.down_each(), tiling.across_each());
+        let (row, column) = (tiling.row(), tiling.column());
         let low = constant(f64::NEG_INFINITY, kept);
         let causal = match heads.mask {
             KeyMask::Causal => " || key > query",
@@ -179,9 +196,9 @@ impl Kernel<'_> {
         };
         format!(
             "#pragma unroll\nfor (int i = 0; i < {rows}; ++i) {{\n\
-             const int query = first + ty + i * {down};\n{of} top = high[i];\n\
+             const int query = first + {row};\n{of} top = high[i];\n\
              #pragma unroll\nfor (int j = 0; j < {columns}; ++j) {{\n\
-             const int key = begin + tx + j * {LANES};\n{of} x = s[i][j];\n{}\
+             const int key = begin + {column};\n{of} x = s[i][j];\n{}\
              if (key >= {}{causal}) x = {low};\n\
              s[i][j] = x;\ntop = x > top ? x : top;\n}}\n\
              #pragma unroll\nfor (int mask = {}; mask > 0; mask /= 2) {{\n\
@@ -190,13 +207,14 @@ impl Kernel<'_> {
              const {of} factor = {exp}(high[i] - base);\nhigh[i] = top;\ntotal[i] *= factor;\n\
              #pragma unroll\nfor (int j = 0; j < {columns}; ++j) {{\n\
              const {of} p = {exp}(s[i][j] - base);\ntotal[i] += p;\n\
-             weights[(ty + i * {down}) * {} + tx + j * {LANES}] = p;\n}}\n\
+             weights[({row}) * {} + {column}] = {};\n}}\n\
              #pragma unroll\nfor (int c = 0; c < {}; ++c) sums[i][c] *= factor;\n}}\n",
             scored(heads, sources, kept),
             heads.keys,
-            LANES / 2,
+            tiling.sharers() / 2,
             weights_stride(*tiling),
-            Tile::each(heads.width),
+            weight("p", *tiling),
+            tiling.sums_each(heads.width),
         )
     }
 
@@ -222,15 +240,15 @@ impl Kernel<'_> {
         format!(
             "#pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n\
              #pragma unroll\nfor (int mask = {}; mask > 0; mask /= 2) total[i] += bp_across(total[i], mask);\n\
-             const int query = first + ty + i * {};\n\
+             const int query = first + {};\n\
              if (query < {queries}) {{\n\
              if (tx == 0) w{}[{}] = {lse};\n{}}}\n}}\n",
             tiling.down_each(),
-            LANES / 2,
-            tiling.down(),
+            tiling.sharers() / 2,
+            tiling.row(),
             spec.epilogue.outputs.len(),
             position(&spec.lse, &format!("batch * {queries} + query")),
-            each_column(width, &each),
+            each_column(width, *tiling, &each),
         )
     }
 }

@@ -12,21 +12,23 @@ pub(crate) use vjp::{lower_vjp, supports_vjp};
 
 use backprop_core::{DType, Heads, KeyMask, Source};
 
+use crate::contraction::Engine;
 use crate::lowered::ENTRY;
 use crate::source::constant;
 use tile::Sources;
 use tiling::Tiling;
 
 /// Registers that a thread may have: fewer are too few for the sums that it keeps, which the compiler
-/// does not see when it weighs registers against blocks at once.
-const REGISTERS: usize = 128;
+/// does not see when it weighs registers against blocks at once. Tensor cores have a thread keep more.
+const REGISTERS: [usize; 2] = [128, 168];
 
 /// The head of a kernel.
 fn head(parameters: &[String], tiling: Tiling, kept_in: DType) -> String {
     let threads = tiling.threads();
-    let at_once = match kept_in {
-        DType::F64 => 1,
-        _ => (1 << 16) / (threads * REGISTERS),
+    let at_once = match (kept_in, tiling.engine) {
+        (DType::F64, _) => 1,
+        (_, Engine::Lanes) => (1 << 16) / (threads * REGISTERS[0]),
+        (_, Engine::Tensor) => (1 << 16) / (threads * REGISTERS[1]),
     };
     let parameters = parameters.join(", ");
     format!(

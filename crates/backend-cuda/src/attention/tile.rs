@@ -5,7 +5,8 @@ use std::fmt::Write;
 use backprop_core::{DType, Shape, Source, View};
 
 use super::function;
-use super::tiling::{LANES, Tiling};
+use super::tiling::{LANES, Tiling, groups};
+use crate::contraction::Engine;
 use crate::source::{Fold, Operand, index_type, load, position, storage, value};
 
 /// Operands of which each batch element is a matrix, or a vector.
@@ -14,6 +15,7 @@ pub(super) struct Sources<'a> {
     sources: Vec<&'a Source>,
     batch: Shape,
     kept_in: DType,
+    engine: Engine,
     pub(super) index: &'static str,
 }
 
@@ -23,7 +25,7 @@ impl<'a> Sources<'a> {
     pub(super) fn new(
         batch: Shape,
         sources: Vec<&'a Source>,
-        kept_in: DType,
+        (kept_in, engine): (DType, Engine),
         points: usize,
     ) -> Sources<'a> {
         let operand = |(k, source): (usize, &&Source)| {
@@ -42,6 +44,7 @@ impl<'a> Sources<'a> {
             sources,
             batch,
             kept_in,
+            engine,
             index: index_type(largest),
         }
     }
@@ -93,6 +96,14 @@ impl<'a> Sources<'a> {
         }
     }
 
+    /// A factor as what multiplies takes it.
+    fn factor(&self, value: &str) -> String {
+        match self.engine {
+            Engine::Lanes => value.to_owned(),
+            Engine::Tensor => format!("bp_to_tf32({value})"),
+        }
+    }
+
     /// Neighbouring columns of which each aligned group can be loaded at once.
     fn vector(&self, k: usize, columns: usize) -> usize {
         let Source { tensor, view } = self.sources[k];
@@ -124,22 +135,9 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    /// Neighbouring columns that one thread multiplies, and how many groups of all lanes there are.
-    pub(super) fn groups(width: usize) -> (usize, usize) {
-        let padded = |group: usize| width.next_multiple_of(LANES * group);
-        let good = |group: &usize| padded(*group) * 4 <= padded(1) * 5;
-        let group = [4, 2].into_iter().find(good).unwrap_or(1);
-        (group, padded(group) / (LANES * group))
-    }
-
-    /// Columns of a row that are a thread's.
-    pub(super) fn each(width: usize) -> usize {
-        let (group, groups) = Tile::groups(width);
-        group * groups
-    }
-
     fn columns(&self) -> usize {
-        Tile::each(self.width) * LANES
+        let (group, groups) = groups(self.width);
+        group * groups * LANES
     }
 
     /// An odd number of fours: then as many rows as there are banks of four lie in different banks.
@@ -171,13 +169,16 @@ impl Tile {
         };
         let at = format!("{first} + r");
         let copy = match vector {
-            1 => format!("y.at[0] = {};\n", sources.value(k, &at, "d")),
+            1 => {
+                let value = sources.value(k, &at, "d");
+                format!("y.at[0] = {};\n", sources.factor(&value))
+            }
             _ => format!(
                 "const bp_pack<{0}, {vector}> x = *(const bp_pack<{0}, {vector}>*)(r{k} + ({1}));\n\
-                 #pragma unroll\nfor (int i = 0; i < {vector}; ++i) y.at[i] = ({of}){2};\n",
+                 #pragma unroll\nfor (int i = 0; i < {vector}; ++i) y.at[i] = {2};\n",
                 storage(dtype),
                 sources.number(k, &at, "d"),
-                load(dtype, "x.at[i]")
+                sources.factor(&format!("({of}){}", load(dtype, "x.at[i]")))
             ),
         };
         // Tiles start at multiples of their rows.
@@ -245,8 +246,11 @@ pub(super) fn products(
     tiling: Tiling,
     kept_in: DType,
 ) -> String {
+    if tiling.engine == Engine::Tensor {
+        return tensor_products(name, [own, other], tiling);
+    }
     let (of, fma) = (value(kept_in), function("fma", kept_in));
-    let (rows, columns, down) = (tiling.down_each(), tiling.across_each(), tiling.down());
+    let (rows, columns, row) = (tiling.down_each(), tiling.across_each(), tiling.row());
     let depth = own.width.next_multiple_of(4);
     let each = |body: &str| {
         format!(
@@ -259,7 +263,7 @@ pub(super) fn products(
          #pragma unroll 2\nfor (int d = 0; d < {depth}; d += 4) {{\n\
          bp_pack<{of}, 4> x[{rows}], y[{columns}];\n\
          #pragma unroll\nfor (int i = 0; i < {rows}; ++i) \
-         x[i] = *(const bp_pack<{of}, 4>*)({} + (ty + i * {down}) * {} + d);\n\
+         x[i] = *(const bp_pack<{of}, 4>*)({} + ({row}) * {} + d);\n\
          #pragma unroll\nfor (int j = 0; j < {columns}; ++j) \
          y[j] = *(const bp_pack<{of}, 4>*)({} + (tx + j * {LANES}) * {} + d);\n\
          #pragma unroll\nfor (int u = 0; u < 4; ++u)\n{}}}\n",
@@ -274,6 +278,37 @@ pub(super) fn products(
     )
 }
 
+/// The same by tensor cores: pieces of 16 own rows by 8 other ones.
+fn tensor_products(name: &str, [own, other]: [Tile; 2], tiling: Tiling) -> String {
+    let (depth, columns) = (own.width.next_multiple_of(8), tiling.across_each());
+    format!(
+        "float {name}[2][{columns}] = {{}};\n\
+         #pragma unroll 2\nfor (int d = 0; d < {depth}; d += 8) {{\n\
+         const float* const x = {} + ty * {stride} + d + tx;\n\
+         const float* const y = {} + group * {that} + d + tx;\n\
+         const float a[4] = {{x[0], x[{below}], x[4], x[{below} + 4]}};\n\
+         #pragma unroll\nfor (int n = 0; n < {pieces}; ++n) {{\n\
+         const float b[2] = {{y[n * {next}], y[n * {next} + 4]}};\n{}}}\n}}\n",
+        own.name,
+        other.name,
+        piece(name),
+        stride = own.stride(),
+        that = other.stride(),
+        below = 8 * own.stride(),
+        pieces = tiling.other / 8,
+        next = 8 * other.stride(),
+    )
+}
+
+/// Adds the product of `a` and `b` to piece `n` of sums.
+fn piece(sums: &str) -> String {
+    format!(
+        "float c[4] = {{{sums}[0][2 * n], {sums}[0][2 * n + 1], {sums}[1][2 * n], {sums}[1][2 * n + 1]}};\n\
+         bp_mma_tf32(c, a, b);\n\
+         {sums}[0][2 * n] = c[0], {sums}[0][2 * n + 1] = c[1], {sums}[1][2 * n] = c[2], {sums}[1][2 * n + 1] = c[3];\n"
+    )
+}
+
 /// Elements from one row of weights to the next.
 pub(super) fn weights_stride(tiling: Tiling) -> usize {
     tiling.other + 4
@@ -281,7 +316,7 @@ pub(super) fn weights_stride(tiling: Tiling) -> usize {
 
 /// Sums that a thread keeps of its own rows, all zero.
 pub(super) fn sums(name: &str, width: usize, tiling: Tiling, kept_in: DType) -> String {
-    let (of, rows, each) = (value(kept_in), tiling.down_each(), Tile::each(width));
+    let (of, rows, each) = (value(kept_in), tiling.down_each(), tiling.sums_each(width));
     format!(
         "{of} {name}[{rows}][{each}];\n#pragma unroll\nfor (int i = 0; i < {rows}; ++i)\n\
          #pragma unroll\nfor (int c = 0; c < {each}; ++c) {name}[i][c] = 0;\n"
@@ -296,14 +331,17 @@ pub(super) fn accumulate(
     tiling: Tiling,
     kept_in: DType,
 ) -> String {
+    if tiling.engine == Engine::Tensor {
+        return tensor_accumulate(sums, weights, tile, tiling);
+    }
     let (of, fma) = (value(kept_in), function("fma", kept_in));
-    let (rows, down, stride) = (tiling.down_each(), tiling.down(), weights_stride(tiling));
-    let (group, groups) = Tile::groups(tile.width);
+    let (rows, row, stride) = (tiling.down_each(), tiling.row(), weights_stride(tiling));
+    let (group, groups) = groups(tile.width);
     format!(
         "#pragma unroll 2\nfor (int n = 0; n < {}; n += 4) {{\n\
          bp_pack<{of}, 4> p[{rows}];\n\
          #pragma unroll\nfor (int i = 0; i < {rows}; ++i) \
-         p[i] = *(const bp_pack<{of}, 4>*)({weights} + (ty + i * {down}) * {stride} + n);\n\
+         p[i] = *(const bp_pack<{of}, 4>*)({weights} + ({row}) * {stride} + n);\n\
          #pragma unroll\nfor (int u = 0; u < 4; ++u)\n\
          #pragma unroll\nfor (int g = 0; g < {groups}; ++g) {{\n\
          const bp_pack<{of}, {group}> y = *(const bp_pack<{of}, {group}>*)\
@@ -317,14 +355,42 @@ pub(super) fn accumulate(
     )
 }
 
+/// The same by tensor cores: pieces of 16 own rows by 8 columns.
+fn tensor_accumulate(sums: &str, weights: &str, tile: Tile, tiling: Tiling) -> String {
+    format!(
+        "#pragma unroll 2\nfor (int m = 0; m < {}; m += 8) {{\n\
+         const float* const x = {weights} + ty * {stride} + m + tx;\n\
+         const float* const y = {} + (m + tx) * {that} + group;\n\
+         const float a[4] = {{x[0], x[{below}], x[4], x[{below} + 4]}};\n\
+         #pragma unroll\nfor (int n = 0; n < {}; ++n) {{\n\
+         const float b[2] = {{y[n * 8], y[n * 8 + {}]}};\n{}}}\n}}\n",
+        tiling.other,
+        tile.name,
+        tile.width.div_ceil(8),
+        4 * tile.stride(),
+        piece(sums),
+        stride = weights_stride(tiling),
+        that = tile.stride(),
+        below = 8 * weights_stride(tiling),
+    )
+}
+
+/// A weight as what multiplies takes it.
+pub(super) fn weight(value: &str, tiling: Tiling) -> String {
+    match tiling.engine {
+        Engine::Lanes => value.to_owned(),
+        Engine::Tensor => format!("bp_to_tf32({value})"),
+    }
+}
+
 /// Runs `body` for each column `column` of a thread's row `i`, whose sum is number `c`.
-pub(super) fn each_column(width: usize, body: &str) -> String {
-    let (group, groups) = Tile::groups(width);
+pub(super) fn each_column(width: usize, tiling: Tiling, body: &str) -> String {
     format!(
         "#pragma unroll\nfor (int c = 0; c < {}; ++c) {{\n\
-         const int column = (c / {group} * {LANES} + tx) * {group} + c % {group};\n\
+         const int column = {};\n\
          if (column < {width}) {{\n{body}}}\n}}\n",
-        group * groups
+        tiling.sums_each(width),
+        tiling.sum_column(width),
     )
 }
 

@@ -6,16 +6,20 @@ use std::fmt::Write;
 use backprop_core::{AttentionVjp, DType, Heads, KeyMask, Primitive, Source as Seen};
 
 use super::tile::{
-    Rows, Sources, Tile, accumulate, each_column, fill, products, shared, sums, weights_stride,
+    Rows, Sources, Tile, accumulate, each_column, fill, products, shared, sums, weight,
+    weights_stride,
 };
-use super::tiling::{LANES, Tiling};
+use super::tiling::{LANES, Tiling, Wanted, engine};
 use super::{function, head, kept_in, operands, scored};
+use crate::contraction::{Engine, Options};
 use crate::lowered::{Launch, Lowered, Source, arguments, blocks};
 use crate::source::{constant, parameters, position, store, value};
 
 /// Operands without prologues, and heads that are not too wide for shared memory.
 pub(crate) fn supports_vjp(spec: &AttentionVjp) -> bool {
-    spec.heads.depth * spec.heads.width > 0 && reads(spec).is_some() && tiling(spec).is_some()
+    spec.heads.depth * spec.heads.width > 0
+        && reads(spec).is_some()
+        && tiling(spec, Engine::Lanes).is_some()
 }
 
 fn reads(spec: &AttentionVjp) -> Option<Vec<&Seen>> {
@@ -73,7 +77,7 @@ impl Side<'_> {
     /// Own rows that give scores, own rows that give the weights' cotangents, and the same of the
     /// others.
     fn tiles(&self) -> [Tile; 4] {
-        let Tiling { own, other } = self.tiling;
+        let Tiling { own, other, .. } = self.tiling;
         let Heads { depth, width, .. } = *self.heads();
         let cotangent = self.read(2);
         let [a, b, c, d] = match self.owner {
@@ -119,7 +123,7 @@ fn sides(spec: &AttentionVjp, tiling: Tiling) -> [Side<'_>; 2] {
     })
 }
 
-fn tiling(spec: &AttentionVjp) -> Option<Tiling> {
+fn tiling(spec: &AttentionVjp, engine: Engine) -> Option<Tiling> {
     let Heads {
         queries,
         keys,
@@ -136,12 +140,21 @@ fn tiling(spec: &AttentionVjp) -> Option<Tiling> {
             .max()
             .unwrap_or(0)
     };
-    let sums = Tile::each(depth) + Tile::each(width);
-    Tiling::new(kept(spec), queries.max(keys), sums, &blocks, &shared)
+    Tiling::new(&Wanted {
+        engine,
+        kept_in: kept(spec),
+        longest: queries.max(keys),
+        widths: &[depth, width],
+        products: 2,
+        blocks: &blocks,
+        shared: &shared,
+    })
 }
 
-pub(crate) fn lower_vjp(spec: &AttentionVjp) -> Lowered {
-    let (Some(reads), Some(tiling)) = (reads(spec), tiling(spec)) else {
+pub(crate) fn lower_vjp(spec: &AttentionVjp, options: Options) -> Lowered {
+    let wanted = engine(&spec.heads, kept(spec), options);
+    let tiling = tiling(spec, wanted).or_else(|| tiling(spec, Engine::Lanes));
+    let (Some(reads), Some(tiling)) = (reads(spec), tiling) else {
         return Lowered::default();
     };
     let sides = sides(spec, tiling);
@@ -151,16 +164,21 @@ pub(crate) fn lower_vjp(spec: &AttentionVjp) -> Lowered {
         return Lowered::default();
     }
     let points = spec.results.iter().map(|result| result.shape.count()).max();
-    let sources = Sources::new(spec.heads.batch, reads, kept(spec), points.unwrap_or(0));
+    let sources = Sources::new(
+        spec.heads.batch,
+        reads,
+        (kept(spec), tiling.engine),
+        points.unwrap_or(0),
+    );
     let primitive = Primitive::AttentionVjp(Box::new(spec.clone()));
     let [keys, queries] = sides.each_ref().map(|side| side.print(&sources));
     let mut text = head(&parameters(&primitive), tiling, kept(spec));
     let _ = write!(
         text,
-        "const int tx = threadIdx.x % {LANES}, ty = threadIdx.x / {LANES};\n\
-         if (blockIdx.x < {0}) {{\nconst int block = blockIdx.x;\n{keys}\
+        "{1}if (blockIdx.x < {0}) {{\nconst int block = blockIdx.x;\n{keys}\
          }} else {{\nconst int block = blockIdx.x - {0};\n{queries}}}\n}}\n",
-        counts[0]
+        counts[0],
+        tiling.place()
     );
     Lowered::one(Launch {
         source: Source::new(&text),
@@ -176,7 +194,7 @@ impl Side<'_> {
     /// The piece of the rows that a block owns, and the other rows that it goes over.
     fn range(&self) -> (String, String, String) {
         let (pieces, [_, others]) = (self.pieces(), self.lengths());
-        let Tiling { own, other } = self.tiling;
+        let Tiling { own, other, .. } = self.tiling;
         let (mut piece, mut begin) = (format!("block % {}", pieces.max(1)), "0".to_owned());
         let mut end = others.to_string();
         match (&self.heads().mask, self.owner) {
@@ -195,7 +213,7 @@ impl Side<'_> {
 
     fn print(&self, sources: &Sources<'_>) -> String {
         let (tiling, kept, index) = (self.tiling, kept(self.spec), sources.index);
-        let Tiling { own, other } = tiling;
+        let Tiling { own, other, .. } = tiling;
         let threads = tiling.threads();
         let [own_a, own_b, other_a, other_b] = self.tiles();
         let [count, others] = self.lengths();
@@ -249,15 +267,17 @@ impl Side<'_> {
     fn statistics(&self, sources: &Sources<'_>, first: &str, rows: usize) -> String {
         let Heads { queries, width, .. } = *self.heads();
         let kept = kept(self.spec);
-        let (of, fma, down) = (value(kept), function("fma", kept), self.tiling.down());
+        let (of, fma) = (value(kept), function("fma", kept));
         let [out, lse, cotangent] = [0, 1, 2].map(|i| self.read(i));
         format!(
-            "for (int r = ty; r < {rows}; r += {down}) {{\n\
+            "const int lane = threadIdx.x % {LANES};\n\
+             for (int r = threadIdx.x / {LANES}; r < {rows}; r += {}) {{\n\
              const int query = {first} + r;\n{of} sum = 0;\n\
              if (query < {queries}) {{\n\
-             #pragma unroll 4\nfor (int d = tx; d < {width}; d += {LANES}) sum = {fma}({}, {}, sum);\n}}\n\
+             #pragma unroll 4\nfor (int d = lane; d < {width}; d += {LANES}) sum = {fma}({}, {}, sum);\n}}\n\
              #pragma unroll\nfor (int mask = {}; mask > 0; mask /= 2) sum += bp_across(sum, mask);\n\
-             if (tx == 0) {{\ndelta[r] = sum;\nlse[r] = query < {queries} ? {} : 0;\n}}\n}}\n",
+             if (lane == 0) {{\ndelta[r] = sum;\nlse[r] = query < {queries} ? {} : 0;\n}}\n}}\n",
+            self.tiling.threads() / LANES,
             sources.value(cotangent, "query", "d"),
             sources.value(out, "query", "d"),
             LANES / 2,
@@ -272,29 +292,31 @@ impl Side<'_> {
         let kept = kept(self.spec);
         let (of, exp) = (value(kept), function("exp", kept));
         let (tiling, stride) = (self.tiling, weights_stride(self.tiling));
-        let (rows, columns, down) = (tiling.down_each(), tiling.across_each(), tiling.down());
+        let (rows, columns) = (tiling.down_each(), tiling.across_each());
+        let (row, column) = (tiling.row(), tiling.column());
         let ([own, other], at) = match self.owner {
-            Owner::Keys => (["key", "query"], format!("tx + j * {LANES}")),
-            Owner::Queries => (["query", "key"], format!("ty + i * {down}")),
+            Owner::Keys => (["key", "query"], &column),
+            Owner::Queries => (["query", "key"], &row),
         };
         let causal = match heads.mask {
             KeyMask::Causal => " && key <= query",
             _ => "",
         };
-        let place = format!("(ty + i * {down}) * {stride} + tx + j * {LANES}");
+        let place = format!("({row}) * {stride} + {column}");
         let weights = match self.owner {
-            Owner::Keys => format!("weights[{place}] = p;\n"),
+            Owner::Keys => format!("weights[{place}] = {};\n", weight("p", tiling)),
             Owner::Queries => String::new(),
         };
         format!(
             "#pragma unroll\nfor (int i = 0; i < {rows}; ++i) {{\n\
-             const int {own} = first + ty + i * {down};\n\
+             const int {own} = first + {row};\n\
              #pragma unroll\nfor (int j = 0; j < {columns}; ++j) {{\n\
-             const int {other} = begin + tx + j * {LANES};\n{of} x = s[i][j];\n{}\
+             const int {other} = begin + {column};\n{of} x = s[i][j];\n{}\
              const bool inside = query < {queries} && key < {keys}{causal};\n\
              const {of} p = inside ? {exp}(x - lse[{at}]) : 0;\n{weights}\
-             slopes[{place}] = inside ? p * (t[i][j] - delta[{at}]) : 0;\n}}\n}}\n",
+             const {of} slope = inside ? p * (t[i][j] - delta[{at}]) : 0;\nslopes[{place}] = {};\n}}\n}}\n",
             scored(heads, sources, kept),
+            weight("slope", tiling),
         )
     }
 
@@ -317,7 +339,7 @@ impl Side<'_> {
                 "const {index} number = (batch * {count} + row) * {of_rows} + column;\n\
                  w{w}[{at}] = {sum};\n"
             );
-            each_column(of_rows, &each)
+            each_column(of_rows, self.tiling, &each)
         };
         let scaled = format!("sums_a[i][c] * {scale}");
         let stores = match self.owner {
@@ -326,9 +348,9 @@ impl Side<'_> {
         };
         format!(
             "#pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n\
-             const int row = first + ty + i * {};\nif (row < {count}) {{\n{stores}}}\n}}\n",
+             const int row = first + {};\nif (row < {count}) {{\n{stores}}}\n}}\n",
             self.tiling.down_each(),
-            self.tiling.down(),
+            self.tiling.row(),
         )
     }
 }

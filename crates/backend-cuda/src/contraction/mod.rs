@@ -28,10 +28,11 @@ use crate::blas::Products;
 use crate::lowered::Lowered;
 use kernel::Kernel;
 use problem::Problem;
-use tile::{Engine, Means, Sizes};
+use tile::{Means, Sizes};
 use vector::Vector;
 
 pub(crate) use resident::{Places, Resident, Share};
+pub(crate) use tile::Engine;
 
 /// How exact products of floats are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]

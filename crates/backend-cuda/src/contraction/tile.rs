@@ -31,7 +31,7 @@ const RESULT: f64 = 18.0;
 
 /// What multiplies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Engine {
+pub(crate) enum Engine {
     /// Every thread for itself, with all bits.
     Lanes,
     /// Tensor cores, a warp together: operands have 11 bits, sums are floats.

@@ -368,15 +368,28 @@ static __device__ __forceinline__ float bp_to_tf32(float x) {
 static __device__ __forceinline__ void bp_mma_tf32(float (&c)[4], const float (&a)[4], const float (&b)[2]) {
 #ifdef BP_HOST
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    const auto both = [](float low, float high) {
+        return (unsigned long long)__float_as_uint(high) << 32 | __float_as_uint(low);
+    };
+    float rows[2][8], columns[2][8];
     for (int half = 0; half < 2; ++half) {
+        const unsigned long long* lanes = bp_host_lanes(0xffffffffu, both(a[2 * half], a[2 * half + 1]));
         for (int i = 0; i < 4; ++i) {
-            const float low = __shfl_sync(0xffffffffu, a[2 * half], g * 4 + i);
-            const float high = __shfl_sync(0xffffffffu, a[2 * half + 1], g * 4 + i);
-            for (int j = 0; j < 2; ++j) {
-                const float next = __shfl_sync(0xffffffffu, b[half], (2 * t + j) * 4 + i);
-                c[j] = fmaf(low, next, c[j]);
-                c[2 + j] = fmaf(high, next, c[2 + j]);
-            }
+            rows[0][half * 4 + i] = __uint_as_float((unsigned)lanes[g * 4 + i]);
+            rows[1][half * 4 + i] = __uint_as_float((unsigned)(lanes[g * 4 + i] >> 32));
+        }
+    }
+    const unsigned long long* lanes = bp_host_lanes(0xffffffffu, both(b[0], b[1]));
+    for (int j = 0; j < 2; ++j) {
+        for (int i = 0; i < 4; ++i) {
+            columns[j][i] = __uint_as_float((unsigned)lanes[(2 * t + j) * 4 + i]);
+            columns[j][4 + i] = __uint_as_float((unsigned)(lanes[(2 * t + j) * 4 + i] >> 32));
+        }
+    }
+    for (int k = 0; k < 8; ++k) {
+        for (int j = 0; j < 2; ++j) {
+            c[j] = fmaf(rows[0][k], columns[j][k], c[j]);
+            c[2 + j] = fmaf(rows[1][k], columns[j][k], c[2 + j]);
         }
     }
 #else

@@ -9,10 +9,10 @@ use std::path::Path;
 
 use backprop_core::DType;
 use backprop_graph::optim::{self, Sgd};
-use backprop_graph::{Graph, Init, Session};
+use backprop_graph::{Graph, Init, Key, Mask, Session, Updates};
 use backprop_testkit::conformance::Kind;
 
-use crate::contraction::Options;
+use crate::contraction::{Options, Precision};
 use crate::device::{Usage, is_settled, usage};
 use crate::lowered::Source;
 use crate::paper::Paper;
@@ -60,9 +60,33 @@ fn large() -> Vec<Source> {
     let loss = x.matmul(a).relu().matmul(b).square().mean([0, 1]);
     let grads = g.grad(loss, &[v, w]).unwrap();
     let updates = optim::sgd(&g, &[v, w], &grads, Sgd::default());
-    let session = Session::compile(&g, Paper, &[loss.key()], updates).unwrap();
+    all(&g, &[loss.key()], updates, Options::default())
+}
+
+/// Attention on tensor cores, forward and backward, of heads of some widths.
+fn rounded() -> Vec<Source> {
+    let of = |width: usize| {
+        let g = Graph::new();
+        let input = |name| g.input(name, [32, 512, width], DType::F32);
+        let [q, k, v] = ["q", "k", "v"].map(input);
+        let loss = q.attention(k, v, Mask::Causal).square().sum([0, 1, 2]);
+        let grads = g.grad(loss, &[q, k, v]).unwrap();
+        let fetched: Vec<Key> = grads.iter().map(|t| t.key()).collect();
+        let precision = Precision::Tf32;
+        let options = Options {
+            precision,
+            ..Options::default()
+        };
+        all(&g, &fetched, Updates::none(), options)
+    };
+    [32, 64, 128].into_iter().flat_map(of).collect()
+}
+
+/// All kernels of a step.
+fn all(g: &Graph, fetched: &[Key], updates: Updates, options: Options) -> Vec<Source> {
+    let session = Session::compile(g, Paper, fetched, updates).unwrap();
     let primitives = session.step_plan().primitives().iter();
-    let lowered = primitives.map(|p| crate::lower(p, Options::default()).unwrap());
+    let lowered = primitives.map(|p| crate::lower(p, options).unwrap());
     let sources = lowered.flat_map(|lowered| lowered.sources().cloned().collect::<Vec<_>>());
     sources.collect()
 }
@@ -87,6 +111,7 @@ fn kernels_compile_for_every_generation_without_spills() {
     sources.extend(crate::blas::tests::epilogues());
     sources.extend(loops::sources());
     sources.extend(large());
+    sources.extend(rounded());
     assert!(sources.len() > 40, "{} kernels", sources.len());
     for generation in GENERATIONS {
         let used = usage(&tools, generation, &sources).unwrap();
