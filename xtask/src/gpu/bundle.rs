@@ -43,7 +43,11 @@ const LEFT_OUT: [&str; 3] = [
 ];
 
 /// Folders that tests read at the place where they were when the tests were built.
-const TREE: [&str; 2] = ["crates/backprop/tests/data", "crates/backend-cuda/tests"];
+const TREE: [&str; 3] = [
+    "crates/backprop/tests/data",
+    "crates/backend-cuda/tests",
+    "crates/backend-cuda/src/tests",
+];
 
 /// Compiled kernels, below the target folder. They are taken along if they are there.
 const CACHE: &str = "cuda-cache";
