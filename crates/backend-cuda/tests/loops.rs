@@ -7,7 +7,7 @@ use backprop_core::{Backend, DType, Result};
 use backprop_cpu::Cpu;
 use backprop_cuda::Paper;
 use backprop_graph::optim::{self, Adam};
-use backprop_graph::{Cell, Graph, Init, Recurrence, Recurrent, Session};
+use backprop_graph::{Cell, Graph, Init, Left, Recurrence, Recurrent, Session, Tensor, Updates};
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -140,6 +140,80 @@ fn a_loop_in_one_launch_gives_the_bits_of_its_launches() -> Outcome {
             let what = format!("{:?}, step {step}: losses {of:?}", layer.cell);
             assert_eq!(of[0].to_bits(), of[1].to_bits(), "{what}");
             assert!((of[0] - of[2]).abs() < 1e-5 * of[2].abs(), "{what}");
+        }
+    }
+    Ok(())
+}
+
+/// What an iteration makes of a state, a matrix and an element, and the next matrix.
+type Body = for<'g> fn([Tensor<'g>; 3]) -> [Tensor<'g>; 2];
+
+/// Loops that look like those above, in which a matrix does not stay the same, or what is multiplied has
+/// more rows than the state.
+const OTHERS: [(&str, &[isize], Body); 4] = [
+    (
+        "a matrix for each iteration",
+        &[5, 24],
+        |[state, matrix, element]| [state.matmul(element).tanh(), matrix],
+    ),
+    (
+        "a matrix that changes",
+        &[5, 24],
+        |[state, matrix, element]| [state.matmul(matrix).tanh(), matrix * 0.75 + element * 0.25],
+    ),
+    ("rows of rows", &[5, 3, 24], |[state, matrix, _]| {
+        [state.matmul(matrix).tanh(), matrix]
+    }),
+    (
+        "rows that see each other",
+        &[24, 24],
+        |[state, matrix, _]| [(state.matmul(matrix) + state.t()).tanh(), matrix],
+    ),
+];
+
+/// The last state and the gradient of the first.
+fn last<B: Backend>(backend: B, shape: &[isize], body: Body) -> Result<Vec<Vec<f32>>> {
+    const TIMES: usize = 6;
+    let g = Graph::new();
+    let sizes: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
+    let state = g.input("state", sizes.clone(), DType::F32);
+    let matrix = g.input("matrix", [24, 24], DType::F32);
+    let elements = g.input("elements", [TIMES, 24, 24], DType::F32);
+    let scanned = g.scan(TIMES, &[state, matrix], &[elements], |at| {
+        let left = body([at.carried[0], at.carried[1], at.elements[0]]);
+        Left {
+            carried: left.to_vec(),
+            stacked: Vec::new(),
+        }
+    });
+    let loss = scanned.carried[0].square().sum(..);
+    let grads = g.grad(loss, &[state])?;
+    let fetched = [scanned.carried[0].key(), grads[0].key()];
+    let [state, matrix, elements] = [state, matrix, elements].map(|t| t.key());
+    let mut session = Session::compile(&g, backend, &fetched, Updates::none())?;
+    let waves = |count: usize, pace: f32| -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * pace).sin() * 0.3).collect()
+    };
+    session.feed(state, &waves(sizes.iter().product(), 0.9))?;
+    session.feed(matrix, &waves(24 * 24, 0.7))?;
+    session.feed(elements, &waves(TIMES * 24 * 24, 0.4))?;
+    session.step()?;
+    fetched.iter().map(|&key| session.fetch(key)).collect()
+}
+
+#[test]
+fn other_loops_give_what_they_gave() -> Outcome {
+    let Some(cuda) = gpu::device(module_path!())? else {
+        return Ok(());
+    };
+    for (name, shape, body) in OTHERS {
+        let got = last(cuda.clone(), shape, body)?;
+        let expected = last(Cpu::new()?, shape, body)?;
+        for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            let pairs = got.iter().zip(expected);
+            let off = pairs.map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
+            let size = expected.iter().fold(1.0, |size: f32, e| size.max(e.abs()));
+            assert!(off < 1e-5 * size, "{name}: result {number} is off by {off}");
         }
     }
     Ok(())

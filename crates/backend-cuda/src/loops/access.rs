@@ -2,7 +2,7 @@
 //! through the loop each for itself, and what of a row is worth keeping beside the threads.
 
 use backprop_core::plan::{Iteration, Slot};
-use backprop_core::{Body, DType, MatMul, Primitive, Shape, TensorType, View};
+use backprop_core::{Body, DType, MAX_RANK, MatMul, Primitive, Shape, TensorType, View};
 
 use crate::lowered::Arg;
 
@@ -81,17 +81,21 @@ fn of_body(space: Shape, body: &Body, reads: usize) -> impl Iterator<Item = List
     read.chain(written)
 }
 
+/// All rows need the whole right operand, as if it were one row of theirs.
 fn of_product(spec: &MatMul) -> Option<impl Iterator<Item = Listed<'_>>> {
     let (left, right) = spec.plain_operands()?;
-    let side = |i, source: &'_ backprop_core::Source, sizes: [usize; 2]| {
-        let space = Shape::new(&sizes)?;
-        Some((Arg::Read(i), space, vec![source.view]))
+    let rows = Shape::new(&[spec.m, spec.k])?;
+    let whole = Shape::new(&[1, spec.k, spec.n])?;
+    let mut strides = [0; MAX_RANK];
+    strides[1..3].copy_from_slice(&right.view.strides[..2]);
+    let all = View {
+        shape: whole,
+        strides,
+        ..right.view
     };
-    let (a, a_space, a_views) = side(0, left, [spec.m, spec.k])?;
-    let (b, b_space, b_views) = side(1, right, [spec.k, spec.n])?;
     let sides = [
-        (a, &left.tensor, a_space, a_views),
-        (b, &right.tensor, b_space, b_views),
+        (Arg::Read(0), &left.tensor, rows, vec![left.view]),
+        (Arg::Read(1), &right.tensor, whole, vec![all]),
     ];
     let listed = sides.into_iter();
     Some(listed.chain(of_body(spec.space, &spec.epilogue, 2)))

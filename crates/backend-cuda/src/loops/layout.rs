@@ -91,9 +91,16 @@ impl<'a> Layout<'a> {
         (layout.pointers.len() <= MAX_ARGS).then_some(layout)
     }
 
-    /// Makes room for what a product reads of its row: zeros come after the row where that is longer.
+    /// Makes room for what a product reads of its row: zeros come after the row where that is longer. The
+    /// matrix has to stay the same.
     fn reach(&mut self, stage: usize, reach: usize) -> Option<()> {
-        let left = self.find(stage, Arg::Read(0))?;
+        let (left, right) = (
+            self.find(stage, Arg::Read(0))?,
+            self.find(stage, Arg::Read(1))?,
+        );
+        if self.accesses[right].stride != 0 || self.is_near(right) {
+            return None;
+        }
         let (left, kept) = (&self.accesses[left], self.kept[left]?);
         let mirror = &self.mirrors[kept];
         let bytes = reach * left.dtype.size();

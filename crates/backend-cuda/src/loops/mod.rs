@@ -198,7 +198,9 @@ fn rows(primitives: &[&Primitive]) -> Option<usize> {
 fn body(primitive: &Primitive) -> Option<(Shape, &Body)> {
     let (space, body) = match primitive {
         Primitive::Sweep(spec) => (spec.space, &spec.body),
-        Primitive::MatMul(spec) => (spec.space, &spec.epilogue),
+        Primitive::MatMul(spec) if spec.space.sizes().first() == Some(&spec.m) => {
+            (spec.space, &spec.epilogue)
+        }
         _ => return None,
     };
     let stores = |output: &Output| !matches!(output.sink, Sink::Reduce(..));
