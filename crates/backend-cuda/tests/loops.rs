@@ -148,41 +148,58 @@ fn a_loop_in_one_launch_gives_the_bits_of_its_launches() -> Outcome {
 /// What an iteration makes of a state, a matrix and an element, and the next matrix.
 type Body = for<'g> fn([Tensor<'g>; 3]) -> [Tensor<'g>; 2];
 
-/// Loops that look like those above, in which a matrix does not stay the same, or what is multiplied has
+/// A loop that looks like those above, in which a matrix does not stay the same, or what is multiplied has
 /// more rows than the state.
-const OTHERS: [(&str, &[isize], Body); 4] = [
-    (
-        "a matrix for each iteration",
-        &[5, 24],
-        |[state, matrix, element]| [state.matmul(element).tanh(), matrix],
-    ),
-    (
-        "a matrix that changes",
-        &[5, 24],
-        |[state, matrix, element]| [state.matmul(matrix).tanh(), matrix * 0.75 + element * 0.25],
-    ),
-    ("rows of rows", &[5, 3, 24], |[state, matrix, _]| {
-        [state.matmul(matrix).tanh(), matrix]
-    }),
-    (
-        "rows that see each other",
-        &[24, 24],
-        |[state, matrix, _]| [(state.matmul(matrix) + state.t()).tanh(), matrix],
-    ),
+struct Other {
+    name: &'static str,
+    state: &'static [usize],
+    /// Whether the matrix goes from one iteration to the next: 2, or does not: 1.
+    carried: usize,
+    body: Body,
+}
+
+const OTHERS: [Other; 4] = [
+    Other {
+        name: "a matrix for each iteration",
+        state: &[5, 24],
+        carried: 1,
+        body: |[state, matrix, element]| [state.matmul(element).tanh(), matrix],
+    },
+    Other {
+        name: "a matrix that changes",
+        state: &[5, 24],
+        carried: 2,
+        body: |[state, matrix, element]| {
+            [state.matmul(matrix).tanh(), matrix * 0.75 + element * 0.25]
+        },
+    },
+    Other {
+        name: "rows of rows",
+        state: &[5, 3, 24],
+        carried: 1,
+        body: |[state, matrix, _]| [state.matmul(matrix).tanh(), matrix],
+    },
+    Other {
+        name: "rows that see each other",
+        state: &[24, 24],
+        carried: 1,
+        body: |[state, matrix, _]| [(state.matmul(matrix) + state.t()).tanh(), matrix],
+    },
 ];
 
 /// The last state and the gradient of the first.
-fn last<B: Backend>(backend: B, shape: &[isize], body: Body) -> Result<Vec<Vec<f32>>> {
+fn last<B: Backend>(backend: B, other: &Other) -> Result<Vec<Vec<f32>>> {
     const TIMES: usize = 6;
     let g = Graph::new();
-    let sizes: Vec<usize> = shape.iter().map(|&size| size as usize).collect();
-    let state = g.input("state", sizes.clone(), DType::F32);
+    let state = g.input("state", other.state, DType::F32);
     let matrix = g.input("matrix", [24, 24], DType::F32);
     let elements = g.input("elements", [TIMES, 24, 24], DType::F32);
-    let scanned = g.scan(TIMES, &[state, matrix], &[elements], |at| {
-        let left = body([at.carried[0], at.carried[1], at.elements[0]]);
+    let initial = [state, matrix];
+    let scanned = g.scan(TIMES, &initial[..other.carried], &[elements], |at| {
+        let now = at.carried.get(1).copied().unwrap_or(matrix);
+        let left = (other.body)([at.carried[0], now, at.elements[0]]);
         Left {
-            carried: left.to_vec(),
+            carried: left[..other.carried].to_vec(),
             stacked: Vec::new(),
         }
     });
@@ -191,12 +208,18 @@ fn last<B: Backend>(backend: B, shape: &[isize], body: Body) -> Result<Vec<Vec<f
     let fetched = [scanned.carried[0].key(), grads[0].key()];
     let [state, matrix, elements] = [state, matrix, elements].map(|t| t.key());
     let mut session = Session::compile(&g, backend, &fetched, Updates::none())?;
-    let waves = |count: usize, pace: f32| -> Vec<f32> {
-        (0..count).map(|i| (i as f32 * pace).sin() * 0.3).collect()
+    let noise = |count: u32, seed: u32| -> Vec<f32> {
+        let bits = |i: u32| (i + seed * 0x0100_0193).wrapping_mul(0x9E37_79B9) >> 8;
+        (0..count)
+            .map(|i| bits(i) as f32 / (1 << 24) as f32 - 0.5)
+            .collect()
     };
-    session.feed(state, &waves(sizes.iter().product(), 0.9))?;
-    session.feed(matrix, &waves(24 * 24, 0.7))?;
-    session.feed(elements, &waves(TIMES * 24 * 24, 0.4))?;
+    session.feed(
+        state,
+        &noise(other.state.iter().product::<usize>() as u32, 1),
+    )?;
+    session.feed(matrix, &noise(24 * 24, 2))?;
+    session.feed(elements, &noise(TIMES as u32 * 24 * 24, 3))?;
     session.step()?;
     fetched.iter().map(|&key| session.fetch(key)).collect()
 }
@@ -206,14 +229,18 @@ fn other_loops_give_what_they_gave() -> Outcome {
     let Some(cuda) = gpu::device(module_path!())? else {
         return Ok(());
     };
-    for (name, shape, body) in OTHERS {
-        let got = last(cuda.clone(), shape, body)?;
-        let expected = last(Cpu::new()?, shape, body)?;
+    for other in OTHERS {
+        let got = last(cuda.clone(), &other)?;
+        let expected = last(Cpu::new()?, &other)?;
         for (number, (got, expected)) in got.iter().zip(&expected).enumerate() {
             let pairs = got.iter().zip(expected);
             let off = pairs.map(|(g, e)| (g - e).abs()).fold(0.0, f32::max);
-            let size = expected.iter().fold(1.0, |size: f32, e| size.max(e.abs()));
-            assert!(off < 1e-5 * size, "{name}: result {number} is off by {off}");
+            let size = expected.iter().fold(0.0, |size: f32, e| size.max(e.abs()));
+            assert!(
+                1e-3 < size && off < 1e-4 * size,
+                "{}: result {number} is off by {off}",
+                other.name
+            );
         }
     }
     Ok(())
