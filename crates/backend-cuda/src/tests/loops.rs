@@ -33,7 +33,7 @@ fn loops(cell: Cell, gates: usize, [time, rows, hidden]: [usize; 3]) -> Vec<Fuse
 
 /// The kernels of layers of a size that multiprocessors just hold.
 pub(super) fn sources() -> Vec<Source> {
-    let cells = [(Cell::Lstm, 4), (Cell::Gru, 3), (Cell::RnnTanh, 1)];
+    let cells = [(Cell::Lstm, 4), (Cell::Gru, 3)];
     let loops = cells.map(|(cell, gates)| loops(cell, gates, [16, 32, 128]));
     let sources = loops.into_iter().flatten().map(|fused| fused.launch.source);
     sources.collect()

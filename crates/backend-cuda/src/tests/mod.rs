@@ -6,6 +6,7 @@ mod text;
 mod tune;
 
 use std::path::Path;
+use std::thread;
 
 use backprop_core::DType;
 use backprop_graph::optim::{self, Sgd};
@@ -63,23 +64,20 @@ fn large() -> Vec<Source> {
     all(&g, &[loss.key()], updates, Options::default())
 }
 
-/// Attention on tensor cores, forward and backward, of heads of some widths.
+/// Attention on tensor cores, forward and backward.
 fn rounded() -> Vec<Source> {
-    let of = |width: usize| {
-        let g = Graph::new();
-        let input = |name| g.input(name, [32, 512, width], DType::F32);
-        let [q, k, v] = ["q", "k", "v"].map(input);
-        let loss = q.attention(k, v, Mask::Causal).square().sum([0, 1, 2]);
-        let grads = g.grad(loss, &[q, k, v]).unwrap();
-        let fetched: Vec<Key> = grads.iter().map(|t| t.key()).collect();
-        let precision = Precision::Tf32;
-        let options = Options {
-            precision,
-            ..Options::default()
-        };
-        all(&g, &fetched, Updates::none(), options)
+    let g = Graph::new();
+    let input = |name| g.input(name, [32, 512, 64], DType::F32);
+    let [q, k, v] = ["q", "k", "v"].map(input);
+    let loss = q.attention(k, v, Mask::Causal).square().sum([0, 1, 2]);
+    let grads = g.grad(loss, &[q, k, v]).unwrap();
+    let fetched: Vec<Key> = grads.iter().map(|t| t.key()).collect();
+    let precision = Precision::Tf32;
+    let options = Options {
+        precision,
+        ..Options::default()
     };
-    [32, 64, 128].into_iter().flat_map(of).collect()
+    all(&g, &fetched, Updates::none(), options)
 }
 
 /// All kernels of a step.
@@ -113,8 +111,12 @@ fn kernels_compile_for_every_generation_without_spills() {
     sources.extend(large());
     sources.extend(rounded());
     assert!(sources.len() > 40, "{} kernels", sources.len());
-    for generation in GENERATIONS {
-        let used = usage(&tools, generation, &sources).unwrap();
+    let of = |generation| usage(&tools, generation, &sources).unwrap();
+    let used = thread::scope(|scope| {
+        let each = GENERATIONS.map(|generation| scope.spawn(move || of(generation)));
+        each.map(|thread| thread.join().unwrap())
+    });
+    for (generation, used) in GENERATIONS.into_iter().zip(used) {
         for (source, Usage { registers, spilled }) in sources.iter().zip(used) {
             let what = format!("sm_{generation}: {registers} registers, {spilled} bytes spilled");
             assert!(
