@@ -281,8 +281,8 @@ impl Shares {
     /// Adds a lane's up, in order; all are on their way at once, if they are not too many.
     fn added(&self, total: &Total) -> String {
         let Shares { at, chunks, lanes } = self;
-        let (name, of, each) = (total.name(), total.type_name(), chunks.div_ceil(*lanes));
-        if each > AT_ONCE {
+        let (name, of, own) = (total.name(), total.type_name(), chunks.div_ceil(*lanes));
+        if own > AT_ONCE {
             let next = total.add(&name, at);
             return format!(
                 "#pragma unroll 8\nfor (int chunk = lane; chunk < {chunks}; chunk += {lanes}) {name} = {next};\n"
@@ -290,12 +290,11 @@ impl Shares {
         }
         let next = total.add(&name, &format!("a{name}[u]"));
         let each = format!(
-            "#pragma unroll\nfor (int u = 0; u < {each}; ++u) {{\n\
+            "#pragma unroll\nfor (int u = 0; u < {own}; ++u) {{\n\
              const int chunk = lane + u * {lanes};\nif (chunk < {chunks})"
         );
         format!(
-            "{of} a{name}[{}];\n{each} a{name}[u] = {at};\n}}\n{each} {name} = {next};\n}}\n",
-            chunks.div_ceil(*lanes)
+            "{of} a{name}[{own}];\n{each} a{name}[u] = {at};\n}}\n{each} {name} = {next};\n}}\n"
         )
     }
 }

@@ -3,7 +3,7 @@
 mod origin;
 
 use std::cell::{Ref, RefCell, RefMut};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use smallvec::{SmallVec, smallvec};
 pub(crate) use origin::{Origin, Origins};
 
 use crate::composite::Rule;
+use crate::distinct::Distinct;
 use crate::init::Init;
 use crate::unit::Units;
 
@@ -301,8 +302,8 @@ pub(crate) struct Ir {
     /// The parameters that count random keys: what reads one has to move it.
     pub(crate) counters: Vec<u32>,
     interned: Interned,
-    /// The distinct shapes of nodes.
-    shapes: HashSet<Arc<Shape>>,
+    /// The shapes of nodes.
+    shapes: Distinct<Shape>,
 }
 
 /// The nodes of a graph under construction. Sessions share them as they were when compiled: a graph is
@@ -340,7 +341,7 @@ impl Default for Ir {
             gradients: Vec::new(),
             counters: Vec::new(),
             interned: Interned::default(),
-            shapes: HashSet::new(),
+            shapes: Distinct::default(),
         }
     }
 }
@@ -380,10 +381,7 @@ impl Ir {
         };
         let id = NodeId(self.nodes.len() as u32);
         self.interned.0.insert(free, id);
-        match self.shapes.get(&node.shape) {
-            Some(shape) => node.shape = Arc::clone(shape),
-            None => drop(self.shapes.insert(Arc::clone(&node.shape))),
-        }
+        node.shape = self.shapes.one(node.shape);
         self.nodes.push(node);
         self.origins.push(origin);
         id

@@ -9,6 +9,7 @@
 mod axes;
 mod checkpoint;
 mod composite;
+mod distinct;
 mod grad;
 mod graph;
 mod init;

@@ -48,7 +48,12 @@ pub(super) struct Mirror {
 pub(super) fn stride(slot: &Slot, depth: usize) -> isize {
     let mut second = Iteration::default();
     second.0[depth] = 1;
-    slot.offset(second) as isize - slot.offset(Iteration::default()) as isize
+    slot.offset(second) as isize - first(slot)
+}
+
+/// The first byte in the first iteration.
+pub(super) fn first(slot: &Slot) -> isize {
+    slot.offset(Iteration::default()) as isize
 }
 
 /// Where the elements of a row lie, seen from a space whose first axis counts rows: bytes from the
@@ -126,7 +131,7 @@ pub(super) fn accesses<'a>(
         ];
         let (_, pitch, _) = *rows.first()?;
         let covered: isize = rows.iter().map(|([low, high], ..)| high - low).sum();
-        let start = slot.offset(Iteration::default()) as isize;
+        let start = first(slot);
         tensor.layout.is_dense().then_some(Access {
             stage,
             operand,

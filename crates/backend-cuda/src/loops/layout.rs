@@ -4,9 +4,9 @@
 use std::fmt::Write;
 
 use backprop_core::DType;
-use backprop_core::plan::{Iteration, Slot};
+use backprop_core::plan::Slot;
 
-use super::access::{Access, Mirror};
+use super::access::{Access, Mirror, first};
 use crate::lowered::{Arg, MAX_ARGS};
 use crate::source::storage;
 
@@ -40,10 +40,6 @@ pub(super) struct Row {
     pub(super) text: String,
     /// Neighbours that can be read at once.
     pub(super) width: usize,
-}
-
-fn first(slot: &Slot) -> isize {
-    slot.offset(Iteration::default()) as isize
 }
 
 impl<'a> Layout<'a> {

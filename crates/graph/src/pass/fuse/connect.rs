@@ -1,7 +1,6 @@
 //! The values between launches, the loops around them, and where the host and parameters want theirs.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use backprop_core::plan::Purpose;
 use backprop_core::{TensorType, View};
@@ -9,6 +8,7 @@ use backprop_core::{TensorType, View};
 use super::cluster::Clusters;
 use super::emit::Emitted;
 use super::views::Views;
+use crate::distinct::Distinct;
 use crate::ir::{NodeId, Op, Origin, RegionId};
 use crate::pass::Work;
 use crate::pass::launches::{Home, Launch, Launches, Step, Value, add_value, copy};
@@ -31,8 +31,8 @@ pub(super) fn connect(
         views,
         by_region,
         gradients: gradients(work, views),
-        tensors: HashSet::new(),
-        names: HashSet::new(),
+        tensors: Distinct::default(),
+        names: Distinct::default(),
         all: Vec::new(),
         values: HashMap::new(),
     };
@@ -64,9 +64,9 @@ pub(super) struct Connector<'w> {
     by_region: HashMap<RegionId, Vec<(NodeId, Emitted)>>,
     /// The stored nodes that are gradients of parameters.
     gradients: HashSet<NodeId>,
-    /// The distinct types and names of values.
-    tensors: HashSet<Arc<TensorType>>,
-    names: HashSet<Arc<str>>,
+    /// The types and names of values.
+    tensors: Distinct<TensorType>,
+    names: Distinct<str>,
     pub(super) all: Vec<Value>,
     /// The value of each stored node.
     pub(super) values: HashMap<NodeId, usize>,
@@ -82,8 +82,8 @@ impl Connector<'_> {
         let (home, name) = match &node.op {
             Op::Parameter(i) => (Home::Parameter(*i), ir.parameters[*i as usize].name.clone()),
             Op::Input(i) => (Home::Input(*i), ir.inputs[*i as usize].name.clone()),
-            Op::Data(bytes) => (Home::Data(bytes.clone()), self.named("data")),
-            op => (Home::Temporary, self.named(&op.name())),
+            Op::Data(bytes) => (Home::Data(bytes.clone()), self.names.one("data")),
+            op => (Home::Temporary, self.names.one(op.name())),
         };
         let purpose = match (&node.op, self.gradients.contains(&id)) {
             (Op::Parameter(i), _) => ir.parameters[*i as usize].purpose,
@@ -91,7 +91,7 @@ impl Connector<'_> {
             (_, false) => Purpose::Plain,
         };
         let value = Value {
-            tensor: self.typed(node.tensor()),
+            tensor: self.tensors.one(node.tensor()),
             home,
             purpose,
             name,
@@ -104,20 +104,20 @@ impl Connector<'_> {
     /// A new value of a home for what has the type of a node.
     pub(super) fn home(&mut self, id: NodeId, home: Home) -> Value {
         Value {
-            tensor: self.typed(self.work.ir.node(id).tensor()),
+            tensor: self.tensors.one(self.work.ir.node(id).tensor()),
             home,
             purpose: Purpose::Plain,
-            name: self.named(&self.work.ir.label(id)),
+            name: self.names.one(self.work.ir.label(id)),
         }
     }
 
     /// Room for a result that nobody needs.
     fn unneeded(&mut self, tensor: &TensorType) -> usize {
         let value = Value {
-            tensor: self.typed(tensor.clone()),
+            tensor: self.tensors.one(tensor.clone()),
             home: Home::Temporary,
             purpose: Purpose::Plain,
-            name: self.named("unneeded"),
+            name: self.names.one("unneeded"),
         };
         add_value(&mut self.all, value)
     }
@@ -154,24 +154,6 @@ impl Connector<'_> {
         steps
     }
 
-    fn typed(&mut self, tensor: TensorType) -> Arc<TensorType> {
-        if let Some(known) = self.tensors.get(&tensor) {
-            return Arc::clone(known);
-        }
-        let tensor = Arc::new(tensor);
-        self.tensors.insert(Arc::clone(&tensor));
-        tensor
-    }
-
-    fn named(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.names.get(name) {
-            return Arc::clone(known);
-        }
-        let name: Arc<str> = name.into();
-        self.names.insert(Arc::clone(&name));
-        name
-    }
-
     /// A copy of what a node is seen as, in a value of its own.
     pub(super) fn copied(
         &mut self,
@@ -199,11 +181,11 @@ impl Connector<'_> {
                 let parameter = &self.work.ir.parameters[i as usize];
                 (parameter.name.clone(), parameter.purpose)
             }
-            _ => (self.named(&self.work.ir.label(id)), Purpose::Plain),
+            _ => (self.names.one(self.work.ir.label(id)), Purpose::Plain),
         };
         let value = self.value(self.views.of(id).base);
         let settled = Value {
-            tensor: self.typed(node.tensor()),
+            tensor: self.tensors.one(node.tensor()),
             home,
             purpose,
             name,

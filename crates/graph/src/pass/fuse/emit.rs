@@ -11,6 +11,7 @@ use backprop_core::{
 use super::cluster::{Cluster, Clusters, same_points};
 use super::is_resident;
 use super::views::{Seen, Views};
+use crate::distinct::Distinct;
 use crate::ir::{Node, NodeId, Op};
 use crate::pass::Work;
 
@@ -43,12 +44,9 @@ impl Emitted {
     }
 
     /// With the primitive that is known already, if an equal one is.
-    fn shared(mut self, known: &mut HashSet<Arc<Primitive>>) -> Emitted {
+    fn shared(mut self, known: &mut Distinct<Primitive>) -> Emitted {
         if let Emitted::Launch { primitive, .. } = &mut self {
-            match known.get(primitive) {
-                Some(equal) => primitive.clone_from(equal),
-                None => drop(known.insert(Arc::clone(primitive))),
-            }
+            *primitive = known.one(Arc::clone(primitive));
         }
         self
     }
@@ -65,7 +63,7 @@ impl Emitted {
 pub(super) fn emit(work: &Work, views: &Views, clusters: &Clusters) -> Vec<Emitted> {
     let mut needed: HashSet<NodeId> = work.roots().map(|root| views.of(root).base).collect();
     needed.extend(clusters.list.iter().flat_map(|cluster| &cluster.reads));
-    let mut known = HashSet::new();
+    let mut known = Distinct::default();
     let one = |(c, cluster)| {
         let emitter = Emitter::new(work, views, clusters, c, cluster);
         emitter.emit(&needed).shared(&mut known)
