@@ -85,10 +85,10 @@ pub(super) struct Tiles<T> {
 /// How the rows of A are found.
 trait Left<T>: Copy {
     unsafe fn new(tile: &Tile<T>) -> Self;
-    /// The element in row `i` of the current column.
-    unsafe fn at(&self, i: usize) -> T;
-    /// Moves on to the next column.
-    unsafe fn next(&mut self);
+    /// The element in row `i`, `k` columns behind the current one.
+    unsafe fn at(&self, i: usize, k: usize) -> T;
+    /// Moves on by so many columns.
+    unsafe fn next(&mut self, columns: usize);
 }
 
 /// Columns of `ROWS` neighbours, one after the other.
@@ -101,26 +101,27 @@ impl<T: Copy, const ROWS: usize> Left<T> for Packed<T, ROWS> {
         Self(tile.a)
     }
     #[inline(always)]
-    unsafe fn at(&self, i: usize) -> T {
+    unsafe fn at(&self, i: usize, k: usize) -> T {
         // SAFETY: row `i < ROWS` of a column inside of the panel.
-        unsafe { *self.0.add(i) }
+        unsafe { *self.0.add(k * ROWS + i) }
     }
     #[inline(always)]
-    unsafe fn next(&mut self) {
-        self.0 = self.0.wrapping_add(ROWS);
+    unsafe fn next(&mut self, columns: usize) {
+        self.0 = self.0.wrapping_add(columns * ROWS);
     }
 }
 
-/// Any strides. A pointer for every third row: those between are reached by address arithmetic for
-/// free, and a pointer for each would not fit the general registers.
+/// Any strides, or with `DENSE` rows that are contiguous. A pointer for every third row: those between
+/// are reached by address arithmetic for free, and a pointer for each would not fit the general
+/// registers.
 #[derive(Clone, Copy)]
-struct Strided<T> {
+struct Strided<T, const DENSE: bool> {
     rows: [*const T; MAX_ROWS.div_ceil(3)],
     row: isize,
     step: isize,
 }
 
-impl<T: Copy> Left<T> for Strided<T> {
+impl<T: Copy, const DENSE: bool> Left<T> for Strided<T, DENSE> {
     #[inline(always)]
     unsafe fn new(tile: &Tile<T>) -> Self {
         let mut rows = [tile.a; MAX_ROWS.div_ceil(3)];
@@ -130,18 +131,18 @@ impl<T: Copy> Left<T> for Strided<T> {
         Self {
             rows,
             row: tile.a_row,
-            step: tile.a_step,
+            step: if DENSE { 1 } else { tile.a_step },
         }
     }
     #[inline(always)]
-    unsafe fn at(&self, i: usize) -> T {
+    unsafe fn at(&self, i: usize, k: usize) -> T {
         // SAFETY: row `i` of the tile, in a column inside of A.
-        unsafe { *self.rows[i / 3].offset((i % 3) as isize * self.row) }
+        unsafe { *self.rows[i / 3].offset((i % 3) as isize * self.row + k as isize * self.step) }
     }
     #[inline(always)]
-    unsafe fn next(&mut self) {
+    unsafe fn next(&mut self, columns: usize) {
         for row in &mut self.rows {
-            *row = row.wrapping_offset(self.step);
+            *row = row.wrapping_offset(columns as isize * self.step);
         }
     }
 }
@@ -175,12 +176,16 @@ where
         let mut b = tile.b;
         // The loop's own instructions count where two threads share a core's front end.
         for _ in 0..tile.depth / UNROLL {
-            for _ in 0..UNROLL {
-                step::<S, T, A, ROWS, SPAN>(&mut sums, &mut a, &mut b, tile.b_step);
+            for k in 0..UNROLL {
+                step::<S, T, A, ROWS, SPAN>(&mut sums, (&a, k), b);
+                b = b.wrapping_offset(tile.b_step);
             }
+            a.next(UNROLL);
         }
         for _ in 0..tile.depth % UNROLL {
-            step::<S, T, A, ROWS, SPAN>(&mut sums, &mut a, &mut b, tile.b_step);
+            step::<S, T, A, ROWS, SPAN>(&mut sums, (&a, 0), b);
+            b = b.wrapping_offset(tile.b_step);
+            a.next(1);
         }
         put::<S, T, ROWS>(tile, 0, sums.map(|row| row[0]));
         if SPAN > 1 {
@@ -189,16 +194,15 @@ where
     }
 }
 
-/// One step along K.
+/// One step along K, `k` columns behind where `a` is.
 ///
 /// # Safety
-/// `a` must be in a column inside of A, `b` at a row of B.
+/// That column must lie inside of A, `b` be at the row of B.
 #[inline(always)]
 unsafe fn step<S: Simd, T: Number, A: Left<T>, const ROWS: usize, const SPAN: usize>(
     sums: &mut [[T::In<S>; SPAN]; ROWS],
-    a: &mut A,
-    b: &mut *const T,
-    b_step: isize,
+    (a, k): (&A, usize),
+    b: *const T,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -207,13 +211,11 @@ unsafe fn step<S: Simd, T: Number, A: Left<T>, const ROWS: usize, const SPAN: us
             *part = T::In::<S>::load(b.add(s * T::In::<S>::LANES));
         }
         for (i, sum) in sums.iter_mut().enumerate() {
-            let x = T::In::<S>::splat(a.at(i));
+            let x = T::In::<S>::splat(a.at(i, k));
             for s in 0..SPAN {
                 sum[s] = x.mul_add(row[s], sum[s]);
             }
         }
-        a.next();
-        *b = b.wrapping_offset(b_step);
     }
 }
 
@@ -255,7 +257,12 @@ unsafe fn strided_at<S: Registers, T: Number, const ROWS: usize, const SPAN: usi
     tile: &Tile<T>,
 ) {
     // SAFETY: the same contract.
-    unsafe { multiply::<S, T, Strided<T>, ROWS, SPAN>(tile) }
+    unsafe {
+        match tile.a_step {
+            1 => multiply::<S, T, Strided<T, true>, ROWS, SPAN>(tile),
+            _ => multiply::<S, T, Strided<T, false>, ROWS, SPAN>(tile),
+        }
+    }
 }
 
 by_level! {

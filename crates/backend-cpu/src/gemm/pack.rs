@@ -107,17 +107,35 @@ unsafe fn copy<S: Simd, T: Number, E: Source<T>>(panel: &Panel<E, T>) {
 /// Copies rows of a panel of which whole registers can be read and written.
 #[inline(always)]
 unsafe fn whole_rows<S: Simd, T: Number, E: Source<T>>(
-    (panel, mut from): (&Panel<E, T>, *const E),
+    (panel, from): (&Panel<E, T>, *const E),
     rows: Range<usize>,
     to: *mut T,
 ) {
+    let to = to.wrapping_add(rows.start * panel.pitch);
+    // A loop each for rows of one and of two registers, which have none inside.
+    // SAFETY: the caller's promise.
+    unsafe {
+        match panel.pitch.div_ceil(T::In::<S>::LANES) {
+            1 => registers::<S, T, E>((panel, from), rows.len(), (to, 1)),
+            2 => registers::<S, T, E>((panel, from), rows.len(), (to, 2)),
+            count => registers::<S, T, E>((panel, from), rows.len(), (to, count)),
+        }
+    }
+}
+
+/// Copies so many rows of so many registers.
+#[inline(always)]
+unsafe fn registers<S: Simd, T: Number, E: Source<T>>(
+    (panel, mut from): (&Panel<E, T>, *const E),
+    rows: usize,
+    (mut to, count): (*mut T, usize),
+) {
     let lanes = T::In::<S>::LANES;
-    let mut to = to.wrapping_add(rows.start * panel.pitch);
-    for _ in rows {
+    for _ in 0..rows {
         fetch_first(from.wrapping_offset(AHEAD as isize * panel.along));
-        for line in (0..panel.pitch).step_by(lanes) {
+        for i in 0..count {
             // SAFETY: the caller's promise.
-            unsafe { E::load::<S>(from.add(line)).store(to.add(line)) };
+            unsafe { E::load::<S>(from.add(i * lanes)).store(to.add(i * lanes)) };
         }
         from = from.wrapping_offset(panel.along);
         to = to.wrapping_add(panel.pitch);

@@ -43,6 +43,10 @@ const GROUP_BYTES: usize = 512;
 const NEAR_BYTES: usize = 32 << 10;
 /// Rows of A that do not repay a copy of such a B.
 const FEW_ROWS: usize = 192;
+/// Panels of B that do not repay a copy of an A whose rows are contiguous.
+const FEW_PANELS: usize = 12;
+/// Rows that many bytes apart, or a multiple, compete for the same lines of a cache.
+const CLASH: usize = 4 << 10;
 /// Bytes of sums to be handed over while in cache.
 const TILE_BYTES: usize = 128 << 10;
 
@@ -256,11 +260,14 @@ impl<T: Number> Blocking<T> {
             .min(problem.left.column.unsigned_abs())
             <= 1
             && rows * k * size <= LEFT_BYTES;
+        let left_row = problem.left.row.unsigned_abs() * size;
+        let contiguous = problem.left.column == 1 && !left_row.is_multiple_of(CLASH);
+        let few_columns = columns <= 3 * panel || rows * k * size <= FIRST_BYTES;
+        let in_place = few_columns && near || contiguous && columns <= FEW_PANELS * panel;
         let left_lies = E::IS_WIDE && gathers.left.is_none();
         let shared = problem.units() > 1 && problem.batch.iter().all(|axis| axis.left == 0);
         let most = if shared { SHARED_BYTES } else { HELD_BYTES };
-        let few_columns = columns <= 3 * panel || rows * k * size <= FIRST_BYTES;
-        let left = if left_lies && few_columns && near {
+        let left = if left_lies && in_place {
             Access::InPlace
         } else if parts == 1 && rows * k * size <= most {
             Access::Held
