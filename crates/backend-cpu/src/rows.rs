@@ -29,6 +29,8 @@ pub(crate) struct Rows {
 /// Points of the rows in a tile, where these are shorter: their values stay in the first-level cache,
 /// and a step costs little beside them.
 const GROUP: usize = 1024;
+/// Groups that are worth being handed out apart.
+const PIECE: usize = 4;
 
 /// The longest rows. What is computed along a row is kept until its reductions
 /// are known: longer ones would not stay in cache, and take memory without bound.
@@ -126,11 +128,13 @@ impl Rows {
             points: self.code.capacity(),
             width: self.width,
         };
-        let groups = worker.share(self.count.div_ceil(self.group));
         // SAFETY: groups of rows are shared out.
         unsafe {
             self.code.run(&entry, |frame| {
-                for group in groups {
+                for group in worker
+                    .pieces(self.count.div_ceil(self.group), PIECE)
+                    .flatten()
+                {
                     let rows = group * self.group..self.count.min((group + 1) * self.group);
                     let points = rows.start * self.width..rows.end * self.width;
                     self.code.tile(frame, points, rows);

@@ -8,6 +8,8 @@
 //! block of K and added to what the earlier blocks gave. No tile height, packing or instruction set
 //! changes that.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use super::Number;
 use crate::Level;
 use crate::simd::{Float, Scalar, Simd, Vector, by_level, fetch_first};
@@ -179,6 +181,8 @@ where
             for k in 0..UNROLL {
                 step::<S, T, A, ROWS, SPAN>(&mut sums, (&a, k), b);
                 b = b.wrapping_offset(tile.b_step);
+                // Loads of a later step that come early push sums out of their registers.
+                compiler_fence(Ordering::SeqCst);
             }
             a.next(UNROLL);
         }

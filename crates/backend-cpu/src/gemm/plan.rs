@@ -24,6 +24,9 @@ const SMALL: usize = 1 << 15;
 const GRAIN: usize = 1 << 17;
 /// The same for matrix times vector, where memory sets the pace.
 const VECTOR_GRAIN: usize = 1 << 15;
+/// Cells for each worker where they cost nothing, and columns of one at least.
+const CELLS: usize = 4;
+const FEW_COLUMNS: usize = 64;
 /// Bytes of an A that stays in the first-level cache as it is.
 const FIRST_BYTES: usize = 16 << 10;
 /// Bytes of a packed block of A, where not all of it is held.
@@ -149,6 +152,9 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         // Whole units are shared where they come out even.
         let grid = if units.is_multiple_of(workers) || units >= 4 * workers {
             (1, 1)
+        } else if is_vector && problem.right.column != 1 {
+            // Nothing is packed, and columns are read from end to end: some more cells are free.
+            (1, (CELLS * workers).min(problem.n.div_ceil(FEW_COLUMNS)))
         } else {
             grid((problem.m, problem.n), (tallest, SPAN * lanes), workers)
         };

@@ -176,7 +176,7 @@ mod tests {
         let done: Vec<AtomicUsize> = (0..ITEMS).map(|_| AtomicUsize::new(0)).collect();
         pool.run(&|worker: Worker<'_>| {
             for phase in 1..PHASES {
-                for item in worker.share(ITEMS) {
+                for item in worker.pieces(ITEMS, phase % 4).flatten() {
                     let before = done[item].swap(phase, Ordering::Relaxed);
                     assert_eq!(before, phase - 1);
                 }

@@ -5,12 +5,16 @@
 //! bridge the gaps within a training step, and park only then. The calling thread takes part as worker
 //! 0, so a pool of one thread owns none.
 //!
-//! Work is divided statically by the jobs themselves: every worker computes its own share from its
-//! id. Whoever comes first runs a worker: normally a thread of its own, but if that thread is still
-//! waking up, or the machine is busy with other things, the caller does its share too rather than
-//! wait (unless the job has barriers, where workers need each other). As no result of a kernel
-//! depends on the number of workers, a caller that finds the pool busy (another session, or a job
-//! that starts a job) simply runs its own job alone instead of waiting.
+//! Work is divided by the jobs themselves: every worker computes its own share from its id, the same one
+//! in every launch, so that it finds in its caches what it left there. Where shares are cut into pieces,
+//! one that is done takes over what others have not begun: on a machine that has other work too, workers
+//! are rarely equally fast.
+//!
+//! Whoever comes first runs a worker: normally a thread of its own, but if that thread is still waking
+//! up, or the machine is busy with other things, the caller does its share too rather than wait (unless
+//! the job has barriers, where workers need each other). As no result of a kernel depends on the number
+//! of workers, a caller that finds the pool busy (another session, or a job that starts a job) simply
+//! runs its own job alone instead of waiting.
 
 mod executor;
 mod own;

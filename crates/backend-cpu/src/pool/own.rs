@@ -377,7 +377,7 @@ mod tests {
             pool.run(&|worker| {
                 for phase in 0..phases.max(1) {
                     dawdle(salt + 16 * phase + worker.id());
-                    for item in worker.share(ITEMS) {
+                    for item in worker.pieces(ITEMS, 1 + salt % 5).flatten() {
                         done[item].fetch_add(1, Ordering::Relaxed);
                     }
                     // A job without phases has no barrier.

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +14,10 @@ use super::Padded;
 /// How long a thread spins for its teammates before it gives its processor away between looks.
 /// On a crowded machine the teammate may be waiting for that very processor.
 const PATIENCE: Duration = Duration::from_micros(20);
+/// Pieces into which a worker's share is cut where the others may take over what it has not begun.
+const EACH: usize = 8;
+/// Words of bits that say which pieces have been begun.
+const WORDS: usize = 4;
 /// Looks at an atomic between two readings of the clock.
 pub(super) const LOOKS: u32 = 64;
 
@@ -34,6 +38,11 @@ pub(super) struct Team {
     arrived: Padded<AtomicUsize>,
     /// Number of barriers passed so far.
     passed: Padded<AtomicUsize>,
+    /// A bit for each piece of the current phase that somebody has begun.
+    begun: Padded<[AtomicU64; WORDS]>,
+    /// Workers that have asked for pieces in this phase.
+    #[cfg(debug_assertions)]
+    asked: AtomicUsize,
     /// A worker of the current job has panicked; barriers must not wait for it.
     broken: AtomicBool,
     payload: Mutex<Option<Payload>>,
@@ -57,6 +66,34 @@ impl Worker<'_> {
     /// This worker's contiguous share of `len` items; shares differ by at most one item.
     pub(crate) fn share(&self, len: usize) -> Range<usize> {
         share(len, self.id, self.count)
+    }
+
+    /// Pieces of `len` items, each of at least so many: first those of this worker's share, then what the
+    /// others have not begun yet. So a worker that the machine holds up does not hold up the rest, and one
+    /// that is not held up works where it always does.
+    ///
+    /// All workers ask for the same, and only once before each barrier.
+    pub(crate) fn pieces(&self, len: usize, least: usize) -> impl Iterator<Item = Range<usize>> {
+        let most = match self.team {
+            Some(_) => (self.count * EACH).min(64 * WORDS).max(self.count),
+            None => 1,
+        };
+        let pieces = (len / least.max(1)).clamp(self.count.min(len).max(1), most);
+        let teammates = if pieces > 64 * WORDS {
+            0
+        } else {
+            self.count - 1
+        };
+        #[cfg(debug_assertions)]
+        if let Some(team) = self.team {
+            let asked = team.asked.fetch_add(1, Ordering::Relaxed);
+            assert!(asked < self.count, "pieces are asked for once in a phase");
+        }
+        let own = move |id: usize| share(pieces, id % self.count, self.count);
+        let others = (1..=teammates).flat_map(move |next| own(self.id + next).rev());
+        let is_mine = move |&piece: &usize| self.team.is_none_or(|team| team.begin(piece));
+        let range = move |piece: usize| share(len, piece, pieces);
+        own(self.id).chain(others).filter(is_mine).map(range)
     }
 
     /// Waits until every worker of the job has come here. What they wrote before is visible
@@ -90,6 +127,9 @@ impl Team {
         Self {
             arrived: Padded(AtomicUsize::new(0)),
             passed: Padded(AtomicUsize::new(0)),
+            begun: Padded([const { AtomicU64::new(0) }; WORDS]),
+            #[cfg(debug_assertions)]
+            asked: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             payload: Mutex::new(None),
         }
@@ -99,6 +139,25 @@ impl Team {
     pub(super) fn reset(&self) {
         self.arrived.0.store(0, Ordering::Relaxed);
         self.broken.store(false, Ordering::Relaxed);
+        self.begin_phase();
+    }
+
+    /// Gives all pieces back, once nobody asks for any.
+    fn begin_phase(&self) {
+        for word in &self.begun.0 {
+            word.store(0, Ordering::Relaxed);
+        }
+        #[cfg(debug_assertions)]
+        self.asked.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the caller is the first to begin a piece, which nobody else does if it has no bit.
+    fn begin(&self, piece: usize) -> bool {
+        let Some(word) = self.begun.0.get(piece / 64) else {
+            return true;
+        };
+        let bit = 1 << (piece % 64);
+        word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
     /// Number of barriers passed so far.
@@ -137,6 +196,7 @@ impl Team {
         let passed = self.passed();
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == count {
             self.arrived.0.store(0, Ordering::Relaxed);
+            self.begin_phase();
             self.passed.0.fetch_add(1, Ordering::Release);
             return;
         }

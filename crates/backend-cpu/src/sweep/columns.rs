@@ -145,7 +145,8 @@ impl Columns {
     ) {
         let before = self.partials() + worker.id() * self.running();
         let running = partials.wrapping_add(self.reductions.len() * before);
-        for number in worker.share(self.fold.kept.count() * self.blocks * self.strips) {
+        let pieces = self.fold.kept.count() * self.blocks * self.strips;
+        for number in worker.pieces(pieces, 1).flatten() {
             let piece = self.piece(number);
             // SAFETY: pieces are shared out, and so are the places of their sums.
             unsafe {

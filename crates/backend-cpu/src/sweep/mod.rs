@@ -56,6 +56,9 @@ pub(crate) enum Residence {
     Memory,
 }
 
+/// Tiles that are worth being handed out apart.
+const PIECE: usize = 16;
+
 /// Operands larger than this are not expected to wait in a cache of their own core.
 const CACHE: usize = 1 << 20;
 
@@ -352,9 +355,10 @@ impl Sweep {
         unsafe {
             self.code.run(&entry, |frame| match &self.work {
                 Work::Points(count, residence) => {
-                    let tiles = worker.share(count.div_ceil(TILE));
-                    let range = tiles.start * TILE..(tiles.end * TILE).min(*count);
-                    each_tile(&self.code, frame, range, *residence);
+                    for tiles in worker.pieces(count.div_ceil(TILE), PIECE) {
+                        let range = tiles.start * TILE..(tiles.end * TILE).min(*count);
+                        each_tile(&self.code, frame, range, *residence);
+                    }
                 }
                 Work::Totals(totals) => totals.sum(&self.code, frame, (worker, operands), partials),
                 Work::Columns(columns) => {

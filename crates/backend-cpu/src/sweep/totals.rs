@@ -80,7 +80,7 @@ impl Totals {
         unsafe {
             let put = |place: usize, totals: &All| self.put(place, totals, operands, partials);
             if self.chunks > 1 {
-                for piece in worker.share(rows * self.chunks) {
+                for piece in worker.pieces(rows * self.chunks, 1).flatten() {
                     let (row, chunk) = (piece / self.chunks, piece % self.chunks);
                     let start = row * width + chunk * CHUNK;
                     let end = (start + CHUNK).min((row + 1) * width);
@@ -88,7 +88,7 @@ impl Totals {
                 }
                 return;
             }
-            for group in worker.share(rows.div_ceil(self.group)) {
+            for group in worker.pieces(rows.div_ceil(self.group), 1).flatten() {
                 let end = rows.min((group + 1) * self.group);
                 let mut row = group * self.group;
                 if width > TILE {

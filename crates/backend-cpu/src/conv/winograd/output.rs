@@ -194,7 +194,10 @@ impl Output {
                 self.filter(call, index, room.rows);
             }
             worker.barrier();
-            for task in worker.share(common.grid.blocks() * common.groups) {
+            for task in worker
+                .pieces(common.grid.blocks() * common.groups, 1)
+                .flatten()
+            {
                 let (block, group) = (task / common.groups, task % common.groups);
                 let block = common.grid.block(block);
                 let room = self.room(call, worker.id(), block.tiles());
