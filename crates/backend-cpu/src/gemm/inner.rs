@@ -5,7 +5,7 @@
 use super::Number;
 use super::kernel::{Onto, SPAN, Tile, Tiles, tile_size};
 use crate::Level;
-use crate::pool::share;
+use crate::pool::Shares;
 
 /// The kernels for such products.
 #[derive(Debug)]
@@ -90,6 +90,7 @@ impl<T: Number> Inner<T> {
         onto: Onto,
     ) {
         let strips = m.div_ceil(self.tallest);
+        let parts = Shares::new(m, strips.max(1));
         for (i, first) in (0..n).step_by(self.panel()).enumerate() {
             let columns = self.panel().min(n - first);
             let tiles = if columns > self.lanes {
@@ -97,7 +98,7 @@ impl<T: Number> Inner<T> {
             } else {
                 &self.tiles.narrow
             };
-            for rows in (0..strips).map(|strip| share(m, strip, strips)) {
+            for rows in (0..strips).map(|strip| parts.part(strip)) {
                 let tile = Tile {
                     depth: k,
                     a: a.at.wrapping_add(rows.start * a.row),

@@ -10,7 +10,7 @@ use super::{
     Access, BatchAxis, Blocking, Finish, Gathers, Gemm, Number, Order, Problem, Route, Source,
 };
 use crate::memory::LINE;
-use crate::pool::share;
+use crate::pool::{Shares, share};
 
 /// The longest block of K: a panel of B over it fits the first-level cache, about.
 const BLOCK: usize = 384;
@@ -330,8 +330,8 @@ impl<T: Number> Blocking<T> {
     }
 
     /// Rows cut into strips of nearly equal height, none taller than a tile.
-    pub(super) fn strip(&self, rows: usize, index: usize) -> Range<usize> {
-        share(rows, index, rows.div_ceil(self.tallest))
+    pub(super) fn strips(&self, rows: usize) -> Shares {
+        Shares::new(rows, rows.div_ceil(self.tallest))
     }
 
     /// The numbers of strips which stay in the second-level cache, packed, while panels go by.

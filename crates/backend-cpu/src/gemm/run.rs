@@ -436,12 +436,13 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         (a, columns, mut ahead): (Left<T, E>, Range<usize>, Ahead),
     ) {
         let rows = area.rows.len();
+        let strips = cut.strips(rows);
         for stack in cut.stacks(rows, step.k.len()) {
             for first in columns.clone().step_by(cut.panel()) {
                 let panel = first..columns.end.min(first + cut.panel());
                 let (b, b_step) = self.panel(task, cut, &step.k, (&panel, columns.start));
                 let tiles = cut.tiles(panel.len());
-                for strip in stack.clone().map(|i| cut.strip(rows, i)) {
+                for strip in stack.clone().map(|i| strips.part(i)) {
                     let (a, a_row, a_step) = self.lines(a, &strip, step.k.len());
                     let at = strip.start * area.c_row + first - area.columns.start;
                     let tile = Tile {

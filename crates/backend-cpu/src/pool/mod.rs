@@ -26,7 +26,7 @@ use std::sync::Arc;
 use backprop_core::Result;
 
 pub use executor::Executor;
-pub(crate) use team::{Worker, share};
+pub(crate) use team::{Shares, Worker, share};
 
 use own::Own;
 use team::Job;

@@ -117,9 +117,30 @@ impl fmt::Debug for Worker<'_> {
 /// Part `index` of `len` items cut into `parts` contiguous parts whose lengths differ by at most
 /// one.
 pub(crate) fn share(len: usize, index: usize, parts: usize) -> Range<usize> {
-    let (base, longer) = (len / parts, len % parts);
-    let start = index * base + index.min(longer);
-    start..start + base + usize::from(index < longer)
+    Shares::new(len, parts).part(index)
+}
+
+/// Such parts, where dividing for each of them would show.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shares {
+    base: usize,
+    /// How many parts have one item more.
+    longer: usize,
+}
+
+impl Shares {
+    pub(crate) fn new(len: usize, parts: usize) -> Self {
+        Self {
+            base: len / parts,
+            longer: len % parts,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn part(self, index: usize) -> Range<usize> {
+        let start = index * self.base + index.min(self.longer);
+        start..start + self.base + usize::from(index < self.longer)
+    }
 }
 
 impl Team {
