@@ -172,7 +172,7 @@ impl<T: Transcendental, E: gemm::Source<T>> Share for Forward<T, E> {
         let mut held = None;
         let points = heads.units * heads.queries * heads.width;
         let work = |running: &Running<'_>| {
-            for task in worker.pieces(heads.units * blocks, 1).flatten() {
+            for task in worker.items(heads.units * blocks) {
                 let (element, block) = (task / blocks, task % blocks);
                 // Heads that share their keys hold them once.
                 let wanted = [&heads.key, &heads.value].map(|stack| stack.start(element));

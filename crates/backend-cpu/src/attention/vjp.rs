@@ -380,7 +380,7 @@ impl<T: Transcendental, E: gemm::Source<T>> Share for Vjp<T, E> {
     unsafe fn share(&self, worker: Worker<'_>, operands: &Operands<'_>, scratch: *mut u8) {
         let room = self.room(scratch);
         let mut held = None;
-        for number in worker.pieces(self.tasks(), 1).flatten() {
+        for number in worker.items(self.tasks()) {
             let task = self.task(number);
             // SAFETY: tasks are shared out, and with them the gradients; each worker has scratch
             // memory of its own.

@@ -177,7 +177,7 @@ impl<T: Number, E: Source<T>> Direct<T, E> {
             .scratch
             .cast::<T>()
             .wrapping_add(worker.id() * self.slot());
-        for task in worker.pieces(self.plan.planes() * tiles, 1).flatten() {
+        for task in worker.items(self.plan.planes() * tiles) {
             let (plane, first) = (task / tiles, task % tiles * tile);
             let part = first..points.min(first + tile);
             let range = plane * points + part.start..plane * points + part.end;

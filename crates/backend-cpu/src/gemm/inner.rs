@@ -90,7 +90,7 @@ impl<T: Number> Inner<T> {
         onto: Onto,
     ) {
         let strips = m.div_ceil(self.tallest);
-        let parts = Shares::new(m, strips.max(1));
+        let parts = Shares::of_at_most(m, self.tallest);
         for (i, first) in (0..n).step_by(self.panel()).enumerate() {
             let columns = self.panel().min(n - first);
             let tiles = if columns > self.lanes {

@@ -8,6 +8,7 @@ use super::pack::packer;
 use super::vector::{adder, by_columns, by_rows};
 use super::{
     Access, BatchAxis, Blocking, Finish, Gathers, Gemm, Number, Order, Problem, Route, Source,
+    Strides,
 };
 use crate::memory::LINE;
 use crate::pool::{Shares, share};
@@ -149,18 +150,18 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         let workers = (problem.work() / grain).clamp(1, problem.threads.max(1));
         let (tallest, lanes) = tile_size::<T>(problem.level);
         let units = problem.units() * parts;
+        let row_by_row = problem.right.column == 1;
         // Whole units are shared where they come out even.
         let grid = if units.is_multiple_of(workers) || units >= 4 * workers {
             (1, 1)
-        } else if is_vector && problem.right.column != 1 {
+        } else if is_vector && !row_by_row {
             // Nothing is packed, and columns are read from end to end: some more cells are free.
             (1, (CELLS * workers).min(problem.n.div_ceil(FEW_COLUMNS)))
         } else {
             grid((problem.m, problem.n), (tallest, SPAN * lanes), workers)
         };
         let route = if is_vector {
-            let rows = problem.right.column == 1;
-            let line = if rows { by_rows } else { by_columns };
+            let line = if row_by_row { by_rows } else { by_columns };
             Route::Vector(line(problem.level))
         } else {
             Route::Tiles(Box::new(Blocking::new(&problem, (grid, parts), &gathers)))
@@ -258,22 +259,10 @@ impl<T: Number> Blocking<T> {
         } else {
             Access::Packed
         };
-        // Nor do a few columns of B repay a copy of A.
-        let near = problem
-            .left
-            .row
-            .unsigned_abs()
-            .min(problem.left.column.unsigned_abs())
-            <= 1
-            && rows * k * size <= LEFT_BYTES;
-        let left_row = problem.left.row.unsigned_abs() * size;
-        let contiguous = problem.left.column == 1 && !left_row.is_multiple_of(CLASH);
-        let few_columns = columns <= 3 * panel || rows * k * size <= FIRST_BYTES;
-        let in_place = few_columns && near || contiguous && columns <= FEW_PANELS * panel;
         let left_lies = E::IS_WIDE && gathers.left.is_none();
         let shared = problem.units() > 1 && problem.batch.iter().all(|axis| axis.left == 0);
         let most = if shared { SHARED_BYTES } else { HELD_BYTES };
-        let left = if left_lies && in_place {
+        let left = if left_lies && is_left_as_it_is::<T>(problem, rows, columns.div_ceil(panel)) {
             Access::InPlace
         } else if parts == 1 && rows * k * size <= most {
             Access::Held
@@ -331,7 +320,7 @@ impl<T: Number> Blocking<T> {
 
     /// Rows cut into strips of nearly equal height, none taller than a tile.
     pub(super) fn strips(&self, rows: usize) -> Shares {
-        Shares::new(rows, rows.div_ceil(self.tallest))
+        Shares::of_at_most(rows, self.tallest)
     }
 
     /// The numbers of strips which stay in the second-level cache, packed, while panels go by.
@@ -345,13 +334,22 @@ impl<T: Number> Blocking<T> {
     /// The same strips put together where they have the same height: the taller ones, and the
     /// others.
     pub(super) fn even_strips(&self, rows: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
-        let count = rows.div_ceil(self.tallest);
-        let (height, taller) = (rows / count, rows % count);
-        let end = taller * (height + 1);
-        [(0..end, height + 1), (end..rows, height)]
+        let Shares { base, longer } = self.strips(rows);
+        let end = longer * (base + 1);
+        [(0..end, base + 1), (end..rows, base)]
             .into_iter()
             .filter(|(rows, _)| !rows.is_empty())
     }
+}
+
+/// Whether so many panels of B do not repay a copy of so many rows of A.
+fn is_left_as_it_is<T>(problem: &Problem, rows: usize, panels: usize) -> bool {
+    let Strides { row, column } = problem.left;
+    let bytes = rows * problem.k * size_of::<T>();
+    let near = row.unsigned_abs().min(column.unsigned_abs()) <= 1 && bytes <= LEFT_BYTES;
+    let few = panels <= 3 || bytes <= FIRST_BYTES;
+    let clashes = (row.unsigned_abs() * size_of::<T>()).is_multiple_of(CLASH);
+    few && near || column == 1 && !clashes && panels <= FEW_PANELS
 }
 
 /// Cells along rows and columns that keep all workers equally busy: a worker multiplies its rows

@@ -132,7 +132,7 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
         let (down, across) = self.grid;
         let tasks = self.problem.units() * self.parts * down * across;
         let mut held = None;
-        for task in worker.pieces(tasks, 1).flatten() {
+        for task in worker.items(tasks) {
             let task = self.task(task, worker.id(), call);
             if task.rows.is_empty() || task.columns.is_empty() {
                 continue;

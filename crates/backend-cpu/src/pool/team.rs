@@ -16,8 +16,10 @@ use super::Padded;
 const PATIENCE: Duration = Duration::from_micros(20);
 /// Pieces into which a worker's share is cut where the others may take over what it has not begun.
 const EACH: usize = 8;
-/// Words of bits that say which pieces have been begun.
-const WORDS: usize = 4;
+/// Pieces of which is known whether they have been begun: a bit each.
+const PIECES: usize = 4 * WORD;
+/// Bits of a word.
+const WORD: usize = u64::BITS as usize;
 /// Looks at an atomic between two readings of the clock.
 pub(super) const LOOKS: u32 = 64;
 
@@ -39,9 +41,8 @@ pub(super) struct Team {
     /// Number of barriers passed so far.
     passed: Padded<AtomicUsize>,
     /// A bit for each piece of the current phase that somebody has begun.
-    begun: Padded<[AtomicU64; WORDS]>,
-    /// Workers that have asked for pieces in this phase.
-    #[cfg(debug_assertions)]
+    begun: Padded<[AtomicU64; PIECES / WORD]>,
+    /// Workers that have asked for pieces in this phase, counted where that is checked.
     asked: AtomicUsize,
     /// A worker of the current job has panicked; barriers must not wait for it.
     broken: AtomicBool,
@@ -75,25 +76,28 @@ impl Worker<'_> {
     /// All workers ask for the same, and only once before each barrier.
     pub(crate) fn pieces(&self, len: usize, least: usize) -> impl Iterator<Item = Range<usize>> {
         let most = match self.team {
-            Some(_) => (self.count * EACH).min(64 * WORDS).max(self.count),
+            Some(_) => (self.count * EACH).min(PIECES).max(self.count),
             None => 1,
         };
         let pieces = (len / least.max(1)).clamp(self.count.min(len).max(1), most);
-        let teammates = if pieces > 64 * WORDS {
-            0
-        } else {
-            self.count - 1
+        let teammates = match pieces <= PIECES {
+            true => self.count - 1,
+            false => 0,
         };
-        #[cfg(debug_assertions)]
-        if let Some(team) = self.team {
-            let asked = team.asked.fetch_add(1, Ordering::Relaxed);
-            assert!(asked < self.count, "pieces are asked for once in a phase");
-        }
+        debug_assert!(
+            self.team.is_none_or(|team| team.ask() < self.count),
+            "pieces are asked for once in a phase"
+        );
         let own = move |id: usize| share(pieces, id % self.count, self.count);
         let others = (1..=teammates).flat_map(move |next| own(self.id + next).rev());
         let is_mine = move |&piece: &usize| self.team.is_none_or(|team| team.begin(piece));
         let range = move |piece: usize| share(len, piece, pieces);
         own(self.id).chain(others).filter(is_mine).map(range)
+    }
+
+    /// The items of such pieces, each of which is worth it.
+    pub(crate) fn items(&self, len: usize) -> impl Iterator<Item = usize> {
+        self.pieces(len, 1).flatten()
     }
 
     /// Waits until every worker of the job has come here. What they wrote before is visible
@@ -123,9 +127,9 @@ pub(crate) fn share(len: usize, index: usize, parts: usize) -> Range<usize> {
 /// Such parts, where dividing for each of them would show.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shares {
-    base: usize,
-    /// How many parts have one item more.
-    longer: usize,
+    pub(crate) base: usize,
+    /// How many parts have one item more: the first ones.
+    pub(crate) longer: usize,
 }
 
 impl Shares {
@@ -134,6 +138,11 @@ impl Shares {
             base: len / parts,
             longer: len % parts,
         }
+    }
+
+    /// As few parts as there can be, none of more than `most` items.
+    pub(crate) fn of_at_most(len: usize, most: usize) -> Self {
+        Self::new(len, len.div_ceil(most).max(1))
     }
 
     #[inline]
@@ -148,8 +157,7 @@ impl Team {
         Self {
             arrived: Padded(AtomicUsize::new(0)),
             passed: Padded(AtomicUsize::new(0)),
-            begun: Padded([const { AtomicU64::new(0) }; WORDS]),
-            #[cfg(debug_assertions)]
+            begun: Padded([const { AtomicU64::new(0) }; PIECES / WORD]),
             asked: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             payload: Mutex::new(None),
@@ -168,16 +176,20 @@ impl Team {
         for word in &self.begun.0 {
             word.store(0, Ordering::Relaxed);
         }
-        #[cfg(debug_assertions)]
         self.asked.store(0, Ordering::Relaxed);
+    }
+
+    /// How many workers have asked for pieces before.
+    fn ask(&self) -> usize {
+        self.asked.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Whether the caller is the first to begin a piece, which nobody else does if it has no bit.
     fn begin(&self, piece: usize) -> bool {
-        let Some(word) = self.begun.0.get(piece / 64) else {
+        let Some(word) = self.begun.0.get(piece / WORD) else {
             return true;
         };
-        let bit = 1 << (piece % 64);
+        let bit = 1 << (piece % WORD);
         word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 

@@ -213,7 +213,7 @@ impl Pooling {
     unsafe fn share(&self, worker: Worker<'_>, operands: &Operands<'_>) {
         let (size, elements) = (self.dtype.size(), self.result.elements());
         let own = self.scratch() / self.threads.max(1) * worker.id();
-        for plane in worker.pieces(self.result.count(), 1).flatten() {
+        for plane in worker.items(self.result.count()) {
             let result = operands.write(0).wrapping_add(plane * elements * size);
             let mut room = operands.scratch().wrapping_add(own);
             // SAFETY: by P4 views stay inside of the operands and the scratch memory is as large

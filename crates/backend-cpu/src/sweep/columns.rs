@@ -146,7 +146,7 @@ impl Columns {
         let before = self.partials() + worker.id() * self.running();
         let running = partials.wrapping_add(self.reductions.len() * before);
         let pieces = self.fold.kept.count() * self.blocks * self.strips;
-        for number in worker.pieces(pieces, 1).flatten() {
+        for number in worker.items(pieces) {
             let piece = self.piece(number);
             // SAFETY: pieces are shared out, and so are the places of their sums.
             unsafe {

@@ -80,7 +80,7 @@ impl Totals {
         unsafe {
             let put = |place: usize, totals: &All| self.put(place, totals, operands, partials);
             if self.chunks > 1 {
-                for piece in worker.pieces(rows * self.chunks, 1).flatten() {
+                for piece in worker.items(rows * self.chunks) {
                     let (row, chunk) = (piece / self.chunks, piece % self.chunks);
                     let start = row * width + chunk * CHUNK;
                     let end = (start + CHUNK).min((row + 1) * width);
@@ -88,7 +88,7 @@ impl Totals {
                 }
                 return;
             }
-            for group in worker.pieces(rows.div_ceil(self.group), 1).flatten() {
+            for group in worker.items(rows.div_ceil(self.group)) {
                 let end = rows.min((group + 1) * self.group);
                 let mut row = group * self.group;
                 if width > TILE {

@@ -252,12 +252,12 @@ impl<T: Number, E: Source<T>> Flat<T, E> {
             rooms[0].write_bytes(0, self.slot());
             if plan.wanted == Wanted::Filter {
                 let pairs = plan.groups * plan.channels * plan.seen_channels;
-                for pair in worker.pieces(pairs, 1).flatten() {
+                for pair in worker.items(pairs) {
                     self.filter(call, pair, rooms);
                 }
             } else {
                 let planes = plan.images * plan.groups * plan.channels;
-                for plane in worker.pieces(planes, 1).flatten() {
+                for plane in worker.items(planes) {
                     self.plane(call, plane, rooms);
                 }
             }

@@ -144,7 +144,7 @@ impl Filter {
 
     unsafe fn share(&self, worker: Worker<'_>, call: &Call<'_, f32, f32>) {
         let (groups, out) = (self.common.groups, self.cotangents.channels);
-        for task in worker.pieces(groups * self.parts * self.cells, 1).flatten() {
+        for task in worker.items(groups * self.parts * self.cells) {
             let (task, cell) = (task / self.cells, task % self.cells);
             let (group, part) = (task / self.parts, task % self.parts);
             let channels = share(out, cell, self.cells);

@@ -194,10 +194,7 @@ impl Output {
                 self.filter(call, index, room.rows);
             }
             worker.barrier();
-            for task in worker
-                .pieces(common.grid.blocks() * common.groups, 1)
-                .flatten()
-            {
+            for task in worker.items(common.grid.blocks() * common.groups) {
                 let (block, group) = (task / common.groups, task % common.groups);
                 let block = common.grid.block(block);
                 let room = self.room(call, worker.id(), block.tiles());
