@@ -125,10 +125,10 @@ impl Cpu {
 
     fn kernel(&self, primitive: &Primitive, mut work: Work) -> Kernel {
         if self.programs == Programs::Compiled
-            && self.level >= Level::Avx2
+            && let Some(encoding) = jit::Encoding::of(self.level)
             && let Some(code) = work.program()
         {
-            code.compile();
+            code.compile(encoding);
         }
         let operands = primitive.reads().into_iter().chain(primitive.writes());
         let mut sizes: Vec<usize> = operands.map(|tensor| tensor.bytes()).collect();

@@ -4,61 +4,87 @@
 //! that is wanted again last gives its one up, and waits in the stack frame if it has no other home.
 //! Constants are read where they lie whenever an instruction can do so.
 
-use super::encode::{Assembler, Length, Memory, Opcode, POINTERS, RAX, Register, Source};
-use super::tape::{One, Op, Two, Value, Width};
+use super::abreast::{Abreast, most_abreast};
+use super::encode::{Assembler, Memory, Opcode, POINTERS, RAX, Register, Source};
+use super::tape::{One, Op, Tape, Two, Value, Width};
+use super::{Encoding, masks};
 
-/// Registers that hold values; one more is scratch.
-const REGISTERS: usize = 15;
-const SCRATCH: Register = 15;
-
-/// Slots of a frame, which the page that guards a stack must not be smaller than.
-const SLOTS: u32 = 120;
+/// Bytes of a frame, which the page that guards a stack must not be smaller than.
+const FRAME: usize = 3840;
 
 /// Where a value is.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
-    register: Option<Register>,
+pub(super) struct Place {
+    pub(super) register: Option<Register>,
+    /// The mask register that it is in, if it is a truth value that can be in one.
+    pub(super) mask: Option<Register>,
     /// Where it is besides, or instead.
-    home: Option<Memory>,
+    pub(super) home: Option<Memory>,
 }
 
-struct Emitter<'a> {
-    assembler: Assembler,
-    ops: &'a [Op],
-    width: Width,
+/// The body of a loop under construction.
+pub(super) struct Emitter<'a> {
+    pub(super) assembler: &'a mut Assembler,
+    encoding: Encoding,
+    pub(super) width: Width,
+    pub(super) body: Abreast,
+    /// Whether a value is a truth value in a mask register.
+    pub(super) is_mask: Vec<bool>,
     /// For each value, the operations that read it, last one first.
-    uses: Vec<Vec<usize>>,
-    places: Vec<Place>,
-    registers: [Option<Value>; REGISTERS],
+    pub(super) uses: Vec<Vec<usize>>,
+    pub(super) places: Vec<Place>,
+    registers: Vec<Option<Value>>,
+    pub(super) masks: [Option<Value>; masks::REGISTERS],
     /// Slots of the frame in use so far, and those given back.
     slots: u32,
     free: Vec<u32>,
 }
 
-/// The loop over the points of a record. `None` if it has too many values.
-pub(super) fn emit(ops: &[Op], width: Width) -> Option<Vec<u8>> {
-    let mut emitter = Emitter {
-        assembler: Assembler::default(),
-        ops,
-        width,
-        uses: uses(ops),
-        places: vec![Place::default(); ops.len()],
-        registers: [None; REGISTERS],
-        slots: 0,
-        free: Vec::new(),
-    };
-    emitter.prologue();
-    let start = emitter.assembler.begin();
-    for at in 0..ops.len() {
-        emitter.operation(at);
+/// The loop over the points of a record: several registers' worth at a time while there are as many,
+/// then one. `None` if it has too many values.
+pub(super) fn emit(tape: &Tape) -> Option<Vec<u8>> {
+    let (encoding, width) = (tape.encoding(), tape.width());
+    let ops = tape.ops();
+    let mut assembler = Assembler::new(encoding);
+    assembler.enter();
+    let homes = prologue(&mut assembler, &ops, encoding);
+    let mut slots = homes.len() as u32;
+    let most = most_abreast(&ops, encoding.registers());
+    for abreast in [most, 1].into_iter().take(most.min(2)) {
+        let points = abreast * tape.lanes();
+        let around = assembler.begin(points);
+        let body = Abreast::new(&ops, abreast);
+        let used = Emitter::new(&mut assembler, tape, (body, &homes)).run();
+        slots = slots.max(used);
+        assembler.again(around, points);
     }
-    let Emitter {
-        mut assembler,
-        slots,
-        ..
-    } = emitter;
-    assembler.end(start, width.lanes());
-    (slots <= SLOTS).then(|| assembler.finish(slots, width.size()))
+    assembler.leave();
+    (slots as usize * encoding.bytes() <= FRAME).then(|| assembler.finish(slots, width.size()))
+}
+
+/// Brings uniform streams into the frame, and the addresses of the first streams into registers.
+/// Returns which streams they are, in the order of their slots.
+fn prologue(assembler: &mut Assembler, ops: &[Op], encoding: Encoding) -> Vec<u32> {
+    let scratch = encoding.registers() as Register;
+    let mut homes = Vec::new();
+    for op in ops {
+        if let Op::Uniform(stream) = *op {
+            assembler.pointer(RAX, stream);
+            let [load, store] = [0x10, 0x11].map(|code| Opcode::new(1, 0, code));
+            let home = Memory::Frame(homes.len() as u32);
+            for (move_, at) in [(load, Memory::At(RAX)), (store, home)] {
+                assembler.vector(move_, (scratch, 0), Source::Memory(at), None);
+            }
+            homes.push(stream);
+        }
+    }
+    for (stream, &pointer) in (0..).zip(&POINTERS) {
+        let mut streams = ops.iter().copied();
+        if streams.any(|mut op| op.stream_mut().is_some_and(|s| *s == stream)) {
+            assembler.pointer(pointer, stream);
+        }
+    }
+    homes
 }
 
 /// For each value, the operations that read it, last one first. What no store depends on is not read.
@@ -75,25 +101,24 @@ fn uses(ops: &[Op]) -> Vec<Vec<usize>> {
 }
 
 /// An instruction of packed floating point in the 0F map, for either width.
-fn packed(code: u8, width: Width) -> Opcode {
-    Opcode::new(1, u8::from(width == Width::Double), code)
+pub(super) fn packed(code: u8, width: Width) -> Opcode {
+    let is_double = width == Width::Double;
+    Opcode::new(1, u8::from(is_double), code).wide(is_double)
 }
 
-/// An instruction whose W tells the widths apart.
-fn wide(map: u8, code: u8, width: Width) -> Opcode {
-    Opcode {
-        wide: u8::from(width == Width::Double),
-        ..Opcode::new(map, 1, code)
+/// The predicate of a comparison: ordered and quiet, not-equal alone unordered.
+pub(super) fn predicate(two: Two) -> Option<u8> {
+    match two {
+        Two::Less => Some(0x11),
+        Two::LessOrEqual => Some(0x12),
+        Two::Equal => Some(0x00),
+        Two::NotEqual => Some(0x04),
+        _ => None,
     }
 }
 
-/// The instruction that chooses by a mask.
-fn blend(width: Width) -> Opcode {
-    Opcode::new(3, 1, 0x4a + u8::from(width == Width::Double))
-}
-
-/// The instruction of a function of two operands, and its immediate.
-fn instruction(two: Two, width: Width) -> (Opcode, Option<u8>) {
+/// The instruction of a function of two operands.
+fn instruction(two: Two, width: Width) -> Opcode {
     let code = match two {
         Two::Add => 0x58,
         Two::Mul => 0x59,
@@ -106,18 +131,11 @@ fn instruction(two: Two, width: Width) -> (Opcode, Option<u8>) {
         Two::Or => 0x56,
         Two::Xor => 0x57,
         Two::Less | Two::LessOrEqual | Two::Equal | Two::NotEqual => 0xc2,
-        Two::AddWhole => return (Opcode::new(1, 1, 0xfe), None),
-        Two::SubWhole => return (Opcode::new(1, 1, 0xfa), None),
+        Two::AddWhole => return Opcode::new(1, 1, 0xfe),
+        Two::SubWhole => return Opcode::new(1, 1, 0xfa),
+        Two::Scale => return Opcode::new(2, 1, 0x2c),
     };
-    // Ordered and quiet, not-equal alone unordered.
-    let predicate = match two {
-        Two::Less => Some(0x11),
-        Two::LessOrEqual => Some(0x12),
-        Two::Equal => Some(0x00),
-        Two::NotEqual => Some(0x04),
-        _ => None,
-    };
-    (packed(code, width), predicate)
+    packed(code, width)
 }
 
 /// Whether operands may be exchanged (it can matter which of two NaN comes out).
@@ -129,44 +147,82 @@ fn commutes(two: Two) -> bool {
     )
 }
 
-impl Emitter<'_> {
-    /// Brings uniform streams into the frame, and the addresses of the first streams into registers.
-    fn prologue(&mut self) {
-        self.assembler.enter();
-        for (at, op) in self.ops.iter().enumerate() {
-            if let Op::Uniform(stream) = *op
-                && !self.uses[at].is_empty()
-            {
-                let home = Memory::Frame(self.slots);
-                self.slots += 1;
-                self.assembler.pointer(RAX, stream);
-                self.load(SCRATCH, Memory::At(RAX));
-                self.store(SCRATCH, home);
-                self.places[at].home = Some(home);
+/// The register to give away next, other than the pinned ones: a free one, or that of the value which
+/// is wanted again last.
+pub(super) fn wanted_last(
+    held: &[Option<Value>],
+    uses: &[Vec<usize>],
+    pinned: &[Register],
+) -> Register {
+    let next_use = |value: Value| uses[value.index()].last().copied();
+    let candidates = (0..held.len()).filter(|&r| !pinned.contains(&(r as Register)));
+    let distance = |&r: &usize| match held[r] {
+        None => usize::MAX,
+        Some(value) => next_use(value).unwrap_or(usize::MAX - 1),
+    };
+    candidates.max_by_key(distance).unwrap_or(0) as Register
+}
+
+impl<'a> Emitter<'a> {
+    /// A body whose uniform streams are at home in the first slots of the frame.
+    fn new(
+        assembler: &'a mut Assembler,
+        tape: &Tape,
+        (body, homes): (Abreast, &[u32]),
+    ) -> Emitter<'a> {
+        let mut places = vec![Place::default(); body.ops.len()];
+        for (place, op) in places.iter_mut().zip(&body.ops) {
+            if let Op::Uniform(stream) = op {
+                let slot = homes.iter().position(|home| home == stream);
+                place.home = slot.map(|slot| Memory::Frame(slot as u32));
             }
         }
-        for (stream, &pointer) in (0..).zip(&POINTERS) {
-            let mut streams = self.ops.iter().copied();
-            if streams.any(|mut op| op.stream_mut().is_some_and(|s| *s == stream)) {
-                self.assembler.pointer(pointer, stream);
-            }
+        let encoding = tape.encoding();
+        Emitter {
+            assembler,
+            encoding,
+            width: tape.width(),
+            is_mask: match encoding {
+                Encoding::Vex => vec![false; body.ops.len()],
+                Encoding::Evex => masks::are_masks(&body.ops),
+            },
+            uses: uses(&body.ops),
+            body,
+            places,
+            registers: vec![None; encoding.registers()],
+            masks: [None; masks::REGISTERS],
+            slots: homes.len() as u32,
+            free: Vec::new(),
         }
     }
 
+    /// Emits all operations; returns the slots of the frame that they need.
+    fn run(mut self) -> u32 {
+        for at in 0..self.body.ops.len() {
+            self.operation(at);
+        }
+        self.slots
+    }
+
+    /// The register that holds no value.
+    pub(super) fn scratch(&self) -> Register {
+        self.encoding.registers() as Register
+    }
+
     fn load(&mut self, to: Register, from: Memory) {
-        let move_in = (Opcode::new(1, 0, 0x10), Length::Whole);
+        let move_in = Opcode::new(1, 0, 0x10);
         self.assembler
             .vector(move_in, (to, 0), Source::Memory(from), None);
     }
 
     fn store(&mut self, from: Register, to: Memory) {
-        let move_out = (Opcode::new(1, 0, 0x11), Length::Whole);
+        let move_out = Opcode::new(1, 0, 0x11);
         self.assembler
             .vector(move_out, (from, 0), Source::Memory(to), None);
     }
 
-    /// The running elements of a stream.
-    fn stream(&mut self, stream: u32, size: usize) -> Memory {
+    /// The running elements of a stream for operation `at`.
+    pub(super) fn stream(&mut self, at: usize, stream: u32, size: usize) -> Memory {
         let pointer = match POINTERS.get(stream as usize) {
             Some(&pointer) => pointer,
             None => {
@@ -174,41 +230,40 @@ impl Emitter<'_> {
                 RAX
             }
         };
-        Memory::Indexed(pointer, size.trailing_zeros() as u8)
-    }
-
-    fn next_use(&self, value: Value) -> Option<usize> {
-        self.uses[value.index()].last().copied()
+        let lanes = self.encoding.bytes() / self.width.size();
+        let further = self.body.turns[at] * lanes * size;
+        Memory::Indexed(pointer, size.trailing_zeros() as u8, further as u32)
     }
 
     /// A register to write to, other than the pinned ones.
     fn fresh(&mut self, pinned: &[Register]) -> Register {
-        let wanted = |held: Option<Value>| held.and_then(|v| self.next_use(v));
-        let candidates = (0..REGISTERS).filter(|&r| !pinned.contains(&(r as Register)));
-        let distance = |&r: &usize| match self.registers[r] {
-            None => usize::MAX,
-            held => wanted(held).unwrap_or(usize::MAX - 1),
-        };
-        let register = candidates.max_by_key(distance).unwrap_or(0);
-        if let Some(value) = self.registers[register].take() {
-            self.evict(value, register as Register);
+        let register = wanted_last(&self.registers, &self.uses, pinned);
+        if let Some(value) = self.registers[usize::from(register)].take() {
+            self.evict(value, register);
         }
-        register as Register
+        register
     }
 
     /// Takes a value out of its register, to the frame if it is wanted again and nowhere else.
     fn evict(&mut self, value: Value, register: Register) {
+        self.places[value.index()].register = None;
+        if let Some(home) = self.new_home(value) {
+            self.store(register, home);
+        }
+    }
+
+    /// A slot of the frame for a value that is wanted again and has none.
+    pub(super) fn new_home(&mut self, value: Value) -> Option<Memory> {
         let place = &mut self.places[value.index()];
-        place.register = None;
         if place.home.is_some() || self.uses[value.index()].is_empty() {
-            return;
+            return None;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
         });
         place.home = Some(Memory::Frame(slot));
-        self.store(register, Memory::Frame(slot));
+        place.home
     }
 
     fn put(&mut self, value: Value, register: Register) {
@@ -217,7 +272,7 @@ impl Emitter<'_> {
     }
 
     /// A value in a register, other than the pinned ones where it has to be brought there.
-    fn register(&mut self, value: Value, pinned: &[Register]) -> Register {
+    pub(super) fn register(&mut self, value: Value, pinned: &[Register]) -> Register {
         let place = self.places[value.index()];
         if let Some(register) = place.register {
             return register;
@@ -231,12 +286,12 @@ impl Emitter<'_> {
     }
 
     /// Where a value is, a register if it is in one.
-    fn source(&self, value: Value) -> Source {
+    pub(super) fn source(&self, value: Value) -> Source {
         let place = self.places[value.index()];
         match (place.register, place.home) {
             (Some(register), _) => Source::Register(register),
             (None, Some(home)) => Source::Memory(home),
-            (None, None) => Source::Register(SCRATCH),
+            (None, None) => Source::Register(self.scratch()),
         }
     }
 
@@ -245,8 +300,8 @@ impl Emitter<'_> {
     }
 
     /// Strikes off the uses by operation `at`, and gives back what nobody wants any more.
-    fn used(&mut self, at: usize) {
-        for value in self.ops[at].operands().into_iter().flatten() {
+    pub(super) fn used(&mut self, at: usize) {
+        for value in self.body.ops[at].operands().into_iter().flatten() {
             let uses = &mut self.uses[value.index()];
             while uses.last() == Some(&at) {
                 uses.pop();
@@ -258,7 +313,10 @@ impl Emitter<'_> {
             if let Some(register) = place.register.take() {
                 self.registers[usize::from(register)] = None;
             }
-            let is_spilled = !matches!(self.ops[value.index()], Op::Uniform(_));
+            if let Some(mask) = place.mask.take() {
+                self.masks[usize::from(mask)] = None;
+            }
+            let is_spilled = !matches!(self.body.ops[value.index()], Op::Uniform(_));
             if let Some(Memory::Frame(slot)) = place.home.take().filter(|_| is_spilled) {
                 self.free.push(slot);
             }
@@ -271,8 +329,11 @@ impl Emitter<'_> {
     }
 
     fn operation(&mut self, at: usize) {
-        let op = self.ops[at];
+        let op = self.body.ops[at];
         if self.uses[at].is_empty() && !op.is_store() {
+            return;
+        }
+        if self.encoding == Encoding::Evex && self.with_masks(at, op) {
             return;
         }
         match op {
@@ -282,7 +343,7 @@ impl Emitter<'_> {
                 self.places[at].home = Some(Memory::Pool(constant));
             }
             Op::Load(stream) => {
-                let from = self.stream(stream, self.width.size());
+                let from = self.stream(at, stream, self.width.size());
                 let to = self.result(at, &[]);
                 self.load(to, from);
             }
@@ -290,18 +351,10 @@ impl Emitter<'_> {
             Op::One(one, a) => self.one(at, one, a),
             Op::Two(two, a, b) => self.two(at, two, (a, b)),
             Op::Fma(operands) => self.fma(at, operands),
-            Op::Blend([mask, yes, no]) => {
-                let no = self.register(no, &[]);
-                let mask = self.register(mask, &[no]);
-                let yes = self.source(yes);
-                let to = self.result(at, &[]);
-                let length = (blend(self.width), Length::Whole);
-                self.assembler
-                    .vector(length, (to, no), yes, Some(mask << 4));
-            }
+            Op::Blend(operands) => self.blend(at, operands),
             Op::Store(stream, value) => {
                 let from = self.register(value, &[]);
-                let to = self.stream(stream, self.width.size());
+                let to = self.stream(at, stream, self.width.size());
                 self.store(from, to);
                 self.used(at);
             }
@@ -311,7 +364,7 @@ impl Emitter<'_> {
 
     /// A register for the result of operation `at`, whose operands have been brought where they are
     /// read: it may be one of theirs, unless pinned.
-    fn result(&mut self, at: usize, pinned: &[Register]) -> Register {
+    pub(super) fn result(&mut self, at: usize, pinned: &[Register]) -> Register {
         self.used(at);
         let register = self.fresh(pinned);
         self.put(value_of(at), register);
@@ -329,13 +382,13 @@ impl Emitter<'_> {
         if let Some((field, count)) = shift {
             let from = self.register(a, &[]);
             let to = self.result(at, &[]);
-            let opcode = (Opcode::new(1, 1, 0x72), Length::Whole);
-            let source = Source::Register(from);
+            let (opcode, source) = (Opcode::new(1, 1, 0x72), Source::Register(from));
             return self
                 .assembler
                 .vector(opcode, (field, to), source, Some(count));
         }
-        let round = Opcode::new(3, 1, 0x08 + u8::from(self.width == Width::Double));
+        let is_double = self.width == Width::Double;
+        let round = Opcode::new(3, 1, 0x08 + u8::from(is_double)).wide(is_double);
         let (opcode, immediate) = match one {
             One::Floor => (round, Some(0x09)),
             One::Ceil => (round, Some(0x0a)),
@@ -343,12 +396,13 @@ impl Emitter<'_> {
             One::Trunc => (round, Some(0x0b)),
             One::ToWhole => (Opcode::new(1, 1, 0x5b), None),
             One::FromWhole => (Opcode::new(1, 0, 0x5b), None),
+            One::Mantissa => (Opcode::new(3, 1, 0x26), Some(0)),
+            One::Exponent => (Opcode::new(2, 1, 0x42), None),
             _ => (packed(0x51, self.width), None),
         };
         let from = self.source(a);
         let to = self.result(at, &[]);
-        self.assembler
-            .vector((opcode, Length::Whole), (to, 0), from, immediate);
+        self.assembler.vector(opcode, (to, 0), from, immediate);
     }
 
     fn two(&mut self, at: usize, two: Two, (mut a, mut b): (Value, Value)) {
@@ -359,8 +413,7 @@ impl Emitter<'_> {
         let left = self.register(a, pinned.as_slice());
         let right = self.source(b);
         let to = self.result(at, &[]);
-        let (opcode, immediate) = instruction(two, self.width);
-        let opcode = (opcode, Length::Whole);
+        let (opcode, immediate) = (instruction(two, self.width), predicate(two));
         self.assembler.vector(opcode, (to, left), right, immediate);
     }
 
@@ -395,77 +448,21 @@ impl Emitter<'_> {
         };
         self.used(at);
         self.put(value_of(at), target);
-        let opcode = (wide(2, code, self.width), Length::Whole);
+        let opcode = Opcode::new(2, 1, code).wide(self.width == Width::Double);
         self.assembler.vector(opcode, (target, second), third, None);
     }
 
     /// A copy of a register in another one.
     fn copy(&mut self, from: Register, pinned: &[Register]) -> Register {
         let to = self.fresh(pinned);
-        let opcode = (Opcode::new(1, 0, 0x28), Length::Whole);
+        let opcode = Opcode::new(1, 0, 0x28);
         self.assembler
             .vector(opcode, (to, 0), Source::Register(from), None);
         to
     }
-
-    fn load_truths(&mut self, at: usize, stream: u32) {
-        let from = self.stream(stream, 1);
-        let to = self.result(at, &[]);
-        let scratch = Source::Register(SCRATCH);
-        let (widen, greater) = match self.width {
-            Width::Single => (Opcode::new(2, 1, 0x31), Opcode::new(1, 1, 0x66)),
-            Width::Double => (Opcode::new(2, 1, 0x32), Opcode::new(2, 1, 0x37)),
-        };
-        let clear = Opcode::new(1, 1, 0xef);
-        let steps = [
-            (widen, (to, 0), Source::Memory(from)),
-            (clear, (SCRATCH, SCRATCH), scratch),
-            (greater, (to, to), scratch),
-        ];
-        for (opcode, registers, source) in steps {
-            self.assembler
-                .vector((opcode, Length::Whole), registers, source, None);
-        }
-    }
-
-    /// Packs lanes of all or no bits to bytes of 1 or 0.
-    fn store_truths(&mut self, at: usize, stream: u32, value: Value) {
-        let from = self.register(value, &[]);
-        let ones = Memory::Pool(self.assembler.constant(0x0101_0101_0101_0101));
-        let to = self.stream(stream, 1);
-        let scratch = Source::Register(SCRATCH);
-        let half = Length::Half;
-        let upper = (Opcode::new(3, 1, 0x39), Length::Whole);
-        self.assembler.vector(upper, (from, 0), scratch, Some(1));
-        let words = Opcode::new(1, 1, 0x6b);
-        let store = match self.width {
-            Width::Single => {
-                self.assembler
-                    .vector((words, half), (SCRATCH, from), scratch, None);
-                Opcode::new(1, 1, 0xd6)
-            }
-            Width::Double => {
-                let even = (Opcode::new(1, 0, 0xc6), half);
-                self.assembler
-                    .vector(even, (SCRATCH, from), scratch, Some(0x88));
-                self.assembler
-                    .vector((words, half), (SCRATCH, SCRATCH), scratch, None);
-                Opcode::new(1, 1, 0x7e)
-            }
-        };
-        let bytes = Opcode::new(1, 1, 0x63);
-        self.assembler
-            .vector((bytes, half), (SCRATCH, SCRATCH), scratch, None);
-        let and = (Opcode::new(1, 1, 0xdb), half);
-        self.assembler
-            .vector(and, (SCRATCH, SCRATCH), Source::Memory(ones), None);
-        self.assembler
-            .vector((store, half), (SCRATCH, 0), Source::Memory(to), None);
-        self.used(at);
-    }
 }
 
 /// The value that operation `at` defines.
-fn value_of(at: usize) -> Value {
+pub(super) fn value_of(at: usize) -> Value {
     Value::at(at)
 }

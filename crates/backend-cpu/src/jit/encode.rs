@@ -1,10 +1,12 @@
-//! Instructions of x86-64 with AVX2 as bytes.
+//! Instructions of x86-64 as bytes.
 //!
-//! Only what [`emit`](super::emit) needs, in the plainest form: the three-byte VEX prefix, full
-//! displacements. Formats and opcodes are those of the "Intel 64 and IA-32 Architectures Software
+//! Only what [`emit`](super::emit) needs, in the plainest form: the three-byte VEX prefix or the EVEX
+//! prefix, full displacements. Formats and opcodes are those of the "Intel 64 and IA-32 Architectures Software
 //! Developer's Manual", volume 2.
 
-/// A vector register, by number.
+use super::Encoding;
+
+/// A vector register or a mask register, by number.
 pub(super) type Register = u8;
 
 /// A general register that holds an address, by number.
@@ -37,8 +39,9 @@ pub(super) enum Memory {
     Frame(u32),
     /// Where a pointer points.
     At(Pointer),
-    /// Elements of so many bytes (as a power of two) from a pointer on, at the running index.
-    Indexed(Pointer, u8),
+    /// Elements of so many bytes (as a power of two) from a pointer on, at the running index; and bytes
+    /// from there.
+    Indexed(Pointer, u8, u32),
 }
 
 /// An operand that may be in memory.
@@ -48,14 +51,28 @@ pub(super) enum Source {
     Memory(Memory),
 }
 
-/// An opcode with what belongs to it in the prefix: the map (1 for 0F, 2 for 0F38, 3 for 0F3A), the
-/// implied prefix (1 for 66), W.
+/// An opcode with what belongs to it in the prefix.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opcode {
-    pub(super) map: u8,
-    pub(super) prefix: u8,
-    pub(super) wide: u8,
-    pub(super) code: u8,
+    /// 1 for 0F, 2 for 0F38, 3 for 0F3A.
+    map: u8,
+    /// The implied prefix: 1 for 66, 2 for F3, 3 for F2.
+    prefix: u8,
+    wide: u8,
+    code: u8,
+    length: Length,
+    /// The mask register that chooses lanes, or 0 for all.
+    mask: Register,
+    /// Whether the other lanes become zero.
+    zeroes: bool,
+}
+
+/// The bits of a register that an instruction works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    /// The first 128.
+    Few,
+    Whole,
 }
 
 impl Opcode {
@@ -65,23 +82,70 @@ impl Opcode {
             prefix,
             wide: 0,
             code,
+            length: Length::Whole,
+            mask: 0,
+            zeroes: false,
+        }
+    }
+
+    /// With the bit W, which tells elements of 64 bits from those of 32 where the instruction cares.
+    pub(super) const fn wide(self, is_wide: bool) -> Opcode {
+        Opcode {
+            wide: is_wide as u8,
+            ..self
+        }
+    }
+
+    /// On the first 128 bits.
+    pub(super) const fn few(self) -> Opcode {
+        Opcode {
+            length: Length::Few,
+            ..self
+        }
+    }
+
+    /// With a mask that chooses between two operands.
+    pub(super) const fn choosing(self, mask: Register) -> Opcode {
+        Opcode { mask, ..self }
+    }
+
+    /// With zero where the mask is false.
+    pub(super) const fn or_zero(self, mask: Register) -> Opcode {
+        Opcode {
+            mask,
+            zeroes: true,
+            ..self
         }
     }
 }
 
-/// The bits of a register that an instruction works on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Length {
-    Half = 0,
-    Whole = 1,
+/// A loop under construction: where it begins, and where the distance to its end goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Loop {
+    start: usize,
+    skip: usize,
 }
 
-/// Bytes of a register, and of a constant in the pool.
-pub(super) const REGISTER: usize = 32;
+impl Source {
+    /// The register, or the one that an address starts from, as far as its number goes into the prefix.
+    fn base(self) -> u8 {
+        match self {
+            Source::Register(register) => register,
+            Source::Memory(Memory::At(p) | Memory::Indexed(p, ..)) => p.0,
+            Source::Memory(_) => 0,
+        }
+    }
+}
+
+/// A bit of a register's number, as prefixes have it.
+fn inverse(register: u8, bit: u8) -> u8 {
+    !register >> bit & 1
+}
 
 /// Machine code under construction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Assembler {
+    encoding: Encoding,
     bytes: Vec<u8>,
     /// Lanes of the pool's constants, repeated to fill a register when it is laid out.
     pool: Vec<u64>,
@@ -92,6 +156,16 @@ pub(super) struct Assembler {
 }
 
 impl Assembler {
+    pub(super) fn new(encoding: Encoding) -> Assembler {
+        Assembler {
+            encoding,
+            bytes: Vec::new(),
+            pool: Vec::new(),
+            distances: Vec::new(),
+            frame: 0,
+        }
+    }
+
     /// The number of a constant.
     pub(super) fn constant(&mut self, bits: u64) -> u32 {
         self.pool.push(bits);
@@ -106,26 +180,46 @@ impl Assembler {
     /// for instructions that have none.
     pub(super) fn vector(
         &mut self,
-        (opcode, length): (Opcode, Length),
-        (target, left): (Register, Register),
+        opcode: Opcode,
+        registers: (Register, Register),
         right: Source,
         immediate: Option<u8>,
     ) {
-        let base = match right {
-            Source::Register(register) => register,
-            Source::Memory(Memory::At(p) | Memory::Indexed(p, _)) => p.0,
-            Source::Memory(_) => 0,
-        };
-        let inverse = |register: u8, bit: u8| (!register >> 3 & 1) << bit;
-        let second = opcode.wide << 7 | (!left & 15) << 3 | (length as u8) << 2 | opcode.prefix;
+        match self.encoding {
+            Encoding::Vex => self.vex(opcode, registers, right),
+            Encoding::Evex => self.evex(opcode, registers, right),
+        }
+        self.operand(registers.0 & 7, right, usize::from(immediate.is_some()));
+        self.bytes.extend(immediate);
+    }
+
+    /// The same for instructions on mask registers, which are encoded in one way.
+    pub(super) fn masks(&mut self, opcode: Opcode, registers: (Register, Register), right: Source) {
+        self.vex(opcode, registers, right);
+        self.operand(registers.0, right, 0);
+    }
+
+    fn vex(&mut self, opcode: Opcode, (target, left): (Register, Register), right: Source) {
+        let length = u8::from(opcode.length == Length::Whole);
         self.bytes.extend([
             0xc4,
-            inverse(target, 7) | 1 << 6 | inverse(base, 5) | opcode.map,
-            second,
+            inverse(target, 3) << 7 | 1 << 6 | inverse(right.base(), 3) << 5 | opcode.map,
+            opcode.wide << 7 | (!left & 15) << 3 | length << 2 | opcode.prefix,
             opcode.code,
         ]);
-        self.operand(target & 7, right, usize::from(immediate.is_some()));
-        self.bytes.extend(immediate);
+    }
+
+    fn evex(&mut self, opcode: Opcode, (target, left): (Register, Register), right: Source) {
+        let length = u8::from(opcode.length == Length::Whole) << 1;
+        let base = right.base();
+        let high = inverse(target, 3) << 7 | inverse(base, 4) << 6 | inverse(base, 3) << 5;
+        self.bytes.extend([
+            0x62,
+            high | inverse(target, 4) << 4 | opcode.map,
+            opcode.wide << 7 | (!left & 15) << 3 | 1 << 2 | opcode.prefix,
+            u8::from(opcode.zeroes) << 7 | length << 5 | inverse(left, 4) << 3 | opcode.mask,
+            opcode.code,
+        ]);
     }
 
     /// The bytes that say what `right` is, with the other register's number between.
@@ -140,12 +234,13 @@ impl Assembler {
             }
             Source::Memory(Memory::Frame(slot)) => {
                 self.bytes.extend([0x80 | field | 4, 0x24]);
-                self.long(slot * REGISTER as u32);
+                self.long(slot * self.encoding.bytes() as u32);
             }
             Source::Memory(Memory::At(pointer)) => self.bytes.push(field | pointer.0 & 7),
-            Source::Memory(Memory::Indexed(pointer, scale)) => {
+            Source::Memory(Memory::Indexed(pointer, scale, further)) => {
                 self.bytes
-                    .extend([field | 4, scale << 6 | 1 << 3 | pointer.0 & 7]);
+                    .extend([0x80 | field | 4, scale << 6 | 1 << 3 | pointer.0 & 7]);
+                self.long(further);
             }
         }
     }
@@ -158,31 +253,54 @@ impl Assembler {
         self.long(stream * 8);
     }
 
-    /// Saves registers, makes room for a frame that is aligned like a register.
+    /// Saves registers, makes room for a frame that is aligned like a register, and sets the running
+    /// index to 0.
     pub(super) fn enter(&mut self) {
-        // push rbx; push r14; push r15; mov rdx, rsp; sub rsp, frame; and rsp, -32
+        // push rbx; push r14; push r15; mov rdx, rsp; sub rsp, frame; and rsp, -register; xor ecx, ecx
         self.bytes
             .extend([0x53, 0x41, 0x56, 0x41, 0x57, 0x48, 0x89, 0xe2]);
         self.bytes.extend([0x48, 0x81, 0xec]);
         self.frame = self.bytes.len();
         self.long(0);
-        self.bytes.extend([0x48, 0x83, 0xe4, 0xe0]);
+        let alignment = (self.encoding.bytes() as u8).wrapping_neg();
+        self.bytes.extend([0x48, 0x83, 0xe4, alignment, 0x31, 0xc9]);
     }
 
-    /// Sets the running index to 0; returns where the loop begins.
-    pub(super) fn begin(&mut self) -> usize {
-        // xor ecx, ecx
-        self.bytes.extend([0x31, 0xc9]);
-        self.bytes.len()
+    /// Begins a loop that goes on for as long as there are so many points left.
+    pub(super) fn begin(&mut self, points: usize) -> Loop {
+        self.compare(points);
+        // ja skip
+        self.bytes.extend([0x0f, 0x87]);
+        self.long(0);
+        let start = self.bytes.len();
+        let skip = start - 4;
+        Loop { start, skip }
     }
 
-    /// Goes back to where the loop begins until the index has reached the count, then returns.
-    pub(super) fn end(&mut self, start: usize, lanes: usize) {
-        // add rcx, lanes; cmp rcx, rsi; jb start
-        self.bytes
-            .extend([0x48, 0x83, 0xc1, lanes as u8, 0x48, 0x39, 0xf1, 0x0f, 0x82]);
-        let distance = start as i64 - (self.bytes.len() + 4) as i64;
-        self.long(distance as u32);
+    /// Ends such a loop.
+    pub(super) fn again(&mut self, Loop { start, skip }: Loop, points: usize) {
+        // add rcx, points
+        self.bytes.extend([0x48, 0x81, 0xc1]);
+        self.long(points as u32);
+        self.compare(points);
+        // jbe start
+        self.bytes.extend([0x0f, 0x86]);
+        let here = self.bytes.len() + 4;
+        self.long((start as i64 - here as i64) as u32);
+        let over = (here - start) as u32;
+        self.bytes[skip..start].copy_from_slice(&over.to_le_bytes());
+    }
+
+    /// Compares the index so many points further with the count.
+    fn compare(&mut self, points: usize) {
+        // lea rax, [rcx + points]; cmp rax, rsi
+        self.bytes.extend([0x48, 0x8d, 0x81]);
+        self.long(points as u32);
+        self.bytes.extend([0x48, 0x39, 0xf0]);
+    }
+
+    /// Returns to the caller.
+    pub(super) fn leave(&mut self) {
         // vzeroupper; mov rsp, rdx; pop r15; pop r14; pop rbx; ret
         self.bytes.extend([0xc5, 0xf8, 0x77, 0x48, 0x89, 0xd4]);
         self.bytes.extend([0x41, 0x5f, 0x41, 0x5e, 0x5b, 0xc3]);
@@ -191,18 +309,19 @@ impl Assembler {
     /// The code with its constants behind it, for a frame of `slots` registers and lanes of `size`
     /// bytes.
     pub(super) fn finish(mut self, slots: u32, size: usize) -> Vec<u8> {
-        let room = (slots + 1) * REGISTER as u32;
+        let register = self.encoding.bytes();
+        let room = (slots + 1) * register as u32;
         self.bytes[self.frame..self.frame + 4].copy_from_slice(&room.to_le_bytes());
         let pool = self.bytes.len().next_multiple_of(64);
         for (at, after, constant) in self.distances {
-            let target = pool + constant as usize * REGISTER;
+            let target = pool + constant as usize * register;
             let distance = (target - (at + 4 + after)) as u32;
             self.bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
         }
         self.bytes.resize(pool, 0xcc);
         for bits in self.pool {
             let lane = &bits.to_le_bytes()[..size];
-            self.bytes.extend(lane.iter().cycle().take(REGISTER));
+            self.bytes.extend(lane.iter().cycle().take(register));
         }
         self.bytes
     }

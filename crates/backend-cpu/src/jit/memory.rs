@@ -49,7 +49,7 @@ mod pages {
         /// Runs the loop for `n` points, a multiple of its lanes and not 0.
         ///
         /// # Safety
-        /// The code is what `emit` made, and the processor has AVX2 and FMA. `table` has the start of
+        /// The code is what `emit` made, and the processor has the instructions. `table` has the start of
         /// each stream of the record, with `n` elements that can be read or written as it does, and a
         /// register's worth for uniform ones.
         #[inline]

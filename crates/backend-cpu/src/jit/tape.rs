@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::marker::PhantomData;
 
+use super::Encoding;
 use crate::simd::{Float, Float32, Mask};
 
 /// The result of an operation, named by its position.
@@ -23,24 +24,19 @@ impl Value {
 /// The lanes of all registers of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Width {
-    /// Eight of 32 bits.
+    /// Of 32 bits.
     Single,
-    /// Four of 64 bits.
+    /// Of 64 bits.
     Double,
 }
 
 impl Width {
-    /// Points that a register holds.
-    pub(crate) fn lanes(self) -> usize {
-        match self {
-            Width::Single => 8,
-            Width::Double => 4,
-        }
-    }
-
     /// Bytes of a lane.
     pub(crate) fn size(self) -> usize {
-        32 / self.lanes()
+        match self {
+            Width::Single => 4,
+            Width::Double => 8,
+        }
     }
 }
 
@@ -65,6 +61,8 @@ pub(crate) enum Two {
     NotEqual,
     AddWhole,
     SubWhole,
+    /// The first times two to the power of the second, an integral f32; with [`Encoding::Evex`] only.
+    Scale,
 }
 
 /// An operation of one operand, lane by lane.
@@ -83,6 +81,10 @@ pub(crate) enum One {
     ShiftRight(u8),
     /// Shifts sign bits in.
     ShiftRightSigned(u8),
+    /// The part of a positive f32 that is not a power of two, in [1, 2); with [`Encoding::Evex`] only.
+    Mantissa,
+    /// The exponent of the power of two, as an f32; with [`Encoding::Evex`] only.
+    Exponent,
 }
 
 /// One entry of a record.
@@ -122,6 +124,18 @@ impl Op {
         }
     }
 
+    /// The same, to be changed.
+    pub(crate) fn operands_mut(&mut self) -> [Option<&mut Value>; 3] {
+        match self {
+            Op::Nothing | Op::Constant(_) | Op::Uniform(_) | Op::Load(_) | Op::LoadTruths(_) => {
+                [None, None, None]
+            }
+            Op::One(_, a) | Op::Store(_, a) | Op::StoreTruths(_, a) => [Some(a), None, None],
+            Op::Two(_, a, b) => [Some(a), Some(b), None],
+            Op::Fma(all) | Op::Blend(all) => all.each_mut().map(Some),
+        }
+    }
+
     /// The stream that the operation goes to, and where its number stands.
     pub(crate) fn stream_mut(&mut self) -> Option<&mut u32> {
         match self {
@@ -142,6 +156,7 @@ impl Op {
 /// A computation that is being written down. What is the same is written once.
 #[derive(Debug)]
 pub(crate) struct Tape {
+    encoding: Encoding,
     width: Width,
     ops: RefCell<Vec<Op>>,
     known: RefCell<HashMap<Op, Value>>,
@@ -150,8 +165,9 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    pub(crate) fn new(width: Width) -> Tape {
+    pub(crate) fn new(encoding: Encoding, width: Width) -> Tape {
         Tape {
+            encoding,
             width,
             ops: RefCell::default(),
             known: RefCell::default(),
@@ -161,6 +177,15 @@ impl Tape {
 
     pub(crate) fn width(&self) -> Width {
         self.width
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Points that a register holds.
+    pub(crate) fn lanes(&self) -> usize {
+        self.encoding.bytes() / self.width.size()
     }
 
     pub(crate) fn ops(&self) -> std::cell::Ref<'_, Vec<Op>> {
@@ -420,8 +445,11 @@ impl Float32 for Traced<'_, f32> {
         self
     }
 
-    /// In two steps, of which the first is exact.
+    /// In two steps, of which the first is exact, where there is no instruction for it.
     fn scale(self, n: Self) -> Self {
+        if self.tape.encoding == Encoding::Evex {
+            return self.two(Two::Scale, n);
+        }
         let n = n.at_least(self.like(-252.0)).at_most(self.like(254.0));
         let n = n.one(One::ToWhole);
         let half = n.one(One::ShiftRightSigned(1));
@@ -430,10 +458,16 @@ impl Float32 for Traced<'_, f32> {
     }
 
     fn power_of_two(self) -> Self {
-        power_of_two(self.one(One::ToWhole))
+        match self.tape.encoding {
+            Encoding::Vex => power_of_two(self.one(One::ToWhole)),
+            Encoding::Evex => self.like(1.0).scale(self),
+        }
     }
 
     fn split(self) -> (Self, Self) {
+        if self.tape.encoding == Encoding::Evex {
+            return (self.one(One::Mantissa), self.one(One::Exponent));
+        }
         let tiny = self.lt(self.like(f32::MIN_POSITIVE));
         let normal = Self::select(tiny, self.mul(self.like(8_388_608.0)), self);
         let biased = normal.one(One::ShiftRight(23)).one(One::FromWhole);

@@ -1,31 +1,46 @@
 //! Loops made from records, against the same functions of plain numbers.
 
-use super::{Executable, Op, Tape, Traced, Value, Width, compile};
+use super::{Encoding, Executable, Op, Tape, Traced, Value, Width, compile};
 use crate::Level;
 use crate::math;
 use crate::simd::{Float, Float32};
 
-/// The code of a function of some numbers, where this machine runs it.
-fn code<const N: usize>(
+/// What this machine has code for.
+fn encodings() -> Vec<Encoding> {
+    let available = Level::ALL.into_iter().filter(|level| level.is_available());
+    let available = available.filter(|_| cfg!(unix));
+    available.filter_map(Encoding::of).collect()
+}
+
+/// A record of a function of some numbers.
+fn record<const N: usize>(
+    encoding: Encoding,
     function: impl for<'a> Fn([Traced<'a, f32>; N]) -> Traced<'a, f32>,
-) -> Option<Executable> {
-    if !Level::Avx2.is_available() || !cfg!(unix) {
-        return None;
-    }
-    let tape = Tape::new(Width::Single);
+) -> Tape {
+    let tape = Tape::new(encoding, Width::Single);
     let values: [Value; N] = std::array::from_fn(|i| tape.push(Op::Load(i as u32)));
     let result = function(values.map(|value| Traced::new(&tape, value)));
     tape.push(Op::Store(N as u32, result.value()));
     assert!(!tape.take_refused());
-    let code = compile(&tape);
-    assert!(code.is_some(), "the system refuses");
-    code
+    tape
+}
+
+/// The function of some numbers by code of each kind that this machine runs.
+fn results<const N: usize>(
+    function: impl for<'a> Fn([Traced<'a, f32>; N]) -> Traced<'a, f32>,
+    operands: [&[f32]; N],
+) -> Vec<Vec<f32>> {
+    let codes = encodings().into_iter().map(|encoding| {
+        let code = compile(&record(encoding, &function));
+        code.expect("the system refuses")
+    });
+    codes.map(|code| run(&code, operands)).collect()
 }
 
 /// Runs code on as many numbers for each operand.
 fn run<const N: usize>(code: &Executable, operands: [&[f32]; N]) -> Vec<f32> {
     let n = operands[0].len();
-    assert!(n > 0 && n.is_multiple_of(8) && operands.iter().all(|x| x.len() == n));
+    assert!(n > 0 && n.is_multiple_of(16) && operands.iter().all(|x| x.len() == n));
     let mut result = vec![0.0f32; n];
     let mut table: Vec<*mut u8> = Vec::new();
     table.extend(operands.iter().map(|x| x.as_ptr().cast_mut().cast::<u8>()));
@@ -37,7 +52,7 @@ fn run<const N: usize>(code: &Executable, operands: [&[f32]; N]) -> Vec<f32> {
 }
 
 fn samples() -> Vec<f32> {
-    let ordinary = (0..248).map(|i| (i - 120) as f32 * 0.173);
+    let ordinary = (0..280).map(|i| (i - 136) as f32 * 0.173);
     let special = [
         0.0,
         -0.0,
@@ -56,8 +71,8 @@ fn recorded_functions_are_those_of_single_lanes() {
     macro_rules! check {
         ($($function:expr),*) => { $({
             let x = samples();
-            if let Some(code) = code(|[x]: [Traced<'_, f32>; 1]| $function(x)) {
-                for (x, y) in x.iter().zip(run(&code, [&x])) {
+            for y in results(|[x]: [Traced<'_, f32>; 1]| $function(x), [&x]) {
+                for (x, y) in x.iter().zip(y) {
                     let expected: f32 = $function(*x);
                     let same = y.to_bits() == expected.to_bits() || y.is_nan() && expected.is_nan();
                     assert!(same, "{} of {x} is {y}, not {expected}", stringify!($function));
@@ -87,9 +102,8 @@ fn crowd<V: Float32>(x: V) -> V {
 
 #[test]
 fn values_without_a_register_wait_in_the_frame() {
-    let x = &samples()[..248];
-    if let Some(code) = code(|[x]: [Traced<'_, f32>; 1]| crowd(x)) {
-        let got = run(&code, [x]);
+    let x = &samples()[..272];
+    for got in results(|[x]: [Traced<'_, f32>; 1]| crowd(x), [x]) {
         for (&x, got) in x.iter().zip(got) {
             assert_eq!(crowd(x).to_bits(), got.to_bits(), "{x}");
         }
@@ -108,8 +122,8 @@ fn fused_products_overwrite_only_what_is_not_wanted() {
     let x: Vec<f32> = (0..64).map(|i| (i - 30) as f32 * 0.7).collect();
     let [y, z] = [1.3, -0.2].map(|by| x.iter().map(|x| x * by + 1.0).collect::<Vec<f32>>());
     for kept in 0..8 {
-        if let Some(code) = code(|x: [Traced<'_, f32>; 3]| keep(kept, x)) {
-            for (i, got) in run(&code, [&x, &y, &z]).into_iter().enumerate() {
+        for got in results(|x: [Traced<'_, f32>; 3]| keep(kept, x), [&x, &y, &z]) {
+            for (i, got) in got.into_iter().enumerate() {
                 assert_eq!(got, keep(kept, [x[i], y[i], z[i]]), "{kept:b}, {i}");
             }
         }
@@ -118,7 +132,7 @@ fn fused_products_overwrite_only_what_is_not_wanted() {
 
 #[test]
 fn what_looks_at_values_is_not_recorded() {
-    let tape = Tape::new(Width::Single);
+    let tape = Tape::new(Encoding::Vex, Width::Single);
     let x = Traced::<f32>::new(&tape, tape.push(Op::Load(0)));
     math::sin(x);
     assert!(tape.take_refused());

@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::formula::{Formula, Kind};
 use super::{Action, Code, Domain, Frame, Place, Step, Taken, UniformValue, fill};
-use crate::jit::{Executable, Op, STREAMS, Tape, Value, Width, compile};
+use crate::jit::{Encoding, Executable, Op, STREAMS, Tape, Value, Width, compile};
 
 /// Points of a space for which code is worth making.
 const WORTH: usize = 64;
@@ -34,9 +34,9 @@ struct Stream {
 }
 
 /// A register's worth of elements.
-#[repr(align(32))]
+#[repr(align(64))]
 #[derive(Clone, Copy)]
-struct Elements([u8; 32]);
+struct Elements([u8; 64]);
 
 impl Native {
     /// # Safety
@@ -78,7 +78,7 @@ impl Native {
         for (i, stream) in self.streams.iter().enumerate().filter(|(_, s)| s.size > 0) {
             let (at, bytes) = sized(stream);
             elements[i] = elements[i].wrapping_add(at);
-            table[i] = copies[i].write(Elements([0; 32])).0.as_mut_ptr();
+            table[i] = copies[i].write(Elements([0; 64])).0.as_mut_ptr();
             // SAFETY: the elements exist, and are less than a register.
             unsafe { table[i].copy_from_nonoverlapping(elements[i], bytes) };
         }
@@ -97,16 +97,16 @@ impl Native {
 }
 
 impl Code {
-    /// Turns runs of steps into machine code, where this machine executes it. The instructions of
-    /// [`Level::Avx2`](crate::Level) are the caller's promise.
-    pub(crate) fn compile(&mut self) {
+    /// Turns runs of steps into machine code, where this machine executes it. That it has the
+    /// instructions is the caller's promise.
+    pub(crate) fn compile(&mut self, encoding: Encoding) {
         if self.points < WORTH {
             return;
         }
         self.spread_early();
         let mut at = 0;
         while at < self.steps.len() {
-            let mut run = Run::new(self, self.lanes_from(at));
+            let mut run = Run::new(self, Tape::new(encoding, self.width_from(at)));
             let steps = self.steps[at..].iter();
             let end = at + steps.take_while(|step| run.extend(step)).count();
             if end - at > 1
@@ -139,7 +139,7 @@ impl Code {
     }
 
     /// The lanes of the run that begins with step `at`: those of the first step that is not for any.
-    fn lanes_from(&self, at: usize) -> Width {
+    fn width_from(&self, at: usize) -> Width {
         let formulas = self.steps[at..].iter().map_while(|step| match step.action {
             Action::Map { formula, .. } => formula,
             _ => None,
@@ -181,10 +181,10 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(code: &'a Code, width: Width) -> Self {
+    fn new(code: &'a Code, tape: Tape) -> Self {
         Run {
             code,
-            tape: Tape::new(width),
+            tape,
             held: HashMap::new(),
         }
     }
@@ -295,7 +295,7 @@ impl<'a> Run<'a> {
         }
         Some(Native {
             code: compile(&self.tape)?,
-            lanes: width.lanes(),
+            lanes: self.tape.lanes(),
             streams: streams.into(),
         })
     }
@@ -307,6 +307,7 @@ mod tests {
     use backprop_core::{Sink, Source, TensorType};
 
     use crate::Level;
+    use crate::jit::Encoding;
     use crate::tile::{Action, Code, Request, Results, lower};
 
     /// Lowers and compiles a program of so many inputs over 1,000 points, which stores its last
@@ -335,7 +336,9 @@ mod tests {
             level: Level::detect(),
         })
         .unwrap();
-        code.compile();
+        if let Some(encoding) = Encoding::of(Level::detect()) {
+            code.compile(encoding);
+        }
         code
     }
 

@@ -1,0 +1,77 @@
+//! Several registers' worth of points at a time.
+//!
+//! A function is a chain of operations that wait for each other, and a processor looks only so far
+//! ahead: of a long chain it sees the next points too late. So the operations of several registers take
+//! turns.
+
+use super::tape::{Op, Value};
+
+/// Operations from which on a processor does not look far enough ahead by itself.
+const LONG: usize = 24;
+/// Registers of a chain that is worth it, at most.
+const MOST: usize = 4;
+
+/// The operations of several registers' worth of points.
+pub(super) struct Abreast {
+    pub(super) ops: Vec<Op>,
+    /// For each operation, whose turn it is.
+    pub(super) turns: Vec<usize>,
+}
+
+impl Abreast {
+    pub(super) fn new(ops: &[Op], count: usize) -> Abreast {
+        let mut all = Abreast {
+            ops: Vec::with_capacity(ops.len() * count),
+            turns: Vec::with_capacity(ops.len() * count),
+        };
+        let mut values = vec![Vec::with_capacity(ops.len()); count];
+        for op in ops {
+            let is_shared = matches!(op, Op::Constant(_) | Op::Uniform(_));
+            for (turn, values) in values.iter_mut().enumerate() {
+                if turn == 0 || !is_shared {
+                    let mut op = *op;
+                    for operand in op.operands_mut().into_iter().flatten() {
+                        *operand = values[operand.index()];
+                    }
+                    all.ops.push(op);
+                    all.turns.push(turn);
+                }
+                values.push(Value::at(all.ops.len() - 1));
+            }
+        }
+        all
+    }
+}
+
+/// How many registers' worth of points to take at a time: as many as have room in the registers.
+pub(super) fn most_abreast(ops: &[Op], registers: usize) -> usize {
+    let computed = |op: &&Op| !matches!(op, Op::Nothing | Op::Constant(_) | Op::Uniform(_));
+    if ops.iter().filter(computed).count() < LONG {
+        return 1;
+    }
+    let fits = registers / most_alive(ops).max(1);
+    1 << fits.clamp(1, MOST).ilog2()
+}
+
+/// The most values that are wanted at a time, other than those that lie in memory anyway.
+fn most_alive(ops: &[Op]) -> usize {
+    let mut last = vec![None; ops.len()];
+    for (at, op) in ops.iter().enumerate() {
+        for operand in op.operands().into_iter().flatten() {
+            last[operand.index()] = Some(at);
+        }
+    }
+    let (mut alive, mut most) = (0usize, 0);
+    for (at, op) in ops.iter().enumerate() {
+        let mut ending: Vec<Value> = op.operands().into_iter().flatten().collect();
+        ending.dedup();
+        let is_held = |op: &Op| !matches!(op, Op::Constant(_) | Op::Uniform(_));
+        let ends = |value: &&Value| last[value.index()] == Some(at) && is_held(&ops[value.index()]);
+        alive -= ending.iter().filter(ends).count().min(alive);
+        if last[at].is_some() && is_held(op) {
+            alive += 1;
+        }
+        most = most.max(alive);
+    }
+    most
+}
