@@ -22,6 +22,10 @@ pub(super) const MAX_ROWS: usize = 14;
 /// Steps along K between two decisions of the loop.
 const UNROLL: usize = 4;
 
+/// The rows of a tile up to which it pays to know that they are contiguous. Of more, the compiler
+/// loads what later steps need, and spills sums for it.
+const DENSE_ROWS: usize = 8;
+
 /// An instruction set with the size of its register file.
 pub(super) trait Registers: Simd {
     /// Rows of the tallest tile.
@@ -82,6 +86,20 @@ pub(super) type TileFn<T> = unsafe fn(&Tile<T>);
 pub(super) struct Tiles<T> {
     pub(super) wide: [TileFn<T>; MAX_ROWS],
     pub(super) narrow: [TileFn<T>; MAX_ROWS],
+}
+
+/// Does something for each row, by a constant number: the compiler leaves loops over many rows as
+/// they are, and sums in memory with them.
+macro_rules! each_row {
+    ($i:ident < $rows:expr => $body:expr) => {
+        each_row!($i < $rows => $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    ($i:ident < $rows:expr => $body:expr, $($number:literal)*) => {{
+        $(if $number < $rows {
+            let $i: usize = $number;
+            $body
+        })*
+    }};
 }
 
 /// How the rows of A are found.
@@ -191,9 +209,9 @@ where
             b = b.wrapping_offset(tile.b_step);
             a.next(1);
         }
-        put::<S, T, ROWS>(tile, 0, sums.map(|row| row[0]));
+        put::<S, T, ROWS, SPAN>(tile, 0, &sums);
         if SPAN > 1 {
-            put::<S, T, ROWS>(tile, lanes, sums.map(|row| row[SPAN - 1]));
+            put::<S, T, ROWS, SPAN>(tile, SPAN - 1, &sums);
         }
     }
 }
@@ -214,39 +232,41 @@ unsafe fn step<S: Simd, T: Number, A: Left<T>, const ROWS: usize, const SPAN: us
         for (s, part) in row.iter_mut().enumerate() {
             *part = T::In::<S>::load(b.add(s * T::In::<S>::LANES));
         }
-        for (i, sum) in sums.iter_mut().enumerate() {
+        each_row!(i < ROWS => {
             let x = T::In::<S>::splat(a.at(i, k));
             for s in 0..SPAN {
-                sum[s] = x.mul_add(row[s], sum[s]);
+                sums[i][s] = x.mul_add(row[s], sums[i][s]);
             }
-        }
+        });
     }
 }
 
-/// Stores a register of every row, from column `first` of the tile on.
+/// Stores register `s` of every row.
 #[inline(always)]
-unsafe fn put<S: Simd, T: Number, const ROWS: usize>(
+unsafe fn put<S: Simd, T: Number, const ROWS: usize, const SPAN: usize>(
     tile: &Tile<T>,
-    first: usize,
-    sums: [T::In<S>; ROWS],
+    s: usize,
+    sums: &[[T::In<S>; SPAN]; ROWS],
 ) {
+    let first = s * T::In::<S>::LANES;
     let columns = tile.columns.saturating_sub(first);
-    let mut c = tile.c.wrapping_add(first);
-    let all = columns >= T::In::<S>::LANES;
-    for sum in sums {
-        // SAFETY: row by row, only the columns that C has are touched.
-        unsafe {
-            match (all, tile.onto) {
-                (true, Onto::Nothing) => sum.store(c),
-                (true, Onto::Sum) => T::In::<S>::load(c).add(sum).store(c),
-                (false, Onto::Nothing) => sum.store_first(c, columns),
-                (false, Onto::Sum) => {
-                    let old = T::In::<S>::load_first(c, columns);
-                    old.add(sum).store_first(c, columns);
-                }
-            }
+    let c = tile.c.wrapping_add(first);
+    let row = |i: usize| c.wrapping_add(i * tile.c_row);
+    // SAFETY: row by row, only the columns that C has are touched.
+    unsafe {
+        match (columns >= T::In::<S>::LANES, tile.onto) {
+            (true, Onto::Nothing) => each_row!(i < ROWS => sums[i][s].store(row(i))),
+            (true, Onto::Sum) => each_row!(i < ROWS => {
+                T::In::<S>::load(row(i)).add(sums[i][s]).store(row(i));
+            }),
+            (false, Onto::Nothing) => each_row!(i < ROWS => {
+                sums[i][s].store_first(row(i), columns);
+            }),
+            (false, Onto::Sum) => each_row!(i < ROWS => {
+                let old = T::In::<S>::load_first(row(i), columns);
+                old.add(sums[i][s]).store_first(row(i), columns);
+            }),
         }
-        c = c.wrapping_add(tile.c_row);
     }
 }
 
@@ -262,9 +282,10 @@ unsafe fn strided_at<S: Registers, T: Number, const ROWS: usize, const SPAN: usi
 ) {
     // SAFETY: the same contract.
     unsafe {
-        match tile.a_step {
-            1 => multiply::<S, T, Strided<T, true>, ROWS, SPAN>(tile),
-            _ => multiply::<S, T, Strided<T, false>, ROWS, SPAN>(tile),
+        if ROWS <= DENSE_ROWS && tile.a_step == 1 {
+            multiply::<S, T, Strided<T, true>, ROWS, SPAN>(tile);
+        } else {
+            multiply::<S, T, Strided<T, false>, ROWS, SPAN>(tile);
         }
     }
 }
