@@ -43,6 +43,16 @@ impl Level {
         }
     }
 
+    /// Bytes of a register, one element's at most where there are none.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Level::Scalar => 1,
+            Level::Neon => 16,
+            Level::Avx2 => 32,
+            Level::Avx512 => 64,
+        }
+    }
+
     /// The level called `name`, as [`Display`](fmt::Display) writes it.
     pub fn from_name(name: &str) -> Option<Level> {
         Level::ALL

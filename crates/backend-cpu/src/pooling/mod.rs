@@ -110,6 +110,19 @@ fn windows(spec: &Spec, leading: usize, strides: &[isize]) -> Windows {
     Windows::new(spec.windows.iter().enumerate().map(axis).collect())
 }
 
+/// The level whose registers take a row of places in the fewest pieces, up to the given one: what does
+/// not fill a register is taken one by one.
+fn fitting(level: Level, windows: &Windows, lane: Lane) -> Level {
+    let places = windows.interior().len();
+    let pieces = |level: &Level| {
+        let lanes = (level.bytes() / lane.size()).max(1);
+        places / lanes + places % lanes
+    };
+    let narrower = Level::ALL.into_iter().filter(|narrower| *narrower <= level);
+    let available = narrower.filter(|level| level.is_available());
+    available.min_by_key(pieces).unwrap_or(level)
+}
+
 impl Planes {
     fn of(view: &View, leading: usize) -> Self {
         let axes = (0..view.shape.rank()).map(|axis| (view.shape.size(axis), view.strides[axis]));
@@ -169,10 +182,11 @@ impl Pooling {
         };
         let windows = windows(spec, leading, &view.strides);
         let kernel = if is_vjp { vjp } else { reducer };
+        let lane = Lane::of(dtype);
         let visits = spec.output.count().saturating_mul(windows.taps());
         let operands = spec.operands.iter();
         Ok(Pooling {
-            kernel: kernel(reduction, Lane::of(dtype), level),
+            kernel: kernel(reduction, lane, fitting(level, &windows, lane)),
             is_vjp,
             start: start(reduction, dtype),
             dtype,

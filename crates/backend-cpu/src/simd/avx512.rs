@@ -57,7 +57,8 @@ macro_rules! vector {
      set $set:ident, load $load:ident, load_first $loadz:ident, store $store:ident, store_first $storez:ident,
      fma $fma:ident, abs $abs:ident, xor $xor:ident, and $and:ident, andnot $andnot:ident, or $or:ident,
      round $round:ident, cmp $cmp:ident, max $max:ident, min $min:ident, blend $blend:ident,
-     bytes $load8:ident $store8:ident, sqrt $sqrt:ident, first $first:ident, swap $swap:ident) => {
+     bytes $load8:ident $store8:ident, sqrt $sqrt:ident, first $first:ident, swap $swap:ident,
+     pick $pick:ident) => {
         impl Float for $name {
             type Element = $element;
             type Mask = $mask;
@@ -163,6 +164,16 @@ macro_rules! vector {
                 Self(have!($loadz(((1u32 << n) - 1) as $mask, from)))
             }
             #[inline(always)]
+            unsafe fn load_every_other(from: *const $element) -> Self {
+                let (a, b) = have!(($load(from), $load(from.add($lanes - 1))));
+                Self($pick(a, EVERY_OTHER, b))
+            }
+            #[inline(always)]
+            fn interleave(self, other: Self) -> (Self, Self) {
+                let pick = |which| Self($pick(self.0, which, other.0));
+                (pick(LOW_BY_TURNS), pick(HIGH_BY_TURNS))
+            }
+            #[inline(always)]
             unsafe fn load_mask(from: *const u8) -> $mask {
                 have!(_mm_cmpneq_epu8_mask($load8(from.cast()), _mm_setzero_si128()) as $mask)
             }
@@ -198,7 +209,7 @@ vector! { F32: f32, __mmask16, 16;
     andnot _mm512_andnot_ps, or _mm512_or_ps, round _mm512_roundscale_ps,
     cmp _mm512_cmp_ps_mask, max _mm512_max_ps, min _mm512_min_ps, blend _mm512_mask_blend_ps,
     bytes _mm_loadu_si128 _mm_storeu_si128, sqrt _mm512_sqrt_ps, first _mm512_cvtss_f32,
-    swap swap_f32
+    swap swap_f32, pick pick_f32
 }
 
 vector! { F64: f64, __mmask8, 8;
@@ -209,7 +220,48 @@ vector! { F64: f64, __mmask8, 8;
     andnot _mm512_andnot_pd, or _mm512_or_pd, round _mm512_roundscale_pd,
     cmp _mm512_cmp_pd_mask, max _mm512_max_pd, min _mm512_min_pd, blend _mm512_mask_blend_pd,
     bytes _mm_loadl_epi64 _mm_storel_epi64, sqrt _mm512_sqrt_pd, first _mm512_cvtsd_f64,
-    swap swap_f64
+    swap swap_f64, pick pick_f64
+}
+
+/// Which lanes make a register, of two others: those of the second one count on from those of the
+/// first. A table for each number of lanes.
+struct Picks {
+    of_16: [i32; 16],
+    of_8: [i64; 8],
+}
+
+/// The even lanes of the first, then the odd ones of the second.
+const EVERY_OTHER: Picks = Picks {
+    of_16: [0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31],
+    of_8: [0, 2, 4, 6, 9, 11, 13, 15],
+};
+/// The lower lanes of both by turns.
+const LOW_BY_TURNS: Picks = Picks {
+    of_16: [0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23],
+    of_8: [0, 8, 1, 9, 2, 10, 3, 11],
+};
+/// The upper ones.
+const HIGH_BY_TURNS: Picks = Picks {
+    of_16: [8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31],
+    of_8: [4, 12, 5, 13, 6, 14, 7, 15],
+};
+
+#[inline(always)]
+fn pick_f32(a: __m512, lanes: Picks, b: __m512) -> __m512 {
+    have!(_mm512_permutex2var_ps(
+        a,
+        _mm512_loadu_si512(lanes.of_16.as_ptr().cast()),
+        b
+    ))
+}
+
+#[inline(always)]
+fn pick_f64(a: __m512d, lanes: Picks, b: __m512d) -> __m512d {
+    have!(_mm512_permutex2var_pd(
+        a,
+        _mm512_loadu_si512(lanes.of_8.as_ptr().cast()),
+        b
+    ))
 }
 
 #[inline(always)]
