@@ -8,7 +8,7 @@ use crate::Level;
 use crate::gemm::{self, Call, Finish, Product};
 use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
-use crate::sweep::{Elementwise, Residence};
+use crate::sweep::Elementwise;
 use crate::tile::Code;
 
 /// A prepared contraction.
@@ -37,7 +37,6 @@ pub(crate) struct Fate {
     epilogue: Option<Elementwise>,
     /// Elements of the result.
     points: usize,
-    residence: Residence,
 }
 
 impl Place {
@@ -73,7 +72,6 @@ impl Fate {
         (space, accumulator): (Shape, DType),
         level: Level,
     ) -> Result<Fate, String> {
-        let residence = Residence::of(epilogue);
         let epilogue = if stores_sums(epilogue, accumulator) {
             None
         } else {
@@ -83,7 +81,6 @@ impl Fate {
             accumulator,
             epilogue,
             points: space.count(),
-            residence,
         })
     }
 
@@ -109,21 +106,8 @@ impl Fate {
         operands: &Operands<'_>,
         work: impl FnOnce(gemm::Sink<'_, u8>),
     ) {
-        // SAFETY: the same contract.
-        unsafe { self.take_ahead(operands, |sink, _| work(sink)) };
-    }
-
-    /// The same; `work` may also say which ranges come next.
-    ///
-    /// # Safety
-    /// As for [`Fate::take`].
-    unsafe fn take_ahead(
-        &self,
-        operands: &Operands<'_>,
-        work: impl FnOnce(gemm::Sink<'_, u8>, Option<&dyn Fn(Range<usize>)>),
-    ) {
         let Some(epilogue) = &self.epilogue else {
-            return work(gemm::Sink::Store(operands.write(0)), None);
+            return work(gemm::Sink::Store(operands.write(0)));
         };
         // SAFETY: handed on.
         unsafe {
@@ -131,9 +115,7 @@ impl Fate {
                 let hand = |range: Range<usize>, sums| {
                     running.run(range, Some((sums, self.accumulator)));
                 };
-                let prefetch = |range| running.prefetch(range);
-                let is_far = self.residence == Residence::Memory;
-                work(gemm::Sink::Hand(&hand), is_far.then_some(&prefetch));
+                work(gemm::Sink::Hand(&hand));
             });
         }
     }
@@ -163,20 +145,19 @@ impl Contraction {
     /// # Safety
     /// As for [`Contraction::run`], and all workers of the job come here.
     unsafe fn share(&self, worker: Worker<'_>, operands: &Operands<'_>) {
-        let multiply = |sink: gemm::Sink<'_, u8>, ahead: Option<&dyn Fn(Range<usize>)>| {
+        let multiply = |sink: gemm::Sink<'_, u8>| {
             let [left, right] = self.operands.map(|place| place.start(operands));
             let call = Call {
                 left,
                 right,
                 scratch: operands.scratch(),
                 sink,
-                ahead,
             };
             // SAFETY: by P1 and P4 views stay inside of the operands, and the scratch memory is as
             // large as asked for; by P3 nothing else touches it or the results.
             unsafe { self.product.run(worker, &call) };
         };
         // SAFETY: ranges are handed over once, to the worker that has them.
-        unsafe { self.fate.take_ahead(operands, multiply) };
+        unsafe { self.fate.take(operands, multiply) };
     }
 }

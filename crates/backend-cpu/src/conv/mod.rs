@@ -239,7 +239,6 @@ impl Phased {
                 right,
                 scratch,
                 sink: Sink::Hand(&put),
-                ahead: None,
             };
             // SAFETY: by P1 and P4 views stay inside of the operands, and the scratch memory is as
             // large as asked for; by P3 nothing else touches it or the results. Phases share the

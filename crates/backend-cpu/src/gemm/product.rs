@@ -47,7 +47,6 @@ pub(crate) fn typed<T, E>(call: &Call<'_, u8, u8>, run: impl Fn(&Call<'_, T, E>)
             right,
             scratch,
             sink,
-            ahead: call.ahead,
         })
     };
     match call.sink {

@@ -37,8 +37,6 @@ pub(crate) struct Call<'a, T, E> {
     /// [`Gemm::scratch`] bytes, aligned to a cache line.
     pub(crate) scratch: *mut u8,
     pub(crate) sink: Sink<'a, T>,
-    /// Is told of ranges that will soon be handed over.
-    pub(crate) ahead: Option<&'a dyn Fn(Range<usize>)>,
 }
 
 /// Some rows by some columns of C, over a part of K.
@@ -54,7 +52,6 @@ struct Task<'a, T, E> {
     /// C of this element of the batch, or where parts are collected; or a function, and room for
     /// sums.
     sink: Sink<'a, T>,
-    ahead: Option<&'a dyn Fn(Range<usize>)>,
     room: Room<T>,
 }
 
@@ -181,7 +178,6 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                 Sink::Store(c) => Sink::Store(c.wrapping_add(base)),
                 hand @ Sink::Hand(_) => hand,
             },
-            ahead: call.ahead.filter(|_| self.parts == 1),
             room: Room {
                 right: own,
                 left: own.wrapping_add(space.right),
@@ -460,9 +456,6 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                     // SAFETY: the tile lies inside of the area, and its operands are readable.
                     unsafe { tiles[strip.len() - 1](&tile) };
                     ahead.fetch();
-                    if first == columns.start && step.block + 1 == task.blocks.end {
-                        self.foresee(task, area, (strip, &columns));
-                    }
                 }
             }
         }
@@ -496,20 +489,6 @@ impl<T: Number, E: Source<T>> Gemm<T, E> {
                 (a.cast(), row, column)
             }
             Left::Packed(a) => (a.wrapping_add(strip.start * depth), 1, strip.len() as isize),
-        }
-    }
-
-    /// Tells of sums that will soon be handed over.
-    fn foresee(
-        &self,
-        task: &Task<'_, T, E>,
-        area: &Area<T>,
-        (strip, columns): (Range<usize>, &Range<usize>),
-    ) {
-        let Some(ahead) = task.ahead else { return };
-        for row in strip {
-            let from = task.base + (area.rows.start + row) * self.problem.n + columns.start;
-            ahead(from..from + columns.len());
         }
     }
 

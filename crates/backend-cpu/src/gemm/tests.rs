@@ -213,7 +213,6 @@ impl<E: Copy> Operands<E> {
                 Finish::Store => Sink::Store(out.at(0)),
                 Finish::Hand => Sink::Hand(&hand),
             },
-            ahead: None,
         };
         // SAFETY: the memory is that of the problem.
         let job = |worker: crate::pool::Worker<'_>| unsafe { gemm.run(worker, &call()) };

@@ -8,7 +8,6 @@ use backprop_core::{Body, DType, Shape, Sink};
 use super::{Residence, each_tile, request};
 use crate::Level;
 use crate::memory::Operands;
-use crate::simd;
 use crate::tile::{self, Code, Entry, Frame, TILE};
 
 /// A prepared program over points.
@@ -92,11 +91,5 @@ impl Running<'_> {
         }
         // SAFETY: handed on.
         unsafe { each_tile(self.code, self.frame, range, Residence::Cache) }
-    }
-
-    /// Asks for the operands of points that will be computed soon.
-    pub(crate) fn prefetch(&self, range: Range<usize>) {
-        // SAFETY: the frame is one of this code.
-        unsafe { self.code.prefetch(self.frame, range, simd::fetch_second) };
     }
 }
