@@ -8,7 +8,7 @@ use backprop_core::DType;
 
 use crate::gemm::Number;
 use crate::math;
-use crate::simd::{Float, Scalar, Simd, Vector, by_level};
+use crate::simd::{Float, MAX_LANES, Simd, Vector, by_level};
 
 /// A type with exponentials and logarithms.
 pub(super) trait Transcendental: Number {
@@ -80,12 +80,6 @@ fn by_lane<V: Vector<Element = f64>>(x: V, function: fn(f64) -> f64) -> V {
         }
         V::load(lanes.as_ptr())
     }
-}
-
-/// The larger one; NaN if either is.
-fn larger<T: Number>(a: T, b: T) -> T {
-    // SAFETY: no instructions are needed.
-    unsafe { T::In::<Scalar>::splat(a).max(T::In::<Scalar>::splat(b)) }.first()
 }
 
 /// Replaces each of `n` elements.
@@ -179,31 +173,81 @@ by_level! {
 #[inline(always)]
 unsafe fn soften_at<S: Simd, T: Transcendental>(block: &Block<T>) {
     let lanes = T::In::<S>::LANES;
-    for row in 0..block.rows {
-        let scores = block.scores.wrapping_add(row * block.pitch);
-        // SAFETY: the caller promises the level and the rows.
+    for first in (0..block.rows).step_by(lanes) {
+        let rows = lanes.min(block.rows - first);
+        // SAFETY: the caller promises the level and the rows, of which there are as many as lanes.
         unsafe {
-            let (peak, sum) = (block.peaks.add(row), block.sums.add(row));
-            let before = peak.read();
-            let after = larger(before, largest::<S, T>(scores, block.columns));
-            // As long as nothing is seen, exponentials are to be 0 and not NaN.
-            let shift = if after == T::LOWEST { T::ZERO } else { after };
-            let shift = T::In::<S>::splat(shift);
-            let mut added = T::In::<S>::splat(T::ZERO);
-            for i in (0..block.columns).step_by(lanes) {
-                let score = T::In::<S>::load(scores.add(i));
-                let weight = T::exp::<S>(score.sub(shift));
-                added = added.add(weight);
-                weight.store(scores.add(i));
+            let row = |i: usize| block.scores.wrapping_add((first + i) * block.pitch);
+            let mut tops = [T::LOWEST; MAX_LANES];
+            for (i, top) in tops.iter_mut().enumerate().take(rows) {
+                *top = largest::<S, T>(row(i), block.columns);
             }
-            let fading = T::exp::<S>(shift.like(before).sub(shift));
-            let total = shift.like(sum.read()).mul(fading);
-            peak.write(after);
-            sum.write(total.add(shift.like(added.sum())).first());
-            let out = block.out.add(row * block.width);
-            map::<S, T>(out, block.width, |x| x.mul(fading));
+            let (shifts, fadings) = fade::<S, T>(block, (first, rows), &tops);
+            for i in 0..rows {
+                let shift = T::In::<S>::splat(shifts[i]);
+                let added = weights::<S, T>(row(i), block.columns, shift);
+                let sum = block.sums.add(first + i);
+                sum.write(shift.like(sum.read()).add(shift.like(added)).first());
+                let fading = shift.like(fadings[i]);
+                let out = block.out.add((first + i) * block.width);
+                map::<S, T>(out, block.width, |x| x.mul(fading));
+            }
         }
     }
+}
+
+/// Takes in the largest scores of at most a register of rows. Returns what is subtracted from the
+/// rows' scores, and what earlier weights are multiplied by; the rows' sums are.
+#[inline(always)]
+unsafe fn fade<S: Simd, T: Transcendental>(
+    block: &Block<T>,
+    (first, rows): (usize, usize),
+    tops: &[T; MAX_LANES],
+) -> ([T; MAX_LANES], [T; MAX_LANES]) {
+    let is_whole = rows == T::In::<S>::LANES;
+    // SAFETY: the caller promises the level and the rows; no register has more lanes than the arrays.
+    unsafe {
+        let [peaks, sums] = [block.peaks, block.sums].map(|of| of.add(first));
+        let [before, sum] = [peaks, sums].map(|of| match is_whole {
+            true => T::In::<S>::load(of),
+            false => T::In::<S>::load_first(of, rows),
+        });
+        let after = before.max(T::In::<S>::load(tops.as_ptr()));
+        // As long as nothing is seen, exponentials are to be 0 and not NaN.
+        let unseen = after.equal(after.like(T::LOWEST));
+        let shift = T::In::<S>::select(unseen, after.like(T::ZERO), after);
+        let fading = T::exp::<S>(before.sub(shift));
+        for (to, x) in [(peaks, after), (sums, sum.mul(fading))] {
+            match is_whole {
+                true => x.store(to),
+                false => x.store_first(to, rows),
+            }
+        }
+        let mut arrays = ([T::ZERO; MAX_LANES], [T::ZERO; MAX_LANES]);
+        shift.store(arrays.0.as_mut_ptr());
+        fading.store(arrays.1.as_mut_ptr());
+        arrays
+    }
+}
+
+/// Scores become weights; returns their sum.
+#[inline(always)]
+unsafe fn weights<S: Simd, T: Transcendental>(
+    scores: *mut T,
+    columns: usize,
+    shift: T::In<S>,
+) -> T {
+    let mut sum = shift.like(T::ZERO);
+    for i in (0..columns).step_by(T::In::<S>::LANES) {
+        // SAFETY: the caller promises the level and the row.
+        unsafe {
+            let score = T::In::<S>::load(scores.add(i));
+            let weight = T::exp::<S>(score.sub(shift));
+            sum = sum.add(weight);
+            weight.store(scores.add(i));
+        }
+    }
+    sum.sum()
 }
 
 /// The largest of `n` elements, a multiple of a register; NaN if any is.

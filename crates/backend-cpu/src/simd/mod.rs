@@ -112,7 +112,7 @@ pub(crate) trait Float: Copy {
 }
 
 /// The most lanes of any register.
-const MAX_LANES: usize = 16;
+pub(crate) const MAX_LANES: usize = 16;
 
 /// A register of `LANES` elements.
 pub(crate) trait Vector: Float {

@@ -144,6 +144,22 @@ struct Slide {
     domain: Domain,
 }
 
+/// A place that slides over the same elements again and again: they lie in the frame, as many as a tile
+/// and one round have, filled in when a worker starts.
+#[derive(Debug)]
+struct Cycle {
+    place: Place,
+    base: usize,
+    load: Load,
+    /// Bytes of an element, there and in the frame.
+    size: usize,
+    width: usize,
+    /// The first element, how many there are, and the stride between them.
+    offset: usize,
+    period: usize,
+    stride: isize,
+}
+
 /// A place that holds one value everywhere, filled when a worker starts.
 #[derive(Debug)]
 struct Uniform {
@@ -181,6 +197,7 @@ struct Stored {
 pub(crate) struct Code {
     steps: Vec<Step>,
     slides: Vec<Slide>,
+    cycles: Vec<Cycle>,
     uniforms: Vec<Uniform>,
     stored: Vec<Stored>,
     /// The places of reduced outputs: of their values, or of the sums to which these are added.
@@ -311,6 +328,10 @@ impl Code {
                 }
             }
         }
+        for cycle in &self.cycles {
+            // SAFETY: as above.
+            unsafe { cycle.fill(&frame, entry.points + cycle.period) };
+        }
         // SAFETY: as above.
         frame.direct = unsafe { self.direct(&frame) };
         frame
@@ -358,6 +379,12 @@ impl Code {
                 let at = frame.base(slide.base).wrapping_add(start * slide.size);
                 frame.table.add(slide.place).write(at);
             }
+        }
+        for cycle in &self.cycles {
+            let phase = points.start % cycle.period;
+            let at = self.places[cycle.place] + phase * cycle.width;
+            // SAFETY: the table has the place, and the frame elements for a tile from there on.
+            unsafe { frame.table.add(cycle.place).write(frame.tiles.add(at)) };
         }
         let is_direct = |i: usize| i < 64 && frame.direct >> i & 1 == 1;
         let to = |stored: &Stored| {
@@ -498,6 +525,24 @@ impl Step {
                 } => {
                     reducer.rows(frame.place(*from), (frame.width, n), (*dtype, to));
                 }
+            }
+        }
+    }
+}
+
+impl Cycle {
+    /// Writes so many elements to the frame.
+    ///
+    /// # Safety
+    /// The frame has its bases, and its place room for as many.
+    unsafe fn fill(&self, frame: &Frame, count: usize) {
+        for first in (0..count).step_by(self.period) {
+            let n = self.period.min(count - first);
+            // SAFETY: the elements lie inside of the operand (P1, P4); handed on.
+            unsafe {
+                let from = frame.base(self.base).add(self.offset * self.size);
+                let to = frame.place(self.place).add(first * self.width);
+                (self.load)(to, from, self.stride, n);
             }
         }
     }

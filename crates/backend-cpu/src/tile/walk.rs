@@ -59,6 +59,15 @@ impl Walk {
         matches!(self.axes[..], [(_, 1)]).then_some(self.offset)
     }
 
+    /// The first element, where points visit the same ones over and over: with how many there are, and
+    /// the stride between them.
+    pub(crate) fn cycle(&self) -> Option<(usize, usize, isize)> {
+        match self.axes[..] {
+            [(_, 0), (size, stride)] => Some((self.offset, size, stride)),
+            _ => None,
+        }
+    }
+
     /// Whether the same element is visited all along each row of so many points.
     pub(crate) fn is_constant_along(&self, row: usize) -> bool {
         matches!(self.axes.last(), Some(&(size, 0)) if size.is_multiple_of(row))

@@ -13,8 +13,8 @@ use backprop_core::{
 
 use super::chain::{Chains, Inner, Side, chained};
 use super::{
-    ABREAST, Action, Code, Domain, Formula, Lane, Loader, Operand, Place, Reducer, Slide, Source,
-    Step, Taken, Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
+    ABREAST, Action, Code, Cycle, Domain, Formula, Lane, Loader, Operand, Place, Reducer, Slide,
+    Source, Step, Taken, Uniform, UniformValue, Walk, cast, function, is_native, lane, load,
 };
 use crate::Level;
 
@@ -142,6 +142,7 @@ impl<'a> Lowering<'a> {
             code: Code {
                 steps: Vec::new(),
                 slides: Vec::new(),
+                cycles: Vec::new(),
                 uniforms: Vec::new(),
                 stored: Vec::new(),
                 reduced: Vec::new(),
@@ -299,6 +300,12 @@ impl<'a> Lowering<'a> {
         if self.is_level(at, &walk) {
             return self.level(at, walk, (base, dtype));
         }
+        if let Some(cycle) = walk
+            .cycle()
+            .filter(|&cycle| self.is_worth_filling(at, cycle))
+        {
+            return self.cycle(at, cycle, (base, dtype));
+        }
         match walk.consecutive() {
             Some(offset) if is_native(dtype) && !self.is_read_after_stores(at) => {
                 self.slide(at, base, offset, dtype);
@@ -351,6 +358,35 @@ impl<'a> Lowering<'a> {
             slot: None,
             uniform: true,
         });
+    }
+
+    /// Whether points of several tiles visit few enough elements.
+    fn is_worth_filling(&self, at: usize, (_, period, _): (usize, usize, isize)) -> bool {
+        let capacity = self.request.capacity;
+        let is_long = self.request.space.count() > capacity;
+        is_long && period <= capacity && self.domain(at) == Domain::Points
+    }
+
+    fn cycle(
+        &mut self,
+        at: usize,
+        (offset, period, stride): (usize, usize, isize),
+        (base, dtype): (usize, DType),
+    ) {
+        let width = self.lane_of(at).size();
+        let slot = self.new_slot((self.request.capacity + period) * width);
+        let place = self.place(Some(slot));
+        self.code.cycles.push(Cycle {
+            place,
+            base,
+            load: load(dtype, self.request.level),
+            size: dtype.size(),
+            width,
+            offset,
+            period,
+            stride,
+        });
+        self.hold(at, place, None);
     }
 
     /// Whether an input is a result as it is, while another result may take its place: it has to be
