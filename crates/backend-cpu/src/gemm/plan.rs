@@ -47,6 +47,11 @@ const GROUP_BYTES: usize = 512;
 const NEAR_BYTES: usize = 32 << 10;
 /// Rows of A that do not repay a copy of such a B.
 const FEW_ROWS: usize = 192;
+/// Bytes of a B that waits in the second-level cache, and strips of A that do not repay a copy of it.
+const MIDDLE_BYTES: usize = 512 << 10;
+const FEW_STRIPS: usize = 4;
+/// Strips of A that do not repay a copy of any B.
+const FEWEST_STRIPS: usize = 2;
 /// Panels of B that do not repay a copy of an A whose rows are contiguous.
 const FEW_PANELS: usize = 12;
 /// Rows that many bytes apart, or a multiple, compete for the same lines of a cache.
@@ -250,9 +255,8 @@ impl<T: Number> Blocking<T> {
         let (size, panel) = (size_of::<T>(), SPAN * lanes);
         let rows = m.div_ceil(grid.0);
         let columns = n.div_ceil(panel).div_ceil(grid.1) * panel;
-        // A few rows of A do not repay a copy of B; nor do more, where it fits a cache.
-        let close = problem.right.row.unsigned_abs() * k * size <= NEAR_BYTES;
-        let few_rows = rows <= 2 * tallest || (rows <= FEW_ROWS && close);
+        let bytes = problem.right.row.unsigned_abs() * k * size;
+        let few_rows = rows <= few_rows(bytes, tallest);
         let right_lies = E::IS_WIDE && gathers.right.is_none();
         let right = if right_lies && problem.right.column == 1 && few_rows {
             Access::InPlace
@@ -339,6 +343,15 @@ impl<T: Number> Blocking<T> {
         [(0..end, base + 1), (end..rows, base)]
             .into_iter()
             .filter(|(rows, _)| !rows.is_empty())
+    }
+}
+
+/// The rows of A, in strips of so many, that do not repay a copy of a B of so many bytes.
+fn few_rows(bytes: usize, strip: usize) -> usize {
+    match bytes {
+        ..=NEAR_BYTES => FEW_ROWS,
+        ..=MIDDLE_BYTES => FEW_STRIPS * strip,
+        _ => FEWEST_STRIPS * strip,
     }
 }
 
