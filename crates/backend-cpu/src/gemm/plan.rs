@@ -348,10 +348,12 @@ impl<T: Number> Blocking<T> {
 
 /// The rows of A, in strips of so many, that do not repay a copy of a B of so many bytes.
 fn few_rows(bytes: usize, strip: usize) -> usize {
-    match bytes {
-        ..=NEAR_BYTES => FEW_ROWS,
-        ..=MIDDLE_BYTES => FEW_STRIPS * strip,
-        _ => FEWEST_STRIPS * strip,
+    if bytes <= NEAR_BYTES {
+        FEW_ROWS
+    } else if bytes <= MIDDLE_BYTES {
+        FEW_STRIPS * strip
+    } else {
+        FEWEST_STRIPS * strip
     }
 }
 

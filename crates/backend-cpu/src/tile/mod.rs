@@ -16,6 +16,7 @@ mod lane;
 mod lower;
 mod narrow;
 mod native;
+mod operand;
 mod reduce;
 mod walk;
 
@@ -31,6 +32,7 @@ pub(crate) use functions::{Loop, Values, function};
 pub(crate) use lane::{Lane, Load, cast, fill, is_native, load, store};
 pub(crate) use lower::{Request, Results, lower};
 use native::Native;
+use operand::{Cycle, Loader, Slide, Source, Uniform, UniformValue};
 pub(crate) use reduce::{CHUNK, Reducer, Total, combining};
 pub(crate) use walk::Walk;
 
@@ -103,81 +105,6 @@ struct Step {
     action: Action,
     to: Place,
     domain: Domain,
-}
-
-/// How an operand that does not simply slide along is brought into a tile.
-#[derive(Debug)]
-struct Loader {
-    walk: Walk,
-    /// Bytes from the start of the frame's tiles.
-    slot: usize,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Memory {
-        base: usize,
-        load: Load,
-        size: usize,
-        native: bool,
-        /// Whether elements that lie side by side may be read where they are.
-        borrowed: bool,
-    },
-    /// One element for all points of a tile.
-    Element {
-        base: usize,
-        load: Load,
-        size: usize,
-    },
-    /// The numbers of the elements themselves.
-    Coordinates,
-}
-
-/// A place that slides over an operand.
-#[derive(Debug)]
-struct Slide {
-    place: Place,
-    base: usize,
-    size: usize,
-    offset: usize,
-    domain: Domain,
-}
-
-/// A place that slides over the same elements again and again: they lie in the frame, as many as a tile
-/// and one round have, filled in when a worker starts.
-#[derive(Debug)]
-struct Cycle {
-    place: Place,
-    base: usize,
-    load: Load,
-    /// Bytes of an element, there and in the frame.
-    size: usize,
-    width: usize,
-    /// The first element, how many there are, and the stride between them.
-    offset: usize,
-    period: usize,
-    stride: isize,
-}
-
-/// A place that holds one value everywhere, filled when a worker starts.
-#[derive(Debug)]
-struct Uniform {
-    place: Place,
-    /// Whether a whole tile of it is needed, and not just what a loop reads again and again.
-    whole: bool,
-    value: UniformValue,
-}
-
-#[derive(Debug)]
-enum UniformValue {
-    Constant(DType, u64),
-    /// An element of an operand, so many bytes from its start.
-    Element {
-        base: usize,
-        load: Load,
-        at: usize,
-    },
 }
 
 /// A register that is copied to memory after the steps, or computed there.
@@ -524,72 +451,6 @@ impl Step {
                     from,
                 } => {
                     reducer.rows(frame.place(*from), (frame.width, n), (*dtype, to));
-                }
-            }
-        }
-    }
-}
-
-impl Cycle {
-    /// Writes so many elements to the frame.
-    ///
-    /// # Safety
-    /// The frame has its bases, and its place room for as many.
-    unsafe fn fill(&self, frame: &Frame, count: usize) {
-        for first in (0..count).step_by(self.period) {
-            let n = self.period.min(count - first);
-            // SAFETY: the elements lie inside of the operand (P1, P4); handed on.
-            unsafe {
-                let from = frame.base(self.base).add(self.offset * self.size);
-                let to = frame.place(self.place).add(first * self.width);
-                (self.load)(to, from, self.stride, n);
-            }
-        }
-    }
-}
-
-impl Loader {
-    /// # Safety
-    /// As for [`Code::tile`]; `to` is the loader's place.
-    unsafe fn run(&self, frame: &Frame, to: Place, range: Range<usize>) {
-        let n = range.len();
-        // SAFETY: the walk visits elements inside of the operand (P1, P4), and
-        // the slot has room for a tile.
-        unsafe {
-            let mut slot = frame.tiles.add(self.slot);
-            frame.table.add(to).write(slot);
-            match self.source {
-                Source::Coordinates => self.walk.runs(range, |run| {
-                    let first = run.start as i64;
-                    for i in 0..run.len {
-                        let value = first + i as i64 * run.stride as i64;
-                        slot.cast::<i64>().add(i).write_unaligned(value);
-                    }
-                    slot = slot.add(run.len * 8);
-                }),
-                Source::Element { base, load, size } => {
-                    self.walk.runs(range.start..range.start + 1, |run| {
-                        load(slot, frame.base(base).add(run.start * size), 0, ABREAST);
-                    });
-                }
-                Source::Memory {
-                    base,
-                    load,
-                    size,
-                    native,
-                    borrowed,
-                } => {
-                    let base = frame.base(base);
-                    let width = if native { size } else { Lane::F32.size() };
-                    self.walk.runs(range, |run| {
-                        let from = base.add(run.start * size);
-                        if borrowed && run.len == n && run.stride == 1 {
-                            frame.table.add(to).write(from);
-                            return;
-                        }
-                        load(slot, from, run.stride, run.len);
-                        slot = slot.add(run.len * width);
-                    });
                 }
             }
         }
