@@ -88,6 +88,8 @@ pub(super) struct Tiles<T> {
     pub(super) narrow: [TileFn<T>; MAX_ROWS],
 }
 
+const _: () = assert!(MAX_ROWS == 14, "`each_row` counts to the last row");
+
 /// Does something for each row, by a constant number: the compiler leaves loops over many rows as
 /// they are, and sums in memory with them.
 macro_rules! each_row {

@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use super::Number;
-use super::source::{MAX_LANES, Source};
-use crate::simd::{Simd, Vector, by_level, fetch_first};
+use super::source::Source;
+use crate::simd::{MAX_LANES, Simd, Vector, by_level, fetch_first};
 
 /// What to pack. A line is a row of A or a column of B. Strides count elements.
 #[derive(Debug, Clone, Copy)]

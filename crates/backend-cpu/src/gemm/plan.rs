@@ -256,9 +256,9 @@ impl<T: Number> Blocking<T> {
         let rows = m.div_ceil(grid.0);
         let columns = n.div_ceil(panel).div_ceil(grid.1) * panel;
         let bytes = problem.right.row.unsigned_abs() * k * size;
-        let few_rows = rows <= few_rows(bytes, tallest);
         let right_lies = E::IS_WIDE && gathers.right.is_none();
-        let right = if right_lies && problem.right.column == 1 && few_rows {
+        let repays = rows > few_rows(bytes, tallest);
+        let right = if right_lies && problem.right.column == 1 && !repays {
             Access::InPlace
         } else {
             Access::Packed

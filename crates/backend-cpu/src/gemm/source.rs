@@ -4,15 +4,12 @@ use std::fmt::Debug;
 
 use half::{bf16, f16};
 
-use crate::simd::{Real, Simd, Vector};
+use crate::simd::{MAX_LANES, Real, Simd, Vector};
 
 /// A type in which products are summed: f32 or f64.
 pub(crate) trait Number: Real + Default + Debug + Send + Sync {}
 impl Number for f32 {}
 impl Number for f64 {}
-
-/// The most lanes of any register.
-pub(super) const MAX_LANES: usize = 16;
 
 /// An operand's element, which widens exactly to `T`.
 pub(crate) trait Source<T: Number>: Copy + Default + Debug + Send + Sync + 'static {

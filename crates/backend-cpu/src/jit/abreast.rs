@@ -4,6 +4,7 @@
 //! ahead: of a long chain it sees the next points too late. So the operations of several registers take
 //! turns.
 
+use super::emit::uses;
 use super::tape::{Op, Value};
 
 /// Operations from which on a processor does not look far enough ahead by itself.
@@ -26,9 +27,8 @@ impl Abreast {
         };
         let mut values = vec![Vec::with_capacity(ops.len()); count];
         for op in ops {
-            let is_shared = matches!(op, Op::Constant(_) | Op::Uniform(_));
             for (turn, values) in values.iter_mut().enumerate() {
-                if turn == 0 || !is_shared {
+                if turn == 0 || !op.is_level() {
                     let mut op = *op;
                     for operand in op.operands_mut().into_iter().flatten() {
                         *operand = values[operand.index()];
@@ -45,7 +45,7 @@ impl Abreast {
 
 /// How many registers' worth of points to take at a time: as many as have room in the registers.
 pub(super) fn most_abreast(ops: &[Op], registers: usize) -> usize {
-    let computed = |op: &&Op| !matches!(op, Op::Nothing | Op::Constant(_) | Op::Uniform(_));
+    let computed = |op: &&Op| !op.is_level() && !matches!(op, Op::Nothing);
     if ops.iter().filter(computed).count() < LONG {
         return 1;
     }
@@ -55,20 +55,13 @@ pub(super) fn most_abreast(ops: &[Op], registers: usize) -> usize {
 
 /// The most values that are wanted at a time, other than those that lie in memory anyway.
 fn most_alive(ops: &[Op]) -> usize {
-    let mut last = vec![None; ops.len()];
+    let mut ending = vec![0; ops.len()];
+    let (mut alive, mut most) = (0, 0);
+    let uses = uses(ops);
     for (at, op) in ops.iter().enumerate() {
-        for operand in op.operands().into_iter().flatten() {
-            last[operand.index()] = Some(at);
-        }
-    }
-    let (mut alive, mut most) = (0usize, 0);
-    for (at, op) in ops.iter().enumerate() {
-        let mut ending: Vec<Value> = op.operands().into_iter().flatten().collect();
-        ending.dedup();
-        let is_held = |op: &Op| !matches!(op, Op::Constant(_) | Op::Uniform(_));
-        let ends = |value: &&Value| last[value.index()] == Some(at) && is_held(&ops[value.index()]);
-        alive -= ending.iter().filter(ends).count().min(alive);
-        if last[at].is_some() && is_held(op) {
+        alive -= ending[at];
+        if let Some(&last) = uses[at].first().filter(|_| !op.is_level()) {
+            ending[last] += 1;
             alive += 1;
         }
         most = most.max(alive);

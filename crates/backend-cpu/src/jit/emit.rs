@@ -88,7 +88,7 @@ fn prologue(assembler: &mut Assembler, ops: &[Op], encoding: Encoding) -> Vec<u3
 }
 
 /// For each value, the operations that read it, last one first. What no store depends on is not read.
-fn uses(ops: &[Op]) -> Vec<Vec<usize>> {
+pub(super) fn uses(ops: &[Op]) -> Vec<Vec<usize>> {
     let mut uses = vec![Vec::new(); ops.len()];
     for (at, op) in ops.iter().enumerate().rev() {
         if op.is_store() || !uses[at].is_empty() {

@@ -1,8 +1,8 @@
 //! Instructions of x86-64 as bytes.
 //!
 //! Only what [`emit`](super::emit) needs, in the plainest form: the three-byte VEX prefix or the EVEX
-//! prefix, full displacements. Formats and opcodes are those of the "Intel 64 and IA-32 Architectures Software
-//! Developer's Manual", volume 2.
+//! prefix, full displacements. Formats and opcodes are those of the "Intel 64 and IA-32 Architectures
+//! Software Developer's Manual", volume 2.
 
 use super::Encoding;
 

@@ -51,8 +51,8 @@ impl Encoding {
     /// Bytes of a register.
     pub(crate) fn bytes(self) -> usize {
         match self {
-            Encoding::Vex => 32,
-            Encoding::Evex => 64,
+            Encoding::Vex => Level::Avx2.bytes(),
+            Encoding::Evex => Level::Avx512.bytes(),
         }
     }
 

@@ -114,14 +114,8 @@ pub(crate) enum Op {
 impl Op {
     /// The values read; those beyond the first ones are `None`.
     pub(crate) fn operands(&self) -> [Option<Value>; 3] {
-        match *self {
-            Op::Nothing | Op::Constant(_) | Op::Uniform(_) | Op::Load(_) | Op::LoadTruths(_) => {
-                [None; 3]
-            }
-            Op::One(_, a) | Op::Store(_, a) | Op::StoreTruths(_, a) => [Some(a), None, None],
-            Op::Two(_, a, b) => [Some(a), Some(b), None],
-            Op::Fma(all) | Op::Blend(all) => all.map(Some),
-        }
+        let mut op = *self;
+        op.operands_mut().map(|operand| operand.copied())
     }
 
     /// The same, to be changed.
@@ -146,6 +140,11 @@ impl Op {
             | Op::StoreTruths(stream, _) => Some(stream),
             _ => None,
         }
+    }
+
+    /// Whether the value is the same for all points, and lies in memory.
+    pub(crate) fn is_level(&self) -> bool {
+        matches!(self, Op::Constant(_) | Op::Uniform(_))
     }
 
     pub(crate) fn is_store(&self) -> bool {

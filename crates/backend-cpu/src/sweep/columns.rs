@@ -14,7 +14,6 @@ use super::{Fold, Reduced, Residence};
 use crate::memory::LINE;
 use crate::memory::Operands;
 use crate::pool::Worker;
-use crate::simd;
 use crate::tile::{Code, Frame, Lane, Request, Results, Total, Values, store};
 
 /// Rows that are added up before their sum is put aside.
@@ -214,7 +213,7 @@ impl Columns {
                     if self.residence == Residence::Memory && at + later < end {
                         let rows = self.rows(at + later, end);
                         let ahead = self.tile(piece, (at + later, rows), into);
-                        code.prefetch(frame, ahead, simd::fetch_first);
+                        code.prefetch(frame, ahead);
                     }
                     code.tile(frame, self.tile(piece, (at, rows), tile * TILE), 0..0);
                 }

@@ -19,7 +19,6 @@ use backprop_core::{
 use crate::Level;
 use crate::memory::Operands;
 use crate::pool::{Pool, Worker};
-use crate::simd;
 use crate::split::Split;
 use crate::tile::{
     self, Code, Entry, Frame, Lane, Loop, Reducer, Request, Results, TILE, combining,
@@ -50,7 +49,7 @@ enum Work {
 
 /// Where operands are when a launch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Residence {
+enum Residence {
     Cache,
     /// They are worth fetching ahead.
     Memory,
@@ -63,7 +62,7 @@ const PIECE: usize = 16;
 const CACHE: usize = 1 << 20;
 
 impl Residence {
-    pub(crate) fn of(body: &Body) -> Residence {
+    fn of(body: &Body) -> Residence {
         let inputs = body.inputs.iter().map(|input| input.tensor.bytes());
         let outputs = body.outputs.iter().map(|output| output.tensor.bytes());
         if inputs.chain(outputs).sum::<usize>() > CACHE {
@@ -161,7 +160,7 @@ unsafe fn each_tile(code: &Code, frame: &Frame, range: Range<usize>, residence: 
         // SAFETY: handed on.
         unsafe {
             if residence == Residence::Memory {
-                code.prefetch(frame, end..range.end.min(end + TILE), simd::fetch_first);
+                code.prefetch(frame, end..range.end.min(end + TILE));
             }
             code.tile(frame, start..end, 0..0);
         }

@@ -12,7 +12,6 @@ use backprop_core::Reduction;
 use super::{Fold, REDUCTIONS, Reduced, Residence};
 use crate::memory::Operands;
 use crate::pool::Worker;
-use crate::simd;
 use crate::tile::{CHUNK, Code, Frame, TILE, Total, store};
 
 /// A reduction of rows.
@@ -116,7 +115,7 @@ impl Totals {
             // SAFETY: handed on.
             unsafe {
                 if self.residence == Residence::Memory {
-                    code.prefetch(frame, end..range.end.min(end + TILE), simd::fetch_first);
+                    code.prefetch(frame, end..range.end.min(end + TILE));
                 }
                 code.tile(frame, start..end, 0..0);
             }

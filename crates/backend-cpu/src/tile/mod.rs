@@ -26,6 +26,7 @@ use std::ops::Range;
 use backprop_core::{DType, Scalar};
 
 use crate::memory::Operands;
+use crate::simd::fetch_first;
 use formula::Formula;
 use functions::ABREAST;
 pub(crate) use functions::{Loop, Values, function};
@@ -355,12 +356,7 @@ impl Code {
     /// # Safety
     /// The frame is one that [`Code::run`] made.
     #[inline]
-    pub(crate) unsafe fn prefetch(
-        &self,
-        frame: &Frame,
-        points: Range<usize>,
-        fetch: impl Fn(*const u8),
-    ) {
+    pub(crate) unsafe fn prefetch(&self, frame: &Frame, points: Range<usize>) {
         for slide in self
             .slides
             .iter()
@@ -371,7 +367,7 @@ impl Code {
             let start = unsafe { frame.base(slide.base) };
             let start = start.wrapping_add((points.start + slide.offset) * slide.size);
             for line in (0..bytes).step_by(64) {
-                fetch(start.wrapping_add(line));
+                fetch_first(start.wrapping_add(line));
             }
         }
     }
